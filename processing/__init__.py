@@ -1,0 +1,1 @@
+"""A raw file becomes rows and pixels."""
