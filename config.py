@@ -23,7 +23,7 @@ class Paths:
 
         self.image_table = self.processed / "csv" / "image_data.csv"   # one row per image
         self.crops = self.processed / "img"                            # {train,test}/<crop>.jpg
-        self.crop_settings = self.processed / "img" / "crop.json"      # the box the crops were cut with
+        self.crop_record = self.processed / "csv" / "crops.csv"        # what each crop was cut from
         self.crop_preview = self.processed / "crop_preview.png"
         self.problems = self.processed / "problems.csv"                # what option 0 left out, and why
         self.train_table = self.processed / "train.csv"

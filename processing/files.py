@@ -2,11 +2,17 @@
 
 import json
 import os
+import shutil
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import count
 from pathlib import Path
 
 from processing.errors import PipelineError
+
+TIME_STAMP = "%Y%m%d%H%M"       # names of run and result folders
 
 
 @contextmanager
@@ -21,18 +27,17 @@ def replacing(path):
     path = Path(path)
     temporary = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".", suffix=f".tmp{path.suffix}", dir=path.parent)
-        temporary = Path(name)
-        os.close(handle)
-        yield temporary
-        _sync(temporary)
-        os.chmod(temporary, 0o666 & ~_UMASK)
-        os.replace(temporary, path)
-        temporary = None
-        _sync_folder(path.parent)
-    except OSError as error:
-        raise PipelineError(f"{path} could not be written: {error.strerror or error}.") from error
+        with _reported(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(prefix=".", suffix=f".tmp{path.suffix}", dir=path.parent)
+            temporary = Path(name)
+            os.close(handle)
+            yield temporary
+            _sync(temporary)
+            os.chmod(temporary, 0o666 & ~_UMASK)
+            os.replace(temporary, path)
+            temporary = None
+            _sync_folder(path.parent)
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
@@ -57,6 +62,71 @@ def write_json(path, value):
 def write_csv(path, table):
     """Write a DataFrame without its index; the same rows give the same bytes on every system."""
     write_text(path, table.to_csv(index=False, lineterminator="\n"))
+
+
+def make_timed_folder(parent):
+    """Make `parent`/<YYYYmmddHHMM>, or the same with -2, -3, ... behind it; never a folder that is there already."""
+    for folder in _timed_names(parent):
+        with suppress(FileExistsError), _reported(folder):
+            folder.mkdir(parents=True)
+            return folder
+
+
+@contextmanager
+def new_timed_folder(parent):
+    """Give a hidden folder to fill; on a clean exit it becomes `parent`/<YYYYmmddHHMM>, else it is removed.
+
+    Yields:
+        Folder: its `path` is the hidden folder, and after the exit the final one.
+    """
+    with _reported(parent):
+        parent.mkdir(parents=True, exist_ok=True)
+        folder = Folder(Path(tempfile.mkdtemp(prefix=".", suffix=".tmp", dir=parent)))
+    try:
+        yield folder
+        with _reported(parent):
+            folder.path.chmod(0o777 & ~_UMASK)
+            folder.path = _rename_to_free(folder.path, _timed_names(parent))
+            _sync_folder(parent)
+    except BaseException:
+        shutil.rmtree(folder.path, ignore_errors=True)
+        raise
+
+
+@dataclass
+class Folder:
+    """A folder that will be renamed."""
+
+    path: Path
+
+
+def _rename_to_free(folder, names):
+    for name in names:
+        try:
+            return folder.rename(name)      # refused where a folder with something in it is there already
+        except OSError as error:
+            if not name.exists():
+                raise error
+
+
+def _timed_names(parent):
+    """`parent`/<YYYYmmddHHMM>, then with -2, -3, ... behind it, those that are free."""
+    stamp = datetime.now().strftime(TIME_STAMP)
+    for number in count(1):
+        folder = Path(parent) / (stamp if number == 1 else f"{stamp}-{number}")
+        if not folder.exists():
+            yield folder
+
+
+@contextmanager
+def _reported(path):
+    """Say an OSError as a PipelineError that names `path`."""
+    try:
+        yield
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise PipelineError(f"{path} could not be written: {error.strerror or error}.") from error
 
 
 def _read_umask():

@@ -1,5 +1,10 @@
 """Every column's name, code and unit; annotation tables become the processed tables and the case table."""
 
+import pandas as pd
+
+from processing.errors import PipelineError
+from processing.reader import code, number, read_table, text
+
 # Columns, as the competition spells them
 PATIENT = "patient ID"              # one eye, e.g. 0000-0001L or 600R
 GENDER = "gender"                   # 1 male, 2 female
@@ -20,3 +25,202 @@ FINAL = "final"                     # 1 final round
 AFTER = "after"                     # 1 post injection
 DATA_TYPE = "data_type"             # train or test
 PROCESSED, SOURCE = "processed_path", "source_path"     # relative to the root, forward slashes
+
+# Texts of the final round -> the 2021 system's codes
+GENDERS = {"Male": 1, "Female": 2}
+DIAGNOSES = {"CNVM": 1, "PCV": 2, "DME": 3, "RVO": 4, "CME": 5}
+DRUGS = {
+    "Avastin": 1,                       # bevacizumab
+    "Razumab": 2, "Accentrix": 2,       # ranibizumab
+    "Eylea": 3,                         # aflibercept
+    "Tricort": 5,                       # triamcinolone
+    "Ozurdex": 10, "Ozrudex": 10,       # dexamethasone, in both spellings of the tables
+    "Pagenax": 0,                       # brolucizumab
+}
+
+# Codes of the preliminary round
+PRELIMINARY_GENDERS = (1, 2)                        # male, female
+PRELIMINARY_DIAGNOSES = (1, 2, 3, 4, 5, 6, 9)       # wet AMD, PCV, DME, RVO, CME, fellow eye, other
+PRELIMINARY_DRUGS = (0, 1, 2, 3, 4, 5, 6, 9)        # none, as DRUGS up to 3, conbercept, triamcinolone, mixed, other
+
+# What Model-CSV sees of an eye, in this order
+CSV_FEATURES = [GENDER, AGE, DIAGNOSIS, DRUG, SIDE, PRE_VA, PRE_CST, *PRE_FINDINGS, CST, *FINDINGS]
+
+IMAGE_COLUMNS = [PATIENT, SIDE, FINAL, AFTER, INJECTION, IMAGE, PROCESSED, SOURCE, DATA_TYPE]
+_PLACE_COLUMNS = [SIDE, INJECTION, IMAGE, AFTER, FINAL, DATA_TYPE, PROCESSED, SOURCE]
+TRAIN_COLUMNS = [PATIENT, GENDER, AGE, DIAGNOSIS, DRUG, PRE_VA, VA, PRE_CST, CST, *FINDINGS, CONTINUE, *_PLACE_COLUMNS]
+TEST_COLUMNS = [PATIENT, GENDER, AGE, DIAGNOSIS, DRUG, PRE_VA, *_PLACE_COLUMNS]
+
+_MEASURES = [AGE, PRE_VA, VA, PRE_CST, CST]         # missing: the column's mean over the annotation table
+_ANSWERS = [*PRE_FINDINGS, *FINDINGS, CONTINUE]     # missing: 0
+
+
+# ---- Annotation tables as handed out -> typed columns
+
+def normalise_patient(cell):
+    """An eye's ID as tables and file names share it: no blanks at the ends, eye letter in upper case."""
+    return cell.strip().upper()
+
+
+def parse_patient(cell):
+    """A cell of the column patient ID."""
+    return normalise_patient(text(cell))
+
+
+def _decimal_va(cell):
+    """Decimal acuity; NLP (no light perception) is 0. (The 2021 system read it as 1.0, normal sight.)"""
+    return 0.0 if cell.upper() == "NLP" else number(cell)
+
+
+def parse_visit(cell):
+    """A cell of the column injection: PRE or POST."""
+    return code({PRE: PRE, POST: POST})(cell)
+
+
+def _digits(codes):
+    return code({str(value): value for value in codes})
+
+
+_PRELIMINARY_CLINICAL = {
+    PATIENT: parse_patient,
+    GENDER: _digits(PRELIMINARY_GENDERS),
+    AGE: number,
+    DIAGNOSIS: _digits(PRELIMINARY_DIAGNOSES),
+    DRUG: _digits(PRELIMINARY_DRUGS),
+    PRE_VA: number,
+}
+_FINAL_CLINICAL = {
+    PATIENT: parse_patient,
+    GENDER: code(GENDERS),
+    AGE: number,
+    DIAGNOSIS: code(DIAGNOSES),
+    DRUG: code(DRUGS),
+    PRE_VA: _decimal_va,
+}
+
+
+def read_preliminary_annotation(path):
+    """TrainingAnnotation.csv: one row per eye, missing values filled, continue injection clipped to 0-1."""
+    labels = {name: number for name in (PRE_CST, *PRE_FINDINGS, VA, CONTINUE, CST, *FINDINGS)}
+    return _fill(read_table(path, _PRELIMINARY_CLINICAL | labels, unique=[PATIENT]))
+
+
+def read_preliminary_info(path):
+    """PreliminaryValidationSet_Info.csv: the clinical row of each test eye."""
+    return _fill(read_table(path, _PRELIMINARY_CLINICAL, unique=[PATIENT]))
+
+
+def read_final_case(path):
+    """train_anno_case.csv: the clinical row and the labels of each eye of the final round."""
+    labels = {PRE_CST: number, VA: _decimal_va, CST: number, CONTINUE: number}
+    return _fill(read_table(path, _FINAL_CLINICAL | labels, unique=[PATIENT]))
+
+
+def read_final_pic(path):
+    """train_anno_pic.csv: the findings of each image. (Eye 513L has eleven images twice; both rows stay.)"""
+    labels = {name: number for name in FINDINGS}
+    return _fill(read_table(path, {PATIENT: parse_patient, INJECTION: parse_visit, IMAGE: text} | labels))
+
+
+def read_final_info(path):
+    """test_info.csv: the clinical row of each test eye of the final round."""
+    return _fill(read_table(path, _FINAL_CLINICAL, unique=[PATIENT]))
+
+
+def _fill(table):
+    """Missing measures take the column's mean, missing findings and continue injection 0 (as in 2021)."""
+    filled = table.copy()
+    for name in filled.columns.intersection(_MEASURES):
+        filled[name] = filled[name].fillna(filled[name].mean())
+    for name in filled.columns.intersection(_ANSWERS):
+        filled[name] = filled[name].fillna(0)
+    if CONTINUE in filled:
+        filled[CONTINUE] = filled[CONTINUE].clip(0, 1)
+    return filled
+
+
+# ---- Processed tables
+
+def build_train_table(images, *, annotation=None, case=None, pic=None):
+    """One row per labelled training image.
+
+    Args:
+        images: DataFrame with IMAGE_COLUMNS (test images are left out).
+        annotation: read_preliminary_annotation's table, or None without that round.
+        case, pic: read_final_case's and read_final_pic's tables, or None.
+
+    Returns:
+        DataFrame with TRAIN_COLUMNS. A preliminary image carries its eye's findings of the visit; a final
+        image its own findings, once per row of `pic`, and its eye's clinical row.
+    """
+    train = images[images[DATA_TYPE] == "train"]
+    parts = []
+    if annotation is not None:
+        rows = train[train[FINAL] == 0].merge(annotation, on=PATIENT)
+        before = rows[AFTER] == 0
+        for finding, pre_finding in zip(FINDINGS, PRE_FINDINGS, strict=True):
+            rows[finding] = rows[finding].where(~before, rows[pre_finding])
+        parts.append(rows[TRAIN_COLUMNS])
+    if case is not None and pic is not None:
+        rows = train[train[FINAL] == 1].merge(pic, on=[PATIENT, INJECTION, IMAGE]).merge(case, on=PATIENT)
+        parts.append(rows[TRAIN_COLUMNS])
+    return _stack(parts, TRAIN_COLUMNS)
+
+
+def build_test_table(images, *, preliminary=None, final=None):
+    """One row per test image with its eye's clinical row; arguments as for build_train_table.
+
+    Returns:
+        DataFrame with TEST_COLUMNS.
+    """
+    test = images[images[DATA_TYPE] == "test"]
+    parts = [
+        test[test[FINAL] == number_of_round].merge(info, on=PATIENT)[TEST_COLUMNS]
+        for number_of_round, info in ((0, preliminary), (1, final))
+        if info is not None
+    ]
+    return _stack(parts, TEST_COLUMNS)
+
+
+def build_case_table(train):
+    """One row per training eye that has images of both visits: what Model-CSV is trained on.
+
+    Clinical fields are means over all of the eye's rows; preVA, preCST and the pre-findings over its
+    before-images; VA, CST and the findings over its after-images.
+
+    Args:
+        train: DataFrame with TRAIN_COLUMNS.
+
+    Returns:
+        DataFrame sorted by patient ID: patient ID, final, CSV_FEATURES, VA, continue injection.
+    """
+    clinical = _eye_means(train, [FINAL, GENDER, AGE, DIAGNOSIS, DRUG, SIDE, CONTINUE])
+    before = _eye_means(train[train[AFTER] == 0], [PRE_VA, PRE_CST, *FINDINGS])
+    before = before.rename(columns=dict(zip(FINDINGS, PRE_FINDINGS, strict=True)))
+    after = _eye_means(train[train[AFTER] == 1], [VA, CST, *FINDINGS])
+    cases = clinical.join(before, how="inner").join(after, how="inner").reset_index()
+    return cases[[PATIENT, FINAL, *CSV_FEATURES, VA, CONTINUE]]
+
+
+def _eye_means(rows, columns):
+    return rows.groupby(PATIENT, sort=True)[columns].mean()
+
+
+def _stack(parts, columns):
+    parts = [part for part in parts if len(part)]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
+
+
+def read_processed(path):
+    """Read image_data.csv, train.csv or test.csv back; IDs and names stay text.
+
+    Raises:
+        PipelineError: it is not there, or no such table.
+    """
+    if not path.is_file():
+        raise PipelineError(f"{path} is not there. Option 0 (processing_data) makes it.")
+    try:
+        names = {PATIENT: str, IMAGE: str, INJECTION: str, DATA_TYPE: str, PROCESSED: str, SOURCE: str}
+        return pd.read_csv(path, dtype=names, keep_default_na=False, na_values={})
+    except (ValueError, OSError) as error:
+        raise PipelineError(f"{path} cannot be read: {error}. Option 0 (processing_data) makes it anew.") from error

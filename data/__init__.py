@@ -1,0 +1,1 @@
+"""Answers: predictions meet submission templates and truth."""

@@ -1,0 +1,180 @@
+"""Options 4 and 5: test images -> per eye -> Model-CSV -> the three submission files.
+
+Reads data/processed/test.csv, the crops, the templates and finished runs; writes model/result/<time>/.
+"""
+
+import hashlib
+
+import numpy as np
+import pandas as pd
+
+from config import CHECKPOINTS, PATHS
+from data.submission import Submission, read_templates, write_submission
+from model.model import CSVModel, ImageModel, select_device
+from model.run import find_checkpoint
+from model.training import ROUND_NAMES, check_crops, select_rows, training_means
+from processing.errors import PipelineError
+from processing.progress import say
+from processing.tables import (
+    AFTER,
+    AGE,
+    CSV_FEATURES,
+    CST,
+    DIAGNOSIS,
+    DRUG,
+    FINAL,
+    FINDINGS,
+    GENDER,
+    IMAGE,
+    PATIENT,
+    PRE_CST,
+    PRE_FINDINGS,
+    PRE_VA,
+    SIDE,
+    build_case_table,
+    read_processed,
+)
+
+CSV_MODEL = "Model-CSV"
+BEFORE_AFTER = {"before": "Model-Image-Before", "after": "Model-Image-After"}
+ALL = {"before": "Model-Image-All", "after": "Model-Image-All"}
+CLINICAL = [GENDER, AGE, DIAGNOSIS, DRUG, SIDE, PRE_VA]
+BEFORE_COLUMNS, AFTER_COLUMNS = [PRE_CST, *PRE_FINDINGS], [CST, *FINDINGS]
+
+
+def predict_before_after(paths=PATHS, *, checkpoints=None, device="auto"):
+    """Option 4: before-images by Model-Image-Before, after-images by Model-Image-After, then Model-CSV.
+
+    Args:
+        paths: config.Paths.
+        checkpoints: dict of model name -> run folder or file; what it lacks, config.CHECKPOINTS decides.
+        device: "auto", "cuda", "mps" or "cpu".
+
+    Returns:
+        The result folder.
+
+    Raises:
+        PipelineError: no fitting checkpoint, no test images, crops missing or unreadable.
+    """
+    return _predict(paths, BEFORE_AFTER, checkpoints, select_device(device), "4 (predict_before_after)")
+
+
+def predict_all(paths=PATHS, *, checkpoints=None, device="auto"):
+    """Option 5: all images by Model-Image-All, then Model-CSV; as predict_before_after."""
+    return _predict(paths, ALL, checkpoints, select_device(device), "5 (predict_all)")
+
+
+def _predict(paths, image_models, checkpoints, device, option):
+    files = _find_checkpoints(paths, [*image_models.values(), CSV_MODEL], checkpoints or {})
+    test = read_processed(paths.test_table)
+    if test.empty:
+        raise PipelineError(f"{paths.test_table} has no images to predict. Put test images into {paths.source}.")
+    check_crops(test, paths)
+    templates = read_templates(paths, test)
+    csv_model, values = CSVModel.load(files[CSV_MODEL], device)
+    means = values.get("training_means") or _means_of_train_table(paths)
+    images = test.join(_predict_images(test, paths, image_models, files, device))
+    submission = Submission(
+        stage1=_predict_eyes(templates.stage1, images, 0, csv_model, means),
+        stage2_case=_predict_eyes(templates.stage2_case, images, 1, csv_model, means),
+        stage2_pic=_predict_pics(templates.stage2_pic, images, means),
+    )
+    origin = {"option": option, "checkpoints": {name: _identity(file) for name, file in files.items()}}
+    folder = write_submission(paths, submission, origin)
+    say(f"{len(images)} images of {images[PATIENT].nunique()} eyes predicted. The submission lies in {folder}")
+    return folder
+
+
+def _find_checkpoints(paths, names, chosen):
+    files = {}
+    for name in dict.fromkeys(names):
+        files[name] = find_checkpoint(paths, name, chosen.get(name) or CHECKPOINTS.get(name))
+        say(f"{name}: {files[name]}")
+    return files
+
+
+def _identity(file):
+    return {"file": str(file), "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
+
+
+def _means_of_train_table(paths):
+    """The training means for a Model-CSV that does not carry its own (the published one)."""
+    if not paths.train_table.is_file():
+        return {}
+    return training_means(build_case_table(read_processed(paths.train_table)))
+
+
+def _predict_images(test, paths, image_models, files, device):
+    """CST (um) and the findings' probabilities of each image, by the model of its visit."""
+    parts = []
+    for visit, name in image_models.items():
+        model = ImageModel.load(files[name], device)
+        parts.append(model.eval(select_rows(test, visit), paths.root, label=f"{name}, {visit}"))
+    return pd.concat(parts)
+
+
+def _predict_eyes(template, images, final, csv_model, means):
+    """One row per eye of a template.
+
+    Args:
+        template: DataFrame with patient ID.
+        images: test.csv's table with CST and FINDINGS as predicted for each image.
+        final: which round the eyes are of, 0 or 1.
+        csv_model: CSVModel.
+        means: dict of round name -> dict of column -> training mean.
+
+    Returns:
+        DataFrame with patient ID, CSV_FEATURES, VA and continue injection, in the template's order. An eye
+        without images takes the training means, a visit without images too (and Model-CSV goes on from there).
+    """
+    eyes = template.set_index(PATIENT).join(_features(images[images[FINAL] == final]))
+    seen = eyes[GENDER].notna()
+    _warn("no images", eyes.index[~seen])
+    _warn("no images before treatment", eyes.index[seen & eyes[PRE_CST].isna()])
+    _warn("no images after treatment", eyes.index[seen & eyes[CST].isna()])
+    eyes = _fill(eyes, final, means)
+    answers = csv_model.eval(eyes)
+    answers[~seen] = np.nan
+    return _fill(eyes.join(answers), final, means).reset_index()
+
+
+def _features(images):
+    """Per eye: clinical fields over all its images, the model's answers over the images of each visit."""
+    before = images[images[AFTER] == 0].groupby(PATIENT)[AFTER_COLUMNS].mean()
+    after = images[images[AFTER] == 1].groupby(PATIENT)[AFTER_COLUMNS].mean()
+    clinical = images.groupby(PATIENT)[CLINICAL].mean()
+    return clinical.join(before.set_axis(BEFORE_COLUMNS, axis=1)).join(after)[CSV_FEATURES]
+
+
+def _predict_pics(template, images, means):
+    """One row per image of the template: its findings; without the image, the mean of the eye's visit."""
+    keys = [PATIENT, AFTER, IMAGE]
+    final_images = images[images[FINAL] == 1]
+    pics = template.merge(final_images[[*keys, *FINDINGS]], on=keys, how="left")
+    absent = pics[FINDINGS[0]].isna()
+    _warn("images that are not there", pics[PATIENT][absent].unique())
+    visits = final_images.groupby([PATIENT, AFTER])[FINDINGS].mean()
+    of_visit = pics[[PATIENT, AFTER]].join(visits, on=[PATIENT, AFTER])[FINDINGS]
+    pics[FINDINGS] = pics[FINDINGS].fillna(of_visit)
+    before = pics[AFTER] == 0
+    pre_means = _fill(pics[FINDINGS].set_axis(PRE_FINDINGS, axis=1), 1, means).set_axis(FINDINGS, axis=1)
+    return pics.assign(**pre_means.where(before, _fill(pics[FINDINGS], 1, means)))
+
+
+def _fill(table, final, means):
+    """`table` with the round's training means where it has no value (the other round's, where it has none)."""
+    if not table.isna().any(axis=None):
+        return table
+    if not means:
+        raise PipelineError(
+            "Some eyes have no images, and Model-CSV does not carry the means of its training data. "
+            "Train Model-CSV by option 2 (train_csv)."
+        )
+    name = ROUND_NAMES[final]
+    return table.fillna(means[name if name in means else next(iter(means))])
+
+
+def _warn(what, patients):
+    if len(patients):
+        shown = ", ".join(patients[:5]) + (", ..." if len(patients) > 5 else "")
+        say(f"Warning: {len(patients)} eyes of the template have {what}; the mean stands in: {shown}")

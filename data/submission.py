@@ -1,0 +1,132 @@
+"""The three submission files: which rows they have, and writing them whole or not at all.
+
+Reads the templates in data/submit; writes model/result/<time>/.
+"""
+
+import io
+import zipfile
+from datetime import datetime
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from processing.errors import PipelineError
+from processing.files import new_timed_folder, write_bytes, write_csv, write_json
+from processing.reader import read_table, text
+from processing.tables import (
+    AFTER,
+    CONTINUE,
+    CST,
+    FINAL,
+    FINDINGS,
+    IMAGE,
+    IMAGE_NUMBER,
+    INJECTION,
+    PATIENT,
+    POST,
+    PRE_CST,
+    VA,
+    parse_patient,
+    parse_visit,
+)
+
+STAGE1, STAGE2_CASE, STAGE2_PIC = "submit_stage1.csv", "submit_stage2_case.csv", "submit_stage2_pic.csv"
+COLUMNS = {
+    STAGE1: [PATIENT, PRE_CST, VA, CONTINUE, CST, "IRF", "SRF", "HRF"],
+    STAGE2_CASE: [PATIENT, VA, CONTINUE, PRE_CST, CST],
+    STAGE2_PIC: [IMAGE_NUMBER, PATIENT, INJECTION, IMAGE, *FINDINGS],
+}
+DECIMALS = 6
+
+
+class Submission(NamedTuple):
+    """One DataFrame per file: first the rows that are asked for, in the end with all of COLUMNS."""
+
+    stage1: pd.DataFrame
+    stage2_case: pd.DataFrame
+    stage2_pic: pd.DataFrame
+
+
+def read_templates(paths, test):
+    """The rows that each file must have, in order: the template's, or without one the test table's.
+
+    Args:
+        paths: config.Paths.
+        test: test.csv's table.
+
+    Returns:
+        Submission of tables with patient ID (stage2_pic: all of its columns but the findings, and `after`).
+
+    Raises:
+        PipelineError: a faulty template.
+    """
+    eyes = {final: rows[[PATIENT]].drop_duplicates(ignore_index=True) for final, rows in test.groupby(FINAL)}
+    no_eyes = test[[PATIENT]].head(0)
+    parsers = {IMAGE_NUMBER: text, PATIENT: parse_patient, INJECTION: parse_visit, IMAGE: text}
+    pic = _read_template(paths.submit / STAGE2_PIC, parsers, unique=[IMAGE_NUMBER])
+    if pic is None:
+        pic = test[test[FINAL] == 1].reset_index(drop=True)
+        pic = pic.assign(**{IMAGE_NUMBER: [str(number + 1) for number in range(len(pic))]})[list(parsers)]
+    pic = pic.assign(**{AFTER: (pic[INJECTION] == POST).astype(int)})
+    stage1, stage2 = (
+        _read_template(paths.submit / name, {PATIENT: parse_patient}, unique=[PATIENT])
+        for name in (STAGE1, STAGE2_CASE)
+    )
+    return Submission(
+        eyes.get(0, no_eyes) if stage1 is None else stage1,
+        eyes.get(1, no_eyes) if stage2 is None else stage2,
+        pic,
+    )
+
+
+def _read_template(path, parsers, unique):
+    return read_table(path, parsers, unique=unique) if path.is_file() else None
+
+
+def write_submission(paths, submission, origin):
+    """Write the three files, submit.zip and runs.json into a new folder under model/result.
+
+    Args:
+        paths: config.Paths.
+        submission: Submission, each table with the columns of COLUMNS.
+        origin: dict of plain values: which option and runs it came from.
+
+    Returns:
+        The folder.
+
+    Raises:
+        PipelineError: a value is not finite or out of range, or the folder cannot be written; nothing is left.
+    """
+    tables = {}
+    for (name, columns), table in zip(COLUMNS.items(), submission, strict=True):
+        tables[name] = table[columns].round(DECIMALS)
+        _check_values(name, tables[name])
+    with new_timed_folder(paths.result) as folder:
+        for name, table in tables.items():
+            write_csv(folder.path / name, table)
+        write_bytes(folder.path / "submit.zip", _zip(folder.path / name for name in tables))
+        write_json(folder.path / "runs.json", origin | {"written": datetime.now().isoformat(timespec="seconds")})
+    return folder.path
+
+
+def _check_values(name, table):
+    """Every number finite, 0 or more; probabilities 1 or less."""
+    for column in table.columns.difference([IMAGE_NUMBER, PATIENT, INJECTION, IMAGE]):
+        values = table[column].to_numpy(float)
+        top = 1 if column in (CONTINUE, *FINDINGS) else np.inf
+        wrong = ~np.isfinite(values) | (values < 0) | (values > top)
+        if wrong.any():
+            row = table[wrong].iloc[0]
+            raise PipelineError(
+                f"{name}: {column} of {row[PATIENT]} would be {row[column]} (and {wrong.sum() - 1} more such values); "
+                "nothing was written. A model gives numbers that are none: train it again."
+            )
+
+
+def _zip(files):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in files:
+            archive.writestr(zipfile.ZipInfo(file.name), file.read_bytes(), zipfile.ZIP_DEFLATED)
+    return buffer.getvalue()

@@ -1,0 +1,290 @@
+"""The menu and the command line. Chooses; never works.
+
+    python main.py                          the menu
+    python main.py 1                        one option, by number
+    python main.py train_image --epochs 5   or by name; --help tells its flags
+"""
+
+import argparse
+import dataclasses
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from typing import NamedTuple
+
+DONE, FAILED, WRONG_USAGE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
+
+FIELD_HELP = {
+    "epochs": "passes over the data",
+    "learning_rate": "Adam's step",
+    "batch_size": "images or eyes per step",
+    "seed": "first weights and order of the data",
+    "recipe": "seed (as in 2021), fixed or resnet (images only)",
+    "init_from": "run folder or checkpoint file to start from",
+    "device": "auto, cuda, mps or cpu",
+    "workers": "processes that read images; -1: chosen for the machine",
+}
+IMAGE_FIELDS = ("epochs", "learning_rate", "batch_size", "seed", "recipe", "init_from", "device", "workers")
+CSV_FIELDS = ("epochs", "learning_rate", "batch_size", "seed", "recipe", "init_from", "device")
+CHECKPOINT_FLAGS = {
+    "image_before": "Model-Image-Before",
+    "image_after": "Model-Image-After",
+    "image_all": "Model-Image-All",
+    "csv": "Model-CSV",
+}
+
+
+# ---- One short function per option: torch, cv2 and pandas are imported when one of them runs
+
+def processing_data(_arguments):
+    from processing.data_factory import processing_data
+
+    processing_data()
+
+
+def train_image(arguments):
+    from model.training import train_image
+
+    train_image(configs=_image_configs(arguments))
+
+
+def train_csv(arguments):
+    from model.training import train_csv
+
+    train_csv(config=_csv_config(arguments))
+
+
+def train_csv_and_image(arguments):
+    from model.training import train_csv_and_image
+
+    train_csv_and_image(csv_config=_csv_config(arguments, "csv_"), image_configs=_image_configs(arguments, "image_"))
+
+
+def predict_before_after(arguments):
+    from data.predict import predict_before_after
+
+    predict_before_after(checkpoints=_checkpoints(arguments), device=arguments.device)
+
+
+def predict_all(arguments):
+    from data.predict import predict_all
+
+    predict_all(checkpoints=_checkpoints(arguments), device=arguments.device)
+
+
+def demo(arguments):
+    from data.demonstration import run_demonstration
+
+    run_demonstration(arguments.size, arguments.seed)
+
+
+# ---- Flags
+
+def _add_no_flags(_parser):
+    pass
+
+
+def _add_image_flags(parser):
+    _add_models_flag(parser)
+    _add_config_flags(parser, IMAGE_FIELDS)
+
+
+def _add_csv_flags(parser):
+    _add_config_flags(parser, CSV_FIELDS)
+
+
+def _add_both_flags(parser):
+    _add_models_flag(parser)
+    _add_config_flags(parser, CSV_FIELDS)
+    _add_config_flags(parser, CSV_FIELDS, "csv_")
+    _add_config_flags(parser, IMAGE_FIELDS, "image_")
+
+
+def _add_models_flag(parser):
+    from model_config import IMAGE_MODELS
+
+    names = [config.name for config in IMAGE_MODELS]
+    parser.add_argument("--models", nargs="+", choices=names, default=names, help="image models to train")
+
+
+def _add_config_flags(parser, fields, prefix=""):
+    """A flag for each field; without it, model_config.py decides."""
+    from model_config import ImageConfig
+
+    types = {field.name: field.type for field in dataclasses.fields(ImageConfig)}
+    only = f" of the {prefix[:-1]} model" if prefix else ""
+    for name in fields:
+        flag = "--" + (prefix + name).replace("_", "-")
+        parser.add_argument(flag, type=types[name], default=argparse.SUPPRESS, help=FIELD_HELP[name] + only)
+
+
+def _add_predict_flags(parser):
+    for flag, name in CHECKPOINT_FLAGS.items():
+        text = f"run folder or checkpoint file of {name}; default: its newest finished run"
+        parser.add_argument("--" + flag.replace("_", "-"), metavar="PATH", help=text)
+    parser.add_argument("--device", default="auto", help=FIELD_HELP["device"])
+
+
+def _add_demo_flags(parser):
+    parser.add_argument("--size", choices=("smallest", "default"), default="default", help="how much data it makes")
+    parser.add_argument("--seed", type=int, default=2021, help="the eyes that it invents")
+
+
+def _image_configs(arguments, prefix=""):
+    from model_config import IMAGE_MODELS
+
+    given = _given(arguments, IMAGE_FIELDS, prefix)
+    return [dataclasses.replace(config, **given) for config in IMAGE_MODELS if config.name in arguments.models]
+
+
+def _csv_config(arguments, prefix=""):
+    from model_config import CSV_MODEL
+
+    return dataclasses.replace(CSV_MODEL, **_given(arguments, CSV_FIELDS, prefix))
+
+
+def _given(arguments, fields, prefix):
+    """The fields that flags set; one with the prefix wins over one without."""
+    values = vars(arguments)
+    shared = {name: values[name] for name in fields if name in values}
+    return shared | {name: values[prefix + name] for name in fields if prefix + name in values}
+
+
+def _checkpoints(arguments):
+    return {name: getattr(arguments, flag) for flag, name in CHECKPOINT_FLAGS.items()}
+
+
+# ---- The table of options
+
+class Option(NamedTuple):
+    number: str
+    name: str
+    help: str
+    run: Callable
+    add_flags: Callable
+
+
+OPTIONS = (
+    Option("0", "processing_data", "cut the scans and make the tables", processing_data, _add_no_flags),
+    Option("1", "train_image", "train the image models", train_image, _add_image_flags),
+    Option("2", "train_csv", "train Model-CSV", train_csv, _add_csv_flags),
+    Option("3", "train_csv + train_image", "options 2 and 1", train_csv_and_image, _add_both_flags),
+    Option("4", "predict_before_after", "predict with Before and After", predict_before_after, _add_predict_flags),
+    Option("5", "predict_all", "predict with All", predict_all, _add_predict_flags),
+    Option("10", "demo", "make synthetic data and run everything on it", demo, _add_demo_flags),
+)
+QUIT = ("q", "quit", "exit")
+FULL_WIDTH = {0xFEE0 + code: code for code in range(0x21, 0x7F)}      # as typed with a Chinese keyboard
+
+
+def find_option(text):
+    """The option of that number or name, or None."""
+    wanted = text.translate(FULL_WIDTH).strip()
+    return next((option for option in OPTIONS if wanted in (option.number, option.name, _command(option))), None)
+
+
+def _command(option):
+    """The option's name as one word of the command line."""
+    return option.name.replace(" + ", "_")
+
+
+def build_parser():
+    """The command line: one sub-command per option, by name or number."""
+    parser = argparse.ArgumentParser(
+        prog="main.py", description="Predict the response of eyes with macular oedema to anti-VEGF treatment from OCT."
+    )
+    commands = parser.add_subparsers(metavar="OPTION", title="options (none: the menu)")
+    for option in OPTIONS:
+        command = commands.add_parser(
+            _command(option), aliases=[option.number], help=f"{option.number}: {option.help}", description=option.help,
+            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        )
+        option.add_flags(command)
+        command.set_defaults(option=option)
+    return parser
+
+
+def run_menu():
+    """Ask and run until the user quits or the input ends. Returns the last option's exit status."""
+    status = DONE
+    while True:
+        for option in OPTIONS:
+            print(f"{option.number} -> {option.name}")
+        print("q -> quit")
+        option = _ask()
+        if option is None:
+            return status
+        status = run(option, build_parser().parse_args([option.number]))
+
+
+def _ask():
+    """The option that the user picks, or None to quit."""
+    while True:
+        try:
+            text = input("Pick a number / 请输入数字: ")
+        except EOFError:
+            print()
+            return None
+        if text.translate(FULL_WIDTH).strip().lower() in QUIT:
+            return None
+        option = find_option(text)
+        if option is not None:
+            return option
+        print("Not an option; type one of the numbers above. / 没有这个选项，请输入上面的数字。")
+
+
+def run(option, arguments):
+    """Run an option; errors become one or two lines. Returns the exit status."""
+    from model_config import ConfigError
+    from processing.errors import PipelineError
+
+    try:
+        option.run(arguments)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return WRONG_USAGE
+    except PipelineError as error:
+        print(error, file=sys.stderr)
+        return FAILED
+    except Exception as error:      # a bug: the traceback goes to a file
+        print(f"Unexpected {type(error).__name__}: {error}", file=sys.stderr)
+        _log_traceback()
+        return FAILED
+    return DONE
+
+
+def _log_traceback():
+    from config import PATHS
+
+    try:
+        PATHS.error_log.parent.mkdir(parents=True, exist_ok=True)
+        with open(PATHS.error_log, "a", encoding="utf-8") as file:
+            file.write(traceback.format_exc() + "\n")
+        print(f"This is a bug; please report it with {PATHS.error_log}", file=sys.stderr)
+    except OSError:
+        traceback.print_exc()
+
+
+def _terminate(_signal, _frame):
+    raise SystemExit(TERMINATED)
+
+
+def main(words=None):
+    """Run the command line `words` (default: sys.argv) or the menu. Returns the exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")        # a console that lacks a character shows ? for it
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        arguments = build_parser().parse_args(words)
+        if not hasattr(arguments, "option"):
+            return run_menu()
+        return run(arguments.option, arguments)
+    except KeyboardInterrupt:
+        print("\nStopped. What was finished is kept.", file=sys.stderr)
+        return INTERRUPTED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,133 @@
+"""Weights on disk: save, verified load, and the format in which the 2021 system published its models.
+
+A checkpoint file is what torch.save writes (plain values and tensors only), with the SHA-256 of its bytes as
+the comment of the zip archive that it is: any zip tool and torch.load still read it.
+"""
+
+import hashlib
+import io
+import struct
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from model.module import BasicConv2d, CSVModule, ImageModule
+from processing.errors import PipelineError
+from processing.files import write_bytes
+
+FORMAT = 1                              # raised when the content changes its meaning
+_COMMENT = b"sha256:"                   # then 64 hexadecimal digits
+_COMMENT_BYTES = len(_COMMENT) + 64
+
+KINDS = {"ImageModule": ImageModule, "CSVModule": CSVModule}
+# All that a published checkpoint may hold: whole pickled modules of torch 1.9, nothing else is built
+PUBLISHED_CLASSES = [
+    ImageModule, CSVModule, BasicConv2d, set,
+    nn.Sequential, nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.Flatten, nn.Linear, nn.Sigmoid,
+]
+
+
+def save_checkpoint(path, module, **values):
+    """Write a module's weights and what is needed to build it again, whole or not at all.
+
+    Args:
+        path: the file.
+        module: ImageModule or CSVModule.
+        values: plain values to keep beside the weights.
+    """
+    content = values | {
+        "format": FORMAT,
+        "kind": type(module).__name__,
+        "arguments": _arguments(module),
+        "state": {name: value.detach().cpu() for name, value in module.state_dict().items()},
+    }
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write_bytes(path, _seal(buffer.getvalue()))
+
+
+def load_checkpoint(path, kind):
+    """Build the module that a checkpoint file holds.
+
+    Args:
+        path: a file of save_checkpoint, or one that the 2021 system's author published.
+        kind: "ImageModule" or "CSVModule", what it must hold.
+
+    Returns:
+        module: in eval mode, on the CPU.
+        values: what save_checkpoint was given beside it; empty for a published file.
+
+    Raises:
+        PipelineError: unreadable, damaged, no checkpoint, or of another kind. Code in it is never run.
+    """
+    path = Path(path)
+    content, sealed = _read(path)
+    if isinstance(content, dict) and content.get("format") == FORMAT and "state" in content:
+        if not sealed:
+            raise PipelineError(f"{path} is damaged: its content does not match its SHA-256. Use another checkpoint.")
+        _check_kind(path, content["kind"], kind)
+        module = KINDS[kind](**content.pop("arguments"))
+        state = content.pop("state")
+    elif type(content) in KINDS.values():
+        _check_kind(path, type(content).__name__, kind)
+        module, state, content = KINDS[kind](), content.state_dict(), {}
+    else:
+        raise PipelineError(f"{path} is no checkpoint of this program.")
+    load_weights(module, state, path)
+    return module.eval(), content
+
+
+def load_weights(module, state, path):
+    """Put `state` (name -> tensor) into `module`.
+
+    Raises:
+        PipelineError: names or shapes differ; `path` names where the state came from.
+    """
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        first = str(error).strip().splitlines()[-1].strip()
+        wanted = f"{type(module).__name__} of recipe {module.recipe}"
+        raise PipelineError(f"{path} does not fit a {wanted}: {first}") from error
+
+
+def _arguments(module):
+    """What the module's class needs to build it again."""
+    if isinstance(module, ImageModule):
+        return {"recipe": module.recipe, "crop_size": list(module.crop_size)}
+    return {"recipe": module.recipe}
+
+
+def _check_kind(path, found, wanted):
+    if found != wanted:
+        raise PipelineError(f"{path} holds a {found}; a {wanted} is needed here.")
+
+
+def _read(path):
+    """What torch's weights-only loader makes of a file, and whether its SHA-256 holds."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise PipelineError(f"The checkpoint {path} cannot be read: {error.strerror or error}.") from error
+    original = _unseal(data)
+    try:
+        with torch.serialization.safe_globals(PUBLISHED_CLASSES):
+            content = torch.load(io.BytesIO(original or data), map_location="cpu", weights_only=True)
+    except Exception as error:      # whatever a damaged or hostile file makes the loader raise
+        raise PipelineError(f"{path} is no checkpoint, or a damaged one; nothing of it was used.") from error
+    return content, original is not None
+
+
+def _seal(data):
+    """Put the SHA-256 of a zip archive into its comment (the last two bytes hold the comment's length, 0)."""
+    digest = hashlib.sha256(data).hexdigest().encode()
+    return data[:-2] + struct.pack("<H", _COMMENT_BYTES) + _COMMENT + digest
+
+
+def _unseal(data):
+    """The archive as it was before _seal, or None where there is no seal or it does not hold."""
+    comment = data[-_COMMENT_BYTES:]
+    original = data[: -_COMMENT_BYTES - 2] + b"\0\0"
+    digest = hashlib.sha256(original).hexdigest().encode()
+    return original if comment == _COMMENT + digest else None

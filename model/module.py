@@ -1,0 +1,140 @@
+"""The networks.
+
+Shapes: B batch, C channels, H and W pixels, F features, K classes.
+State names and layer order are those of the 2021 system, so that its published checkpoints load.
+"""
+
+from math import ceil
+
+import torch
+from torch import nn
+
+from model_config import RECIPES
+from processing.tables import CSV_FEATURES, FINDINGS
+
+# Channels in, channels out, stride of the nine blocks
+BLOCKS = [
+    (3, 8, 1), (8, 8, 2), (8, 8, 2), (8, 16, 2), (16, 16, 2), (16, 32, 2), (32, 32, 2), (32, 64, 2), (64, 64, 2),
+]
+CROP_SIZE = (400, 650)      # H, W of the 2021 system's crops
+
+
+class BasicConv2d(nn.Module):
+    """Convolution with bias, batch norm, ReLU. B x C_in x H x W -> B x C_out x ceil(H/stride) x ceil(W/stride)."""
+
+    def __init__(self, in_channels, out_channels, *, kernel_size=3, stride=1):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=(kernel_size - 1) // 2),
+            nn.BatchNorm2d(out_channels),
+            nn.ReLU(),
+        )
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions with batch norm beside a shortcut; ReLU after the first and after the sum.
+
+    Input is padded by dilation * (kernel_size - 1) in all, so that both branches give
+    B x C_out x ceil(H/stride) x ceil(W/stride) for any kernel size, stride and dilation.
+    """
+
+    def __init__(self, in_channels, out_channels, *, kernel_size=3, stride=1, dilation=1):
+        super().__init__()
+        padding = _same_padding(kernel_size, dilation)
+        self.layers = nn.Sequential(
+            nn.ZeroPad2d(padding),
+            nn.Conv2d(in_channels, out_channels, kernel_size, stride, dilation=dilation),
+            nn.BatchNorm2d(out_channels),
+            nn.ReLU(),
+            nn.ZeroPad2d(padding),
+            nn.Conv2d(out_channels, out_channels, kernel_size, dilation=dilation),
+            nn.BatchNorm2d(out_channels),
+        )
+        self.shortcut = nn.Identity()
+        if stride != 1 or in_channels != out_channels:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(in_channels, out_channels, 1, stride), nn.BatchNorm2d(out_channels)
+            )
+        self.activation = nn.ReLU()
+
+    def forward(self, x):
+        return self.activation(self.layers(x) + self.shortcut(x))
+
+
+class ImageModule(nn.Module):
+    """B-scan crop -> CST and four findings.
+
+    Args:
+        recipe: a key of model_config.RECIPES.
+        crop_size: H, W of the crops in pixels; the first layer of the heads depends on it.
+    """
+
+    def __init__(self, recipe="seed", crop_size=CROP_SIZE):
+        super().__init__()
+        self.recipe, self.crop_size = recipe, tuple(crop_size)
+        block = {"plain": BasicConv2d, "residual": ResidualBlock}[RECIPES[recipe].blocks]
+        self.layers = nn.Sequential(*(block(c_in, c_out, stride=stride) for c_in, c_out, stride in BLOCKS))
+        features = _flat_features(self.crop_size)
+        self.regression = nn.Sequential(nn.Flatten(), *_head(features, features // 2, features // 4, 1))
+        self.classify = nn.Sequential(nn.Flatten(), *_head(features, features // 2, features // 4, len(FINDINGS)))
+        if RECIPES[recipe].heads == "sigmoid":
+            self.classify.append(nn.Sigmoid())
+
+    def forward(self, x):
+        """B x 3 x H x W float32 in 0-1 -> (B CST in hundreds of um, B x 4 findings as the recipe's heads give)."""
+        features = self.layers(x)                   # B x 64 x H/256 x W/256, rounded up
+        return self.regression(features)[:, 0], self.classify(features)
+
+    def probabilities(self, findings):
+        """The heads' B x 4 findings as probabilities, 0-1."""
+        return findings if RECIPES[self.recipe].heads == "sigmoid" else torch.sigmoid(findings)
+
+
+class CSVModule(nn.Module):
+    """16 features of an eye (CSV_FEATURES, in their units) -> VA and continue injection.
+
+    Args:
+        recipe: a key of model_config.CSV_RECIPES.
+    """
+
+    def __init__(self, recipe="seed"):
+        super().__init__()
+        self.recipe = recipe
+        self.layers = nn.Sequential(*_head(len(CSV_FEATURES), 32, 64, 128, 32, 8), nn.ReLU())
+        self.regression = nn.Sequential(*_head(8, 4, 1))
+        self.classify = nn.Sequential(*_head(8, 4, 2))
+        if RECIPES[recipe].heads == "sigmoid":
+            self.classify.append(nn.Sigmoid())
+
+    def forward(self, x):
+        """B x 16 float32 -> (B VA, B x 2 scores of stop and continue)."""
+        features = self.layers(x)                   # B x 8
+        return self.regression(features)[:, 0], self.classify(features)
+
+    def probabilities(self, scores):
+        """B x 2 scores -> B probabilities of continue injection, 0-1: the softmax that CSVLoss trains."""
+        return torch.softmax(scores, dim=1)[:, 1]
+
+
+def _head(*widths):
+    """Linear layers of these widths with ReLU between them."""
+    layers = []
+    for before, after in zip(widths, widths[1:], strict=False):
+        layers += [nn.Linear(before, after), nn.ReLU()]
+    return layers[:-1]
+
+
+def _same_padding(kernel_size, dilation):
+    total = dilation * (kernel_size - 1)
+    return (total // 2, total - total // 2) * 2     # left, right, top, bottom
+
+
+def _flat_features(crop_size):
+    """How many features the blocks leave of a crop: 64 x 2 x 3 = 384 of 400 x 650."""
+    height, width = crop_size
+    for _, channels, stride in BLOCKS:
+        height, width = ceil(height / stride), ceil(width / stride)
+    return channels * height * width

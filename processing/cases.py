@@ -1,0 +1,124 @@
+"""Invent the clinical side of synthetic eyes: who, which disease, how treatment went.
+
+Reads and writes no file. Relations are sensible, so that a model has something to learn: fluid thickens the
+retina, treatment thins it, acuity follows thickness and findings, injections go on where fluid remains.
+Everything is random and about nobody.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from processing.anatomy import Visit, grow_eye, plan_visit
+
+# Codes as in processing/tables.py, and how often each occurs
+DIAGNOSIS_SHARES = {1: 0.35, 2: 0.2, 3: 0.35, 4: 0.06, 5: 0.04}     # wet AMD, PCV, DME, RVO, CME
+DRUG_SHARES = {1: 0.75, 2: 0.1, 3: 0.1, 5: 0.05}    # bevacizumab, ranibizumab, aflibercept, triamcinolone
+FELLOW, NO_DRUG = 6, 0                              # the untreated eye beside a treated one
+
+LOGMAR_STEPS = np.array([0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.3, 2.0, 2.3])
+DECIMAL_STEPS = np.array([1.0, 0.67, 0.5, 0.32, 0.25, 0.17, 0.1, 0.08, 0.05, 0.03, 0.017])  # 6/6 to 1/60
+
+BEFORE_SHARES = np.array([0.5, 0.4, 0.45, 0.5])     # of eyes with IRF, SRF, PED, HRF before treatment
+AFTER_SHARES = np.array([0.45, 0.3, 0.45, 0.45])    # and after
+CONTINUE_SHARE = 0.5
+CST_RANGE_UM = (180, 700)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One eye: its row in the tables, and its two visits."""
+
+    patient: str            # patient ID: one eye
+    person: str             # without the eye's letter
+    gender: int             # 1 male, 2 female
+    age: int                # years
+    diagnosis: int
+    drug: int
+    pre_va: float           # in the round's unit: logMAR or decimal
+    va: float
+    continues: int          # 1: injections go on
+    before: Visit
+    after: Visit
+
+    @property
+    def right(self):
+        return self.patient.endswith("R")
+
+
+def invent_cases(patients, rng, *, final, fellows):
+    """Invent one case per eye.
+
+    Args:
+        patients: patient IDs ending in L or R, two at least; both eyes of a person stand together.
+        rng: numpy Generator.
+        final: acuity decimal (True) or logMAR.
+        fellows: the second eye of a person is an untreated fellow eye.
+
+    Returns:
+        list of Case. With two eyes or more, each finding and continue injection has both classes.
+    """
+    persons = [patient[:-1] for patient in patients]
+    fellow = np.array([fellows and person in persons[:k] for k, person in enumerate(persons)])
+    before = _invent_findings(rng, 1.0 * rng.random((len(patients), 4)), BEFORE_SHARES, fellow=fellow)
+    after = _invent_findings(rng, 0.7 * before, AFTER_SHARES, fellow=fellow)
+    severity = rng.uniform(40, (340, 250, 60), (len(patients), 3))      # um that IRF, SRF and PED add
+    response = rng.uniform(0.3, 0.9, (len(patients), 1))                # share that treatment leaves
+    eyes = [grow_eye(rng, right=patient.endswith("R")) for patient in patients]
+    fovea_um = np.array([eye.fovea_um for eye in eyes])
+    pre_cst = _thicken(rng, fovea_um, before, severity=severity)
+    cst = _thicken(rng, fovea_um, after, severity=severity * response)
+    wish = (cst - 250) / 150 + after[:, 0] + 0.7 * after[:, 1] + rng.normal(0, 0.5, len(patients))
+    continues = _mark_highest(np.where(fellow, -9, wish), CONTINUE_SHARE)
+    pre_va, va = _invent_acuity(rng, before, after, pre_cst=pre_cst, cst=cst)
+    steps = DECIMAL_STEPS if final else LOGMAR_STEPS
+    pre_va, va = (_snap(10 ** -v if final else v, steps) for v in (pre_va, va))
+    va = np.where(rng.random(len(va)) < 0.3, pre_va, va)                # acuity often stays as it was
+    cases = []
+    for k, patient in enumerate(patients):
+        visits = [plan_visit(eyes[k], float(thick[k]), found[k], rng=rng)
+                  for thick, found in ((pre_cst, before), (cst, after))]
+        diagnosis, drug = (FELLOW, NO_DRUG) if fellow[k] else _invent_treatment(rng)
+        cases.append(Case(patient, persons[k], int(rng.integers(1, 3)), int(rng.normal(63, 10)),
+                          diagnosis, drug, float(pre_va[k]), float(va[k]), int(continues[k]), *visits))
+    return cases
+
+
+def _invent_findings(rng, leaning, shares, *, fellow):
+    """0 / 1, eyes x 4: in each column the given share of eyes, those that lean to it most; no fellow eye."""
+    score = leaning + rng.random(leaning.shape)
+    score[fellow] = -9
+    return np.stack([_mark_highest(score[:, k], shares[k]) for k in range(4)], axis=1)
+
+
+def _mark_highest(score, share):
+    """1 for the given share of the highest scores, at least one; 0 for the others, at least one."""
+    count = int(np.clip(round(share * len(score)), 1, len(score) - 1))
+    marks = np.zeros(len(score), int)
+    marks[np.argsort(-score, kind="stable")[:count]] = 1
+    return marks
+
+
+def _thicken(rng, fovea_um, findings, *, severity):
+    """CST, whole um."""
+    cst = fovea_um + (findings[:, :3] * severity).sum(axis=1) + rng.normal(0, 12, len(fovea_um))
+    return np.clip(np.rint(cst), *CST_RANGE_UM)
+
+
+def _invent_acuity(rng, before, after, *, pre_cst, cst):
+    """logMAR before and after."""
+    burden = rng.gamma(2.0, 0.12, len(cst))         # what the eye has lost for good
+    pre_va = burden + 0.0015 * (pre_cst - 220) + 0.08 * before.sum(axis=1) + rng.normal(0, 0.05, len(cst))
+    va = burden + 0.0015 * (cst - 220) + 0.08 * after.sum(axis=1) + rng.normal(0, 0.05, len(cst))
+    return pre_va, va
+
+
+def _snap(values, steps):
+    """The nearest step of the chart for each value."""
+    return steps[np.abs(np.asarray(values)[:, None] - steps).argmin(axis=1)]
+
+
+def _invent_treatment(rng):
+    diagnosis = rng.choice(list(DIAGNOSIS_SHARES), p=list(DIAGNOSIS_SHARES.values()))
+    drug = rng.choice(list(DRUG_SHARES), p=list(DRUG_SHARES.values()))
+    return int(diagnosis), int(drug)

@@ -1,0 +1,179 @@
+"""Option 0, in reading order: walk the source, cut the crops, write the tables.
+
+Reads data/source; writes data/processed: csv/image_data.csv, csv/crops.csv, img/, train.csv, test.csv,
+problems.csv and crop_preview.png.
+"""
+
+from collections import Counter
+from typing import NamedTuple
+
+import pandas as pd
+
+import config
+from processing import tables
+from processing.crops import crop_all
+from processing.errors import PipelineError
+from processing.files import write_csv
+from processing.images import read_image, write_image
+from processing.plots import draw_crop_preview, plot_log
+from processing.progress import say
+from processing.source import ROUNDS, TABLE_FILES, find_tables, read_image_rows
+from processing.tables import DATA_TYPE, FINAL, IMAGE_COLUMNS, PATIENT, SOURCE
+
+__all__ = ["crop_img", "plot_log", "processing_data", "read_image", "write_image"]
+
+READERS = {
+    "annotation": tables.read_preliminary_annotation,
+    "preliminary_info": tables.read_preliminary_info,
+    "case": tables.read_final_case,
+    "pic": tables.read_final_pic,
+    "final_info": tables.read_final_info,
+}
+# The tables without which images of a round and set have no row
+NEEDED = {
+    ("preliminary", "train"): ["annotation"],
+    ("preliminary", "test"): ["preliminary_info"],
+    ("final", "train"): ["case", "pic"],
+    ("final", "test"): ["final_info"],
+}
+
+
+class Processed(NamedTuple):
+    """What option 0 made."""
+
+    images: int     # rows of image_data.csv
+    train: int      # rows of train.csv
+    test: int       # rows of test.csv
+    crops: int      # crops cut in this run
+    problems: int   # rows of problems.csv
+
+
+def processing_data(paths=config.PATHS, box=config.CROP):
+    """Option 0: data/source becomes data/processed.
+
+    Tables are checked before the first image is opened; the processed tables are written when all crops
+    are there. A second run cuts only what is new or changed.
+
+    Args:
+        paths: config.Paths.
+        box: config.CropBox, what is cut out of each screen.
+
+    Returns:
+        Processed, the counts.
+
+    Raises:
+        PipelineError: no data, a table missing or faulty.
+    """
+    rows, problems = _all_img_path_source(paths)
+    annotations = _read_annotations(paths, rows)
+    images, failed, made = crop_img(rows, paths, box)
+    problems += failed
+    train = tables.build_train_table(images, **_pick(annotations, annotation="annotation", case="case", pic="pic"))
+    test = tables.build_test_table(images, **_pick(annotations, preliminary="preliminary_info", final="final_info"))
+    problems += _unlabelled(images, train, test)
+
+    write_csv(paths.image_table, images)
+    write_csv(paths.train_table, train)
+    write_csv(paths.test_table, test)
+    write_csv(paths.problems, pd.DataFrame(sorted(problems), columns=[SOURCE, "problem"]))
+    processed = Processed(len(images), len(train), len(test), made, len(problems))
+    _say_summary(processed, problems, paths)
+    return processed
+
+
+def crop_img(rows, paths, box):
+    """Cut the crops of `rows` (dicts of read_image_rows) and draw the preview if anything changed.
+
+    Returns:
+        images: DataFrame with IMAGE_COLUMNS of the rows that have a crop.
+        problems: list of (source_path, reason) of the others.
+        made: how many crops were cut in this run.
+    """
+    problems, made, record = crop_all(rows, paths, box)
+    failed = {source for source, _ in problems}
+    images = pd.DataFrame([row for row in rows if row[SOURCE] not in failed], columns=IMAGE_COLUMNS)
+    if len(images) and (made or not paths.crop_preview.is_file()):
+        draw_crop_preview(paths.crop_preview, _preview_sources(images, record.screens(), paths), box)
+    return images, problems, made
+
+
+def _all_img_path_source(paths):
+    """One row per source image of both rounds, and the images whose names follow no rule."""
+    rows, problems = read_image_rows(paths)
+    counts = Counter((row[FINAL], row[DATA_TYPE]) for row in rows)
+    for number, round_name in enumerate(ROUNDS):
+        train, test = counts[number, "train"], counts[number, "test"]
+        if train or test:
+            say(f"{round_name} round: {train} training and {test} test images")
+        else:
+            say(f"{round_name} round: no images in {paths.source / round_name}; the round is left out")
+    return rows, problems
+
+
+def _read_annotations(paths, rows):
+    """The tables that the images need, by the keys of TABLE_FILES.
+
+    Raises:
+        PipelineError: no image and no table at all, a needed table missing, or faults in one.
+    """
+    files = find_tables(paths.source)
+    if not rows:
+        raise PipelineError(_how_to_start(paths, files))
+    present = {(ROUNDS[row[FINAL]], row[DATA_TYPE]) for row in rows}
+    needed = [table for key in sorted(present) for table in NEEDED[key]]
+    absent = [table for table in needed if table not in files]
+    if absent:
+        raise PipelineError("\n".join(_ask_for(table, paths) for table in absent))
+    return {table: READERS[table](files[table]) for table in needed}
+
+
+def _ask_for(table, paths):
+    round_name, names = TABLE_FILES[table]
+    return f"{' or '.join(names)} is missing: put it anywhere below {paths.source / round_name}."
+
+
+def _how_to_start(paths, files):
+    found = f"No images below {paths.source}" + (f", only {len(files)} tables" if files else "") + "."
+    return (
+        f"{found} Put the APTOS 2021 folders there: preliminary/Train_set, preliminary/Test_set, "
+        "final/Train_Set and final/Test_Set, one round or both, with their tables.\n"
+        "No data at hand? `python main.py demo` makes a demonstration data set and runs everything on it."
+    )
+
+
+def _pick(annotations, **wanted):
+    return {argument: annotations.get(table) for argument, table in wanted.items()}
+
+
+def _unlabelled(images, train, test):
+    """(source_path, reason) of the images that stand in neither table."""
+    used = set(train[SOURCE]) | set(test[SOURCE])
+    return [(source, "its annotation table has no row for it") for source in images[SOURCE] if source not in used]
+
+
+def _preview_sources(images, screens, paths, per_kind=2):
+    """A few source images of each kind: round and size of the screen.
+
+    Returns:
+        list of (title, Path).
+    """
+    kinds = images.merge(screens, on=SOURCE)
+    picked = []
+    for (final, width, height), rows in kinds.groupby([FINAL, "screen_width", "screen_height"]):
+        eyes = rows.drop_duplicates(PATIENT)
+        for row in eyes.iloc[:: max(1, len(eyes) // per_kind)].head(per_kind).to_dict("records"):
+            title = f"{ROUNDS[final]} round, {width} x {height} px: {row[PATIENT]}, {row['injection']}"
+            picked.append((title, paths.root / row[SOURCE]))
+    return picked[:8]
+
+
+def _say_summary(processed, problems, paths):
+    say(
+        f"image_data.csv: {processed.images} images; train.csv: {processed.train} rows; "
+        f"test.csv: {processed.test} rows; {processed.crops} crops cut, the rest was there."
+    )
+    if problems:
+        say(f"{len(problems)} images were left out or have no labels; all are listed in {paths.problems}:")
+        for source, reason in sorted(problems)[:5]:
+            say(f"  {source}: {reason}")
+    say(f"See what the crop box cuts: {paths.crop_preview}")

@@ -1,0 +1,185 @@
+"""Write a synthetic data set in exactly the real layout, with known answers.
+
+Writes under a root: data/source (device screens and annotation tables of both rounds), data/submit (the three
+templates), truth (the test eyes' answers, in the templates' form). Reads nothing. The same size and seed give
+the same bytes. Nothing in it comes from a person.
+"""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from processing import tables as t
+from processing.anatomy import RADIAL_LINES, VOLUME_LINES, Scan
+from processing.cases import Case, invent_cases
+from processing.demo_tables import write_tables
+from processing.files import write_bytes
+from processing.phantom import BSCAN_COLUMNS, NARROW_COLUMNS
+from processing.progress import progress
+from processing.screen import render_fundus, render_screen
+
+JPEG_QUALITY = 90           # about 100 kB a screen, like the device's own files
+DATES = {t.PRE: "3/1/2021", t.POST: "9/1/2021"}     # six months apart
+NARROW_EVERY = 7            # each seventh eye of a set was scanned on 512 columns
+MOST_EYES = 499             # of one set: the number ranges of the IDs
+
+
+@dataclass(frozen=True)
+class DemoSize:
+    """How much to invent. A set needs two eyes to hold both classes of each finding.
+
+    Raises:
+        ValueError: a number out of range.
+    """
+
+    preliminary_train: int = 28     # eyes, 2 or more
+    preliminary_test: int = 8       # eyes, 2 or more
+    final_train: int = 10           # eyes, 2 or more
+    final_test: int = 8             # eyes, 2 or more
+    images: int = 3                 # B-scans per eye and visit, 1 to 25; a radial pattern has 6 at most
+
+    def __post_init__(self):
+        for field in fields(self):
+            value = getattr(self, field.name)
+            low, high = (1, VOLUME_LINES) if field.name == "images" else (2, MOST_EYES)
+            if type(value) is not int or not low <= value <= high:
+                raise ValueError(f"{field.name} = {value!r}: a whole number from {low} to {high} is needed.")
+
+
+SMALLEST = DemoSize(4, 3, 3, 2, images=1)   # for tests
+DEFAULT = DemoSize()                        # 324 screens: the whole demonstration in three minutes
+
+
+class Sitting(NamedTuple):
+    """One eye's visit to the device."""
+
+    case: Case
+    injection: str          # tables.PRE or tables.POST
+    scans: list             # of anatomy.Scan
+    files: list             # of Path: where each scan's screen goes
+    width: int              # columns of the B-scans
+    seed: np.random.SeedSequence
+
+    @property
+    def visit(self):
+        return self.case.before if self.injection == t.PRE else self.case.after
+
+
+def write_demo(paths, size=DEFAULT, *, seed=2021):
+    """Write source tree, templates and truth of a synthetic data set.
+
+    Args:
+        paths: config.Paths of a root that holds nothing real.
+        size: DemoSize.
+        seed: whole number, 0 or more; with `size` it determines every byte.
+
+    Raises:
+        PipelineError: a file could not be written.
+    """
+    case_seed, scan_seed = np.random.SeedSequence(seed).spawn(2)
+    sets = _invent_sets(size, np.random.default_rng(case_seed))
+    sittings = {name: _plan_sittings(cases, paths.source / name, size.images, seed=set_seed)
+                for (name, cases), set_seed in zip(sets.items(), scan_seed.spawn(len(sets)), strict=True)}
+    _write_screens([sitting for planned in sittings.values() for sitting in planned])
+    write_tables(paths, sets, sittings)
+
+
+def _invent_sets(size, rng):
+    """Cases of each set, by the set's folder. IDs start with 9, no real one does; no person is in two sets."""
+    people = {"preliminary/Train_set": _preliminary_patients(size.preliminary_train, first=1),
+              "preliminary/Test_set": _preliminary_patients(size.preliminary_test, first=5001),
+              "final/Train_Set": [f"{9001 + k}{'LR'[k % 2]}" for k in range(size.final_train)],
+              "final/Test_set": [f"{9501 + k}{'LR'[k % 2]}" for k in range(size.final_test)]}
+    return {name: invent_cases(patients, rng, final=name.startswith("final"), fellows="pre" in name and "Tr" in name)
+            for name, patients in people.items()}
+
+
+def _preliminary_patients(count, *, first):
+    """`count` IDs; the first of every three persons brings both eyes."""
+    patients, person = [], first
+    while len(patients) < count:
+        both = (person - first) % 3 == 0
+        patients += [f"9000-{person:04d}{eye}" for eye in ("LR" if both else "LR"[person % 2])]
+        person += 1
+    return patients[:count]
+
+
+def _plan_sittings(cases, folder, images, *, seed):
+    """Both visits of each case: which lines are handed out, and under which names."""
+    rng, sittings = np.random.default_rng(seed), []
+    for index, case in enumerate(cases):
+        radial = index % 2 == 0
+        for injection, seed_here in zip((t.PRE, t.POST), seed.spawn(2), strict=True):
+            scans = [_hold_still(number, RADIAL_LINES if radial else VOLUME_LINES, rng)
+                     for number in choose_lines(images, radial=radial)]
+            files = [_file(folder, case, index, after=injection == t.POST, line=k, number=scan.number)
+                     for k, scan in enumerate(scans)]
+            width = NARROW_COLUMNS if index % NARROW_EVERY == NARROW_EVERY // 2 else BSCAN_COLUMNS
+            sittings.append(Sitting(case, injection, scans, files, width, seed_here))
+    return sittings
+
+
+def choose_lines(images, *, radial):
+    """Numbers (from 1) of the lines that are handed out: `images` of them, for a volume around the middle."""
+    if radial:
+        count = min(images, RADIAL_LINES)
+        return [1 + k * RADIAL_LINES // count for k in range(count)]
+    step = 2 if 2 * images <= VOLUME_LINES else 1       # wide enough to leave the pit, near enough for the lesions
+    first = (VOLUME_LINES + 1) // 2 - step * (images - 1) // 2
+    return [first + step * k for k in range(images)]
+
+
+def _hold_still(number, total, rng):
+    """A scan of an eye that is held nearly still: shift, tilt and height in px, as real screens vary."""
+    return Scan(number, total, *(float(v) for v in rng.normal(0, (10, 7, 10))))
+
+
+def _file(folder, case, index, *, after, line, number):
+    """Where a screen goes, under the naming variants of the real data."""
+    if folder.parent.name == "final":
+        return folder / case.patient / _final_name(index, after=after, number=number)
+    return folder / _preliminary_folder(folder, case, index) / _preliminary_name(case, index, after=after, line=line)
+
+
+def _preliminary_folder(folder, case, index):
+    """Folder of the person, below the folder of the set; that of the test set comes in two parts."""
+    part = "TrainingSet" if folder.name == "Train_set" else f"PreliminaryValidationSet{1 + index % 4 // 3}"
+    lettered = folder.name == "Test_set" and index % 3 == 2     # some persons with one eye: the eye's letter too
+    return f"{part}/{case.patient if lettered else case.person}"
+
+
+def _preliminary_name(case, index, *, after, line):
+    visit = 2 if after else 1
+    stems = [f"{visit}{line:03d}", f"{visit}_{line:06d}", f"{visit}_{line:03d}",
+             f"{visit} ({line})" if line else f"{visit}"]
+    suffix = ".JPG" if (index, line, after) == (1, 0, True) else ".jpg"
+    return f"{case.patient}_{stems[index] if index < len(stems) else stems[0]}{suffix}"
+
+
+def _final_name(index, *, after, number):
+    scan = 35 + index // 2              # the same names in two eyes
+    stems = [f"{scan} ({number})", f"{scan}_00{1 + after}{number:03d}", f"{scan}. ({number})",
+             f"{scan}- {1 + after}_{number:06d}"]
+    return f"{'Post' if after else 'Pre'} Injection OCT Images/{stems[index // 2 % len(stems)]}.jpg"
+
+
+def _write_screens(sittings):
+    """Draw and write all screens; numpy and OpenCV work in threads, each visit from a seed of its own."""
+    total = sum(len(sitting.files) for sitting in sittings)
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool, progress(total=total, label="screens") as bar:
+        for count in pool.map(_write_sitting, sittings):
+            bar.update(count)
+
+
+def _write_sitting(sitting):
+    rng = np.random.default_rng(sitting.seed)
+    fundus = render_fundus(sitting.visit.eye, rng)
+    for scan, file in zip(sitting.scans, sitting.files, strict=True):
+        screen = render_screen(sitting.visit, scan, rng, fundus=fundus, date=DATES[sitting.injection],
+                               width=sitting.width)
+        write_bytes(file, cv2.imencode(".jpg", screen, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes())
+    return len(sitting.files)

@@ -1,0 +1,89 @@
+"""Decode, crop, encode: bytes <-> arrays. Pixels are uint8, arrays H x W x 3 in OpenCV's order (blue first)."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from processing.errors import PipelineError
+from processing.files import write_bytes
+
+
+class ImageError(PipelineError):
+    """An image that cannot be read or cropped; the message is the reason, without the path."""
+
+
+def read_image(path):
+    """Read an image file of any name (non-ASCII too).
+
+    Decodes from memory: given a path, OpenCV turns a truncated JPEG into a full-size wrong picture.
+
+    Returns:
+        uint8 array, H x W x 3, blue first; grey files have three equal channels.
+
+    Raises:
+        ImageError: the file cannot be read or decoded.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise ImageError(f"cannot be read: {error.strerror or error}") from error
+    return decode_image(data)
+
+
+def decode_image(data):
+    """Decode the bytes of an image file into a uint8 array, H x W x 3, blue first.
+
+    Raises:
+        ImageError: no image, or a damaged one.
+    """
+    if not data:
+        raise ImageError("the file is empty")
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error as error:
+        raise ImageError(f"cannot be decoded: {error.err}") from error
+    if image is None:
+        raise ImageError("cannot be decoded: damaged, or no image")
+    return image
+
+
+def crop_image(image, box):
+    """Cut `box` out of an image; what lies outside the image is black.
+
+    Args:
+        image: uint8 array, H x W x 3.
+        box: config.CropBox, in pixels.
+
+    Returns:
+        uint8 array, box.height x box.width x 3.
+
+    Raises:
+        ImageError: the image holds nothing of the box.
+    """
+    part = image[box.top:box.bottom, box.left:box.right]
+    if part.size == 0:
+        height, width = image.shape[:2]
+        raise ImageError(f"too small: {width} x {height} pixels hold nothing of the crop box")
+    crop = np.zeros((box.height, box.width, 3), np.uint8)
+    crop[:part.shape[0], :part.shape[1]] = part
+    return crop
+
+
+def is_grey(image):
+    """Whether all three channels of an H x W x 3 image are equal in every pixel."""
+    return np.array_equal(image[..., 0], image[..., 1]) and np.array_equal(image[..., 1], image[..., 2])
+
+
+def encode_jpeg(image):
+    """Encode an H x W x 3 image as JPEG at OpenCV's default quality (95).
+
+    A grey image is stored with one channel: it decodes to the same pixels, in less time and space.
+    """
+    _, data = cv2.imencode(".jpg", image[..., 0] if is_grey(image) else image)
+    return data.tobytes()
+
+
+def write_image(path, image):
+    """Write a uint8 image, H x W x 3, blue first, as JPEG, whole or not at all."""
+    write_bytes(path, encode_jpeg(image))

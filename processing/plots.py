@@ -1,0 +1,71 @@
+"""Every picture. Draws what it is given and computes nothing of it; needs no display.
+
+Writes PNG files, whole or not at all.
+"""
+
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
+
+from processing.files import replacing
+from processing.images import crop_image, read_image
+
+# Okabe and Ito's palette, told apart by colour-blind readers
+ORANGE, BLUE, BOX = "#D55E00", "#0072B2", "#E69F00"
+DPI = 100
+
+
+def draw_crop_preview(path, sources, box):
+    """Draw a few screens with the crop box on them, each beside its crop.
+
+    Args:
+        path: the PNG to write.
+        sources: list of (title, path of a source image).
+        box: config.CropBox.
+    """
+    figure = Figure(figsize=(15, 4.2 * len(sources)), layout="constrained")
+    axes = figure.subplots(len(sources), 2, squeeze=False, width_ratios=[1264, 800])
+    for (left, right), (title, source) in zip(axes, sources, strict=True):
+        screen = read_image(source)
+        left.imshow(screen[..., ::-1])
+        left.add_patch(Rectangle((box.left, box.top), box.width, box.height, fill=False, edgecolor=BOX, linewidth=2.5))
+        left.set_xlim(0, max(screen.shape[1], box.right) - 0.5)
+        left.set_ylim(max(screen.shape[0], box.bottom) - 0.5, 0)
+        left.set_title(title, loc="left")
+        right.imshow(crop_image(screen, box)[..., ::-1])
+        right.set_title(f"rows {box.top}-{box.bottom}, columns {box.left}-{box.right}", loc="left")
+        for axis in (left, right):
+            axis.set_xlabel("column (pixels)")
+            axis.set_ylabel("row (pixels)")
+    _save(figure, path)
+
+
+def plot_log(history, path):
+    """Draw the loss curves of a run from its history.csv.
+
+    Args:
+        history: path of history.csv, one row per epoch: `epoch`, `loss`, and its parts `loss ...`.
+        path: the PNG to write.
+    """
+    table = pd.read_csv(history)
+    parts = [name for name in table.columns if name.startswith("loss ")]
+    figure = Figure(figsize=(9, 5.5), layout="constrained")
+    axis = figure.subplots()
+    marker = "o" if len(table) <= 60 else None
+    axis.plot(table["epoch"], table["loss"], color=ORANGE, marker=marker, markersize=4, label="training loss")
+    for name, style in zip(parts, ("--", ":", "-."), strict=False):
+        axis.plot(table["epoch"], table[name], color="#666666", linestyle=style, linewidth=1.2, label=name[5:])
+    axis.set_title(path.stem)
+    axis.set_xlabel("epoch")
+    axis.set_ylabel("mean loss per image" if "seconds" not in table else "mean loss")
+    axis.set_ylim(bottom=0)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.grid(alpha=0.3)
+    axis.legend()
+    _save(figure, path)
+
+
+def _save(figure, path):
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=DPI)

@@ -1,0 +1,13 @@
+"""Progress bars with the time left; silent where there is no terminal."""
+
+from tqdm import tqdm
+
+
+def progress(items=None, *, total=None, label="", unit="it", leave=True):
+    """Wrap `items` in a bar on the terminal (or give a bar to be updated by hand)."""
+    return tqdm(items, total=total, desc=label, unit=unit, leave=leave, disable=None, dynamic_ncols=True)
+
+
+def say(text):
+    """Print a line without tearing a bar that is on the screen."""
+    tqdm.write(text)

@@ -1,0 +1,186 @@
+"""File and folder names of both rounds become one row per image. Opens no file.
+
+Reads the folders below data/source; writes nothing.
+
+    preliminary/{Train_set,Test_set}/**/<patient>_<number>.jpg
+    final/{Train_Set,Test_Set}/**/<eye>/<Pre|Post> Injection OCT Images/<image name>.jpg
+"""
+
+import os
+import re
+from pathlib import Path
+
+import config
+from processing.errors import PipelineError
+from processing.tables import (
+    AFTER,
+    DATA_TYPE,
+    FINAL,
+    IMAGE,
+    INJECTION,
+    PATIENT,
+    POST,
+    PRE,
+    PROCESSED,
+    SIDE,
+    SOURCE,
+    normalise_patient,
+)
+
+SUFFIXES = (".jpg", ".jpeg", ".png")
+ROUNDS = ("preliminary", "final")
+SETS = {"train_set": "train", "test_set": "test"}       # folder name in lower case -> data_type
+
+# The tables by the two sets of names under which they are handed out, and the round whose folder holds them
+TABLE_FILES = {
+    "annotation": ("preliminary", ("TrainingAnnotation.csv", "train_anno_stage1.csv")),
+    "preliminary_info": ("preliminary", ("PreliminaryValidationSet_Info.csv", "test_info_stage1.csv")),
+    "case": ("final", ("train_anno_case.csv", "train_anno_case_stage2.csv")),
+    "pic": ("final", ("train_anno_pic.csv", "train_anno_pic_stage2.csv")),
+    "final_info": ("final", ("test_info.csv", "test_info_stage2.csv")),
+}
+
+# 0000-0163R_2 (1): eye 0000-0163R, visit 2 (after), the rest is the image's index
+_PRELIMINARY_NAME = re.compile(r"(?P<patient>[^_]*\d[LR])_(?P<visit>[12])", re.IGNORECASE)
+_EYE_FOLDER = re.compile(r".*\d[LR]", re.IGNORECASE)
+_VISIT_FOLDER = re.compile(r"(?P<visit>pre|post)[\s_-]*injection\b.*", re.IGNORECASE)
+
+
+def find_set_folders(source):
+    """Folders of images and tables below `source`, matched in any case.
+
+    Returns:
+        list of (round, data_type, Path), round from ROUNDS, data_type "train" or "test", sorted.
+    """
+    return [
+        (round_folder.name.lower(), SETS[folder.name.lower()], folder)
+        for round_folder in _round_folders(source)
+        for folder in _subfolders(round_folder)
+        if folder.name.lower() in SETS
+    ]
+
+
+def find_tables(source):
+    """The tables of both rounds, anywhere inside their round's folder, by either name in any case.
+
+    Returns:
+        dict of a key of TABLE_FILES -> Path; tables that are not there have no key.
+
+    Raises:
+        PipelineError: a table is there twice with different content.
+    """
+    wanted = {(place, name.lower()): table for table, (place, names) in TABLE_FILES.items() for name in names}
+    found = {}
+    for folder in _round_folders(source):
+        for file in find_files(folder):
+            table = wanted.get((folder.name.lower(), file.name.lower()))
+            if table and found.setdefault(table, file).read_bytes() != file.read_bytes():
+                raise PipelineError(f"{found[table]} and {file} are one table with different content; keep one.")
+    return found
+
+
+def find_files(folder):
+    """Every file below `folder` but hidden ones (.DS_Store, __MACOSX), sorted by folder and name.
+
+    Linked folders are entered, each real folder once, so that a loop of links ends.
+    """
+    entered = set()
+    for place, folders, names in os.walk(folder, onerror=_raise, followlinks=True):
+        real = os.path.realpath(place)
+        if real in entered:
+            folders.clear()
+            continue
+        entered.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
+        for name in sorted(names):
+            if not name.startswith("."):
+                yield Path(place, name)
+
+
+def read_image_rows(paths):
+    """One row per image of both rounds, sorted by source_path.
+
+    Args:
+        paths: config.Paths.
+
+    Returns:
+        rows: list of dicts with the columns of image_data.csv; paths relative to the root.
+        problems: list of (source_path, reason) of images that follow no naming rule or would
+            overwrite another image's crop; they have no row.
+    """
+    rows, problems = [], []
+    for round_name, data_type, folder in find_set_folders(paths.source):
+        for file in find_files(folder):
+            if file.suffix.lower() not in SUFFIXES or file.name in config.EXCLUDED_IMAGES:
+                continue
+            row = parse_name(file.relative_to(folder), round_name)
+            if row is None:
+                problems.append((paths.relative(file), f"its name follows no rule of the {round_name} round"))
+            else:
+                rows.append(row | _paths_of(row, file, data_type, paths))
+    rows.sort(key=lambda row: row[SOURCE])
+    return _without_clashes(rows, problems), problems
+
+
+def parse_name(path, round_name):
+    """What a file's place and name say of an image, or None where they follow no rule.
+
+    >>> parse_name(Path("0000-0163/0000-0163R_2 (1).jpg"), "preliminary")[PATIENT]
+    '0000-0163R'
+    """
+    if round_name == "preliminary":
+        match = _PRELIMINARY_NAME.match(path.stem)
+        patient, after = (match["patient"], match["visit"] == "2") if match else (None, None)
+    else:
+        patient, after = _final_eye_and_visit(path)
+    if patient is None:
+        return None
+    patient = normalise_patient(patient)
+    return {
+        PATIENT: patient,
+        SIDE: int(patient.endswith("R")),
+        FINAL: int(round_name == "final"),
+        AFTER: int(after),
+        INJECTION: POST if after else PRE,
+        IMAGE: path.stem,
+    }
+
+
+def _final_eye_and_visit(path):
+    if len(path.parts) < 3:
+        return None, None
+    eye, visit = path.parts[-3], _VISIT_FOLDER.fullmatch(path.parts[-2])
+    if visit is None or not _EYE_FOLDER.fullmatch(eye):
+        return None, None
+    return eye, visit["visit"].lower() == "post"
+
+
+def _paths_of(row, file, data_type, paths):
+    name = f"{row[PATIENT]}_{row[FINAL]}_{row[AFTER]}_{row[SIDE]}_{row[IMAGE]}.jpg"
+    return {
+        PROCESSED: paths.relative(paths.crops / data_type / name),
+        SOURCE: paths.relative(file),
+        DATA_TYPE: data_type,
+    }
+
+
+def _without_clashes(rows, problems):
+    """Drop rows whose crop would carry the name of an earlier row's (names differing in case count as one)."""
+    kept = {}
+    for row in rows:
+        first = kept.setdefault(row[PROCESSED].lower(), row)
+        if first is not row:
+            problems.append((row[SOURCE], f"same eye, visit and image name as {first[SOURCE]}"))
+    return list(kept.values())
+
+
+def _round_folders(source):
+    return [folder for folder in _subfolders(source) if folder.name.lower() in ROUNDS]
+
+
+def _subfolders(folder):
+    return sorted(child for child in folder.iterdir() if child.is_dir()) if folder.is_dir() else []
+
+
+def _raise(error):
+    raise PipelineError(f"{error.filename} could not be listed: {error.strerror}.") from error
