@@ -74,9 +74,24 @@ def predict_all(arguments):
 
 
 def demo(arguments):
-    from data.demonstration import run_demonstration
+    from config import PATHS, Paths
+    from data.evaluate import describe_match
+    from data.predict import predict_all, predict_before_after
+    from model.training import train_csv_and_image
+    from model_config import DEMO_CSV_MODEL, DEMO_IMAGE_MODELS
+    from processing.data_factory import processing_data
+    from processing.demo import SIZES, write_demo
 
-    run_demonstration(arguments.size, arguments.seed)
+    paths = Paths(PATHS.root / "demo")      # its own root: nothing of it mixes with real data or checkpoints
+    write_demo(paths, SIZES[arguments.size], seed=arguments.seed)
+    processing_data(paths)
+    train_csv_and_image(paths, DEMO_CSV_MODEL, DEMO_IMAGE_MODELS)
+    results = predict_before_after(paths), predict_all(paths)
+    print(f"Scans and tables:  {paths.source} (synthetic), crops and tables made of them: {paths.processed}")
+    print(f"Models and plots:  {paths.ckpt}")
+    print(f"Submissions:       {results[0]} (Before and After), {results[1]} (All)")
+    print(f"Before and After against the known answers: {describe_match(results[0], paths.root / 'truth')}")
+    print(f"All against the known answers: {describe_match(results[1], paths.root / 'truth')}")
 
 
 # ---- Flags

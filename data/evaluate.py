@@ -3,6 +3,8 @@
 Reads a result folder and a folder of truth tables in the form of the submission files.
 """
 
+import numpy as np
+
 from data.submission import STAGE1, STAGE2_CASE, STAGE2_PIC
 from model import metrics
 from processing.errors import PipelineError
@@ -47,14 +49,22 @@ def score_submission(result, truth):
     return scores
 
 
-def read_thickness(result, truth):
+def describe_match(result, truth):
+    """One line that says how well a submission matches the truth: folders as for score_submission."""
+    scores = score_submission(result, truth)
+    means = {}
+    for (_, column), score in scores.items():
+        means.setdefault(column, []).append(score)
+    items = ", ".join(f"{column} {np.nanmean(values):.2f}" for column, values in means.items())
+    predicted, true = _thickness_pairs(result, truth)
+    error, correlation = np.abs(predicted - true).mean(), np.corrcoef(predicted, true)[0, 1]
+    return f"thickness off by {error:.0f} um on average, r = {correlation:.2f}; scores: {items}"
+
+
+def _thickness_pairs(result, truth):
     """Predicted and true thickness (um) of all eyes and visits, as two arrays."""
-    predicted, true = [], []
-    for name in (STAGE1, STAGE2_CASE):
-        pair = _read_pair(result / name, truth / name, [PRE_CST, CST])
-        for values, table in zip((predicted, true), pair, strict=True):
-            values.extend(table[[PRE_CST, CST]].to_numpy().ravel())
-    return predicted, true
+    pairs = [_read_pair(result / name, truth / name, [PRE_CST, CST]) for name in (STAGE1, STAGE2_CASE)]
+    return (np.concatenate([pair[side][[PRE_CST, CST]].to_numpy().ravel() for pair in pairs]) for side in (0, 1))
 
 
 def _read_pair(predicted_file, true_file, columns):

@@ -10,7 +10,8 @@ import pandas as pd
 
 from config import CHECKPOINTS, PATHS
 from data.submission import Submission, read_templates, write_submission
-from model.model import CSVModel, ImageModel, select_device
+from model.device import select_device
+from model.model import CSVModel, ImageModel
 from model.run import find_checkpoint
 from model.training import ROUND_NAMES, check_crops, select_rows, training_means
 from processing.errors import PipelineError
@@ -18,8 +19,8 @@ from processing.progress import say
 from processing.tables import (
     AFTER,
     AGE,
-    CSV_FEATURES,
     CST,
+    CSV_FEATURES,
     DIAGNOSIS,
     DRUG,
     FINAL,
@@ -72,15 +73,16 @@ def _predict(paths, image_models, checkpoints, device, option):
     check_crops(test, paths)
     templates = read_templates(paths, test)
     csv_model, values = CSVModel.load(files[CSV_MODEL], device)
-    means = values.get("training_means") or _means_of_train_table(paths)
+    filler = Filler(values.get("training_means") or _means_of_train_table(paths))
     images = test.join(_predict_images(test, paths, image_models, files, device))
     submission = Submission(
-        stage1=_predict_eyes(templates.stage1, images, 0, csv_model, means),
-        stage2_case=_predict_eyes(templates.stage2_case, images, 1, csv_model, means),
-        stage2_pic=_predict_pics(templates.stage2_pic, images, means),
+        stage1=_predict_eyes(templates.stage1, images[images[FINAL] == 0], csv_model, filler.of_round(0)),
+        stage2_case=_predict_eyes(templates.stage2_case, images[images[FINAL] == 1], csv_model, filler.of_round(1)),
+        stage2_pic=_predict_pics(templates.stage2_pic, images[images[FINAL] == 1], filler.of_round(1)),
     )
-    origin = {"option": option, "checkpoints": {name: _identity(file) for name, file in files.items()}}
-    folder = write_submission(paths, submission, origin)
+    filler.warn()
+    runs = {name: _identity(file) for name, file in files.items()}
+    folder = write_submission(paths, submission, {"option": option, "checkpoints": runs, "means": filler.gaps})
     say(f"{len(images)} images of {images[PATIENT].nunique()} eyes predicted. The submission lies in {folder}")
     return folder
 
@@ -113,29 +115,70 @@ def _predict_images(test, paths, image_models, files, device):
     return pd.concat(parts)
 
 
-def _predict_eyes(template, images, final, csv_model, means):
+class Filler:
+    """Training means where eyes or visits of a template have no images; notes which.
+
+    Args:
+        means: dict of round name -> dict of column -> mean, maybe empty.
+    """
+
+    def __init__(self, means):
+        self._means = means
+        self.gaps = {}      # what is missing -> patient IDs
+
+    def of_round(self, final):
+        """The same filler with that round's means first (the other round's where it has none)."""
+        own = self._means.get(ROUND_NAMES[final]) or next(iter(self._means.values()), None)
+        return _RoundFiller(own, self.gaps)
+
+    def warn(self):
+        """Say whose values are means."""
+        for gap, patients in self.gaps.items():
+            shown = ", ".join(patients[:5]) + (", ..., all named in runs.json" if len(patients) > 5 else "")
+            say(f"Warning: {len(patients)} eyes have {gap}; means stand in for them: {shown}")
+
+
+class _RoundFiller:
+    def __init__(self, means, gaps):
+        self._means, self._gaps = means, gaps
+
+    def fill(self, table):
+        """`table` with the mean of its column at each NaN."""
+        if not table.isna().any(axis=None):
+            return table
+        if self._means is None:
+            raise PipelineError(
+                "Some eyes have no images, and Model-CSV does not carry the means of its training data. "
+                "Train Model-CSV by option 2 (train_csv)."
+            )
+        return table.fillna(self._means)
+
+    def note(self, gap, patients):
+        if len(patients):
+            self._gaps[gap] = [*self._gaps.get(gap, []), *patients]
+
+
+def _predict_eyes(template, images, csv_model, filler):
     """One row per eye of a template.
 
     Args:
         template: DataFrame with patient ID.
-        images: test.csv's table with CST and FINDINGS as predicted for each image.
-        final: which round the eyes are of, 0 or 1.
+        images: test.csv's table of that round, with CST (um) and FINDINGS (0-1) as predicted for each image.
         csv_model: CSVModel.
-        means: dict of round name -> dict of column -> training mean.
+        filler: _RoundFiller.
 
     Returns:
         DataFrame with patient ID, CSV_FEATURES, VA and continue injection, in the template's order. An eye
-        without images takes the training means, a visit without images too (and Model-CSV goes on from there).
+        without images takes the training means; a visit without images too, and Model-CSV goes on from there.
     """
-    eyes = template.set_index(PATIENT).join(_features(images[images[FINAL] == final]))
+    eyes = template.set_index(PATIENT).join(_features(images))
     seen = eyes[GENDER].notna()
-    _warn("no images", eyes.index[~seen])
-    _warn("no images before treatment", eyes.index[seen & eyes[PRE_CST].isna()])
-    _warn("no images after treatment", eyes.index[seen & eyes[CST].isna()])
-    eyes = _fill(eyes, final, means)
-    answers = csv_model.eval(eyes)
-    answers[~seen] = np.nan
-    return _fill(eyes.join(answers), final, means).reset_index()
+    filler.note("no images", eyes.index[~seen])
+    filler.note("no images before treatment", eyes.index[seen & eyes[PRE_CST].isna()])
+    filler.note("no images after treatment", eyes.index[seen & eyes[CST].isna()])
+    eyes = filler.fill(eyes)
+    answers = csv_model.eval(eyes).where(seen, np.nan)
+    return filler.fill(eyes.join(answers)).reset_index()
 
 
 def _features(images):
@@ -146,35 +189,13 @@ def _features(images):
     return clinical.join(before.set_axis(BEFORE_COLUMNS, axis=1)).join(after)[CSV_FEATURES]
 
 
-def _predict_pics(template, images, means):
+def _predict_pics(template, images, filler):
     """One row per image of the template: its findings; without the image, the mean of the eye's visit."""
     keys = [PATIENT, AFTER, IMAGE]
-    final_images = images[images[FINAL] == 1]
-    pics = template.merge(final_images[[*keys, *FINDINGS]], on=keys, how="left")
-    absent = pics[FINDINGS[0]].isna()
-    _warn("images that are not there", pics[PATIENT][absent].unique())
-    visits = final_images.groupby([PATIENT, AFTER])[FINDINGS].mean()
-    of_visit = pics[[PATIENT, AFTER]].join(visits, on=[PATIENT, AFTER])[FINDINGS]
-    pics[FINDINGS] = pics[FINDINGS].fillna(of_visit)
-    before = pics[AFTER] == 0
-    pre_means = _fill(pics[FINDINGS].set_axis(PRE_FINDINGS, axis=1), 1, means).set_axis(FINDINGS, axis=1)
-    return pics.assign(**pre_means.where(before, _fill(pics[FINDINGS], 1, means)))
-
-
-def _fill(table, final, means):
-    """`table` with the round's training means where it has no value (the other round's, where it has none)."""
-    if not table.isna().any(axis=None):
-        return table
-    if not means:
-        raise PipelineError(
-            "Some eyes have no images, and Model-CSV does not carry the means of its training data. "
-            "Train Model-CSV by option 2 (train_csv)."
-        )
-    name = ROUND_NAMES[final]
-    return table.fillna(means[name if name in means else next(iter(means))])
-
-
-def _warn(what, patients):
-    if len(patients):
-        shown = ", ".join(patients[:5]) + (", ..." if len(patients) > 5 else "")
-        say(f"Warning: {len(patients)} eyes of the template have {what}; the mean stands in: {shown}")
+    pics = template.merge(images[[*keys, *FINDINGS]], on=keys, how="left")
+    filler.note("images that are not there", pics[PATIENT][pics[FINDINGS[0]].isna()].unique())
+    visits = images.groupby([PATIENT, AFTER])[FINDINGS].mean()
+    pics[FINDINGS] = pics[FINDINGS].fillna(pics[[PATIENT, AFTER]].join(visits, on=[PATIENT, AFTER])[FINDINGS])
+    before = filler.fill(pics[FINDINGS].set_axis(PRE_FINDINGS, axis=1)).set_axis(FINDINGS, axis=1)
+    after = filler.fill(pics[FINDINGS])
+    return pics.assign(**before.where(pics[AFTER] == 0, after))

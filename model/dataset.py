@@ -38,16 +38,16 @@ class ImageDataset(Dataset):
 
     def __getitem__(self, index):
         try:
-            image = to_image(np.ascontiguousarray(read_image(self.files[index])[..., ::-1])).data  # 3 x H x W, red first
+            image = read_image(self.files[index])[..., ::-1]                # H x W x 3, red first
         except ImageError as error:
             return PipelineError(f"{self.files[index]}: {error}. Option 0 (processing_data) cuts it anew.")
-        if image.shape[1:] != self.crop_size:
+        if image.shape[:2] != self.crop_size:
             return PipelineError(
-                f"{self.files[index]} has {image.shape[1]} x {image.shape[2]} rows and columns, the model wants "
+                f"{self.files[index]} has {image.shape[0]} x {image.shape[1]} rows and columns, the model wants "
                 f"{self.crop_size[0]} x {self.crop_size[1]}. Cut the crops with the box that it was trained on."
             )
         labels = () if self.labels is None else (self.labels[index, 0], self.labels[index, 1:])
-        return image, labels
+        return to_image(np.ascontiguousarray(image)).data, labels           # 3 x H x W
 
 
 def image_loader(dataset, batch_size, device, *, workers=-1, generator=None):

@@ -19,7 +19,7 @@ class History:
         self._rows = []
 
     def add(self, **row):
-        """Note an epoch: `epoch`, `loss`, `loss <part>` for each part, `seconds`."""
+        """Note an epoch: `epoch`, `loss`, `loss <part>` for each part."""
         self._rows.append(row)
 
     def save(self):

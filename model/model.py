@@ -8,13 +8,13 @@ import torch
 
 from model.checkpoint import load_checkpoint
 from model.dataset import ImageDataset, image_loader, to_device
+from model.device import keep_freed_memory
 from model.loss import UM_PER_UNIT, CSVLoss, ImageLoss
 from model_config import PREDICT_BATCH_SIZE
-from processing.errors import PipelineError
 from processing.progress import progress, say
-from processing.tables import CONTINUE, CSV_FEATURES, CST, FINDINGS, VA
+from processing.tables import CONTINUE, CST, CSV_FEATURES, FINDINGS, VA
 
-MAX_LINES = 100     # a run says at most about this many of its epochs' losses
+MAX_LINES = 50      # a run of more epochs than this says only about so many of its losses
 
 
 def train_epoch(module, loss_function, batches, optimizer):
@@ -43,7 +43,7 @@ def fit(module, loss_function, batches, config, run):
     """All epochs of a run: train, say, save.
 
     Args:
-        batches: function that gives one epoch's iterable of (inputs, targets); its length is its `len`.
+        batches: _Batches, one epoch's (inputs, targets) at each call.
         config: ImageConfig or CSVConfig.
         run: model.run.Run.
     """
@@ -54,7 +54,7 @@ def fit(module, loss_function, batches, config, run):
             started = time.monotonic()
             losses = train_epoch(module, loss_function, _counted(batches(), bar), optimizer)
             seconds = time.monotonic() - started
-            run.finish_epoch(epoch, module, losses, seconds)
+            run.finish_epoch(epoch, module, losses)
             if epoch % max(1, config.epochs // MAX_LINES) == 0:
                 say(_line(config, epoch, losses, seconds))
 
@@ -70,26 +70,6 @@ def _line(config, epoch, losses, seconds):
     return f"{config.name} epoch {epoch}/{config.epochs}: loss {losses['loss']:.4f} ({parts}), {seconds:.2g} s"
 
 
-def select_device(wanted="auto"):
-    """The torch.device of that name; "auto" takes cuda, then mps, then cpu.
-
-    Raises:
-        PipelineError: this machine does not have it.
-    """
-    there = {
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-        "cpu": True,
-    }
-    if wanted == "auto":
-        return torch.device(next(name for name, is_there in there.items() if is_there))
-    device = torch.device(wanted)
-    if not there[device.type] or (device.index or 0) >= max(1, torch.cuda.device_count()):
-        names = ", ".join(name for name, is_there in there.items() if is_there)
-        raise PipelineError(f"This machine (or this build of torch) has no {wanted}; it has {names}.")
-    return device
-
-
 class ImageModel:
     """Crops -> CST and findings.
 
@@ -100,6 +80,7 @@ class ImageModel:
 
     def __init__(self, module, device):
         self.module, self.device = module.to(device), device
+        keep_freed_memory()
 
     @classmethod
     def load(cls, path, device):

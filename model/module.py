@@ -135,6 +135,6 @@ def _same_padding(kernel_size, dilation):
 def _flat_features(crop_size):
     """How many features the blocks leave of a crop: 64 x 2 x 3 = 384 of 400 x 650."""
     height, width = crop_size
-    for _, channels, stride in BLOCKS:
+    for _, _, stride in BLOCKS:
         height, width = ceil(height / stride), ceil(width / stride)
-    return channels * height * width
+    return BLOCKS[-1][1] * height * width

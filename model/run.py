@@ -61,16 +61,15 @@ class Run:
             else:
                 self._write_state("failed" if issubclass(kind, Exception) else "stopped", error)
 
-    def finish_epoch(self, epoch, module, losses, seconds):
+    def finish_epoch(self, epoch, module, losses):
         """Note a complete epoch; write weights, history and plot, unless that was done a moment ago.
 
         Args:
             epoch: its number, from 1.
             module: the module as it is now.
             losses: dict of "loss" and "loss <part>" -> mean of the epoch.
-            seconds: how long the epoch took.
         """
-        self.history.add(epoch=epoch, **losses, seconds=round(seconds, 3))
+        self.history.add(epoch=epoch, **losses)
         self._record["epochs_done"] = epoch
         self._unsaved = copy.deepcopy(module)      # later steps leave it alone
         if time.monotonic() - self._saved_at >= SAVE_EVERY_S:

@@ -8,7 +8,8 @@ from sklearn.utils import resample
 
 import model_config
 from config import CROP, PATHS
-from model.model import CSVModel, ImageModel, select_device
+from model.device import select_device
+from model.model import CSVModel, ImageModel
 from model.module import CSVModule, ImageModule
 from model.run import Run, load_start
 from processing.errors import PipelineError

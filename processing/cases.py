@@ -21,8 +21,11 @@ DECIMAL_STEPS = np.array([1.0, 0.67, 0.5, 0.32, 0.25, 0.17, 0.1, 0.08, 0.05, 0.0
 
 BEFORE_SHARES = np.array([0.5, 0.4, 0.45, 0.5])     # of eyes with IRF, SRF, PED, HRF before treatment
 AFTER_SHARES = np.array([0.45, 0.3, 0.45, 0.45])    # and after
-CONTINUE_SHARE = 0.5
+CONTINUE_SHARE = 0.5                                # of eyes whose treatment goes on
+UNCHANGED_SHARE = 0.3                               # of eyes whose acuity stays as it was
+SEVERITY_UM = ((60, 40), (440, 220))                # what IRF and SRF add to CST, from and to
 CST_RANGE_UM = (180, 700)
+NEVER = -9                                          # a score below all others
 
 
 @dataclass(frozen=True)
@@ -60,34 +63,29 @@ def invent_cases(patients, rng, *, final, fellows):
     """
     persons = [patient[:-1] for patient in patients]
     fellow = np.array([fellows and person in persons[:k] for k, person in enumerate(persons)])
-    before = _invent_findings(rng, 1.0 * rng.random((len(patients), 4)), BEFORE_SHARES, fellow=fellow)
-    after = _invent_findings(rng, 0.7 * before, AFTER_SHARES, fellow=fellow)
-    severity = rng.uniform(40, (340, 250, 60), (len(patients), 3))      # um that IRF, SRF and PED add
-    response = rng.uniform(0.3, 0.9, (len(patients), 1))                # share that treatment leaves
     eyes = [grow_eye(rng, right=patient.endswith("R")) for patient in patients]
-    fovea_um = np.array([eye.fovea_um for eye in eyes])
-    pre_cst = _thicken(rng, fovea_um, before, severity=severity)
-    cst = _thicken(rng, fovea_um, after, severity=severity * response)
-    wish = (cst - 250) / 150 + after[:, 0] + 0.7 * after[:, 1] + rng.normal(0, 0.5, len(patients))
-    continues = _mark_highest(np.where(fellow, -9, wish), CONTINUE_SHARE)
-    pre_va, va = _invent_acuity(rng, before, after, pre_cst=pre_cst, cst=cst)
-    steps = DECIMAL_STEPS if final else LOGMAR_STEPS
-    pre_va, va = (_snap(10 ** -v if final else v, steps) for v in (pre_va, va))
-    va = np.where(rng.random(len(va)) < 0.3, pre_va, va)                # acuity often stays as it was
+    before = _invent_findings(rng, rng.random((len(eyes), 4)), BEFORE_SHARES, fellow=fellow)
+    after = _invent_findings(rng, 0.7 * before, AFTER_SHARES, fellow=fellow)    # 0.7: most findings stay
+    pre_cst, cst = _invent_cst(rng, np.array([eye.fovea_um for eye in eyes]), before, after=after)
+    wish = (cst - 250) / 150 + after[:, 0] + 0.7 * after[:, 1] + rng.normal(0, 0.5, len(eyes))
+    continues = _mark_highest(np.where(fellow, NEVER, wish), CONTINUE_SHARE)
+    logmar = _invent_acuity(rng, before, after, pre_cst=pre_cst, cst=cst)
+    pre_va, va = (_snap(10 ** -v, DECIMAL_STEPS) if final else _snap(v, LOGMAR_STEPS) for v in logmar)
+    va = np.where(rng.random(len(eyes)) < UNCHANGED_SHARE, pre_va, va)
     cases = []
     for k, patient in enumerate(patients):
         visits = [plan_visit(eyes[k], float(thick[k]), found[k], rng=rng)
                   for thick, found in ((pre_cst, before), (cst, after))]
         diagnosis, drug = (FELLOW, NO_DRUG) if fellow[k] else _invent_treatment(rng)
-        cases.append(Case(patient, persons[k], int(rng.integers(1, 3)), int(rng.normal(63, 10)),
-                          diagnosis, drug, float(pre_va[k]), float(va[k]), int(continues[k]), *visits))
+        cases.append(Case(patient, persons[k], int(rng.integers(1, 3)), int(rng.normal(63, 10)), diagnosis, drug,
+                          float(pre_va[k]), float(va[k]), int(continues[k]), *visits))
     return cases
 
 
 def _invent_findings(rng, leaning, shares, *, fellow):
     """0 / 1, eyes x 4: in each column the given share of eyes, those that lean to it most; no fellow eye."""
     score = leaning + rng.random(leaning.shape)
-    score[fellow] = -9
+    score[fellow] = NEVER
     return np.stack([_mark_highest(score[:, k], shares[k]) for k in range(4)], axis=1)
 
 
@@ -99,10 +97,13 @@ def _mark_highest(score, share):
     return marks
 
 
-def _thicken(rng, fovea_um, findings, *, severity):
-    """CST, whole um."""
-    cst = fovea_um + (findings[:, :3] * severity).sum(axis=1) + rng.normal(0, 12, len(fovea_um))
-    return np.clip(np.rint(cst), *CST_RANGE_UM)
+def _invent_cst(rng, fovea_um, before, *, after):
+    """CST before and after, whole um: cysts and subretinal fluid thicken the fovea, treatment leaves a share."""
+    severity = rng.uniform(*SEVERITY_UM, (len(fovea_um), 2))        # of IRF, SRF
+    left = rng.uniform(0.4, 1.1, (len(fovea_um), 1))
+    for findings, thicker_um in ((before, severity), (after, severity * left)):
+        cst = fovea_um + (findings[:, :2] * thicker_um).sum(axis=1) + rng.normal(0, 12, len(fovea_um))
+        yield np.clip(np.rint(cst), *CST_RANGE_UM)
 
 
 def _invent_acuity(rng, before, after, *, pre_cst, cst):

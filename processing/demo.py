@@ -14,17 +14,18 @@ import cv2
 import numpy as np
 
 from processing import tables as t
-from processing.anatomy import RADIAL_LINES, VOLUME_LINES, Scan
 from processing.cases import Case, invent_cases
 from processing.demo_tables import write_tables
 from processing.files import write_bytes
 from processing.phantom import BSCAN_COLUMNS, NARROW_COLUMNS
 from processing.progress import progress
 from processing.screen import render_fundus, render_screen
+from processing.section import RADIAL_LINES, VOLUME_LINES, Scan
 
 JPEG_QUALITY = 90           # about 100 kB a screen, like the device's own files
 DATES = {t.PRE: "3/1/2021", t.POST: "9/1/2021"}     # six months apart
 NARROW_EVERY = 7            # each seventh eye of a set was scanned on 512 columns
+FELLOWS_IN = "preliminary/Train_set"        # untreated fellow eyes occur in training only
 MOST_EYES = 499             # of one set: the number ranges of the IDs
 
 
@@ -52,6 +53,7 @@ class DemoSize:
 
 SMALLEST = DemoSize(4, 3, 3, 2, images=1)   # for tests
 DEFAULT = DemoSize()                        # 324 screens: the whole demonstration in three minutes
+SIZES = {"smallest": SMALLEST, "default": DEFAULT}
 
 
 class Sitting(NamedTuple):
@@ -89,12 +91,12 @@ def write_demo(paths, size=DEFAULT, *, seed=2021):
 
 
 def _invent_sets(size, rng):
-    """Cases of each set, by the set's folder. IDs start with 9, no real one does; no person is in two sets."""
+    """Cases of each set, by the set's folder. All IDs start with 9; no person is in two sets."""
     people = {"preliminary/Train_set": _preliminary_patients(size.preliminary_train, first=1),
               "preliminary/Test_set": _preliminary_patients(size.preliminary_test, first=5001),
               "final/Train_Set": [f"{9001 + k}{'LR'[k % 2]}" for k in range(size.final_train)],
               "final/Test_set": [f"{9501 + k}{'LR'[k % 2]}" for k in range(size.final_test)]}
-    return {name: invent_cases(patients, rng, final=name.startswith("final"), fellows="pre" in name and "Tr" in name)
+    return {name: invent_cases(patients, rng, final=name.startswith("final"), fellows=name == FELLOWS_IN)
             for name, patients in people.items()}
 
 
@@ -128,7 +130,7 @@ def choose_lines(images, *, radial):
     if radial:
         count = min(images, RADIAL_LINES)
         return [1 + k * RADIAL_LINES // count for k in range(count)]
-    step = 2 if 2 * images <= VOLUME_LINES else 1       # wide enough to leave the pit, near enough for the lesions
+    step = 2 if 2 * images <= VOLUME_LINES else 1       # leaves the pit, and still meets the lesions
     first = (VOLUME_LINES + 1) // 2 - step * (images - 1) // 2
     return [first + step * k for k in range(images)]
 
@@ -142,13 +144,14 @@ def _file(folder, case, index, *, after, line, number):
     """Where a screen goes, under the naming variants of the real data."""
     if folder.parent.name == "final":
         return folder / case.patient / _final_name(index, after=after, number=number)
-    return folder / _preliminary_folder(folder, case, index) / _preliminary_name(case, index, after=after, line=line)
+    name = _preliminary_name(case, index, after=after, line=line)
+    return folder / _preliminary_folder(folder, case, index) / name
 
 
 def _preliminary_folder(folder, case, index):
     """Folder of the person, below the folder of the set; that of the test set comes in two parts."""
     part = "TrainingSet" if folder.name == "Train_set" else f"PreliminaryValidationSet{1 + index % 4 // 3}"
-    lettered = folder.name == "Test_set" and index % 3 == 2     # some persons with one eye: the eye's letter too
+    lettered = folder.name == "Test_set" and index % 3 == 2     # some folders carry the eye's letter too
     return f"{part}/{case.patient if lettered else case.person}"
 
 
@@ -170,7 +173,8 @@ def _final_name(index, *, after, number):
 def _write_screens(sittings):
     """Draw and write all screens; numpy and OpenCV work in threads, each visit from a seed of its own."""
     total = sum(len(sitting.files) for sitting in sittings)
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool, progress(total=total, label="screens") as bar:
+    threads = min(4, os.cpu_count() or 1)       # more wait for each other
+    with ThreadPoolExecutor(threads) as pool, progress(total=total, label="screens") as bar:
         for count in pool.map(_write_sitting, sittings):
             bar.update(count)
 

@@ -9,9 +9,9 @@ import pandas as pd
 
 from config import CROP
 from processing import tables as t
-from processing.anatomy import cut_section, visible_findings
 from processing.files import write_csv
 from processing.phantom import FUNDUS_PX
+from processing.section import cut_section, visible_findings
 
 IRF, SRF, PED, HRF = t.FINDINGS
 PRELIMINARY_INFO = [t.PATIENT, t.GENDER, t.AGE, t.DIAGNOSIS, t.PRE_VA, t.DRUG]
@@ -39,9 +39,9 @@ def write_tables(paths, sets, sittings):
     write_csv(source / test1 / "PreliminaryValidationSet_Info.csv", rows[test1][PRELIMINARY_INFO])
     write_csv(source / train2 / "train_anno_case.csv", _in_words(rows[train2][FINAL_CASE]))
     write_csv(source / test2 / "test_info.csv", _in_words(rows[test2][FINAL_INFO]))
-    pictures = pd.DataFrame([row for sitting in sittings[train2] for row in _picture_rows(sitting)])
-    write_csv(source / train2 / "train_anno_pic.csv", pictures[FINAL_PIC].astype(dict.fromkeys(t.FINDINGS, float)))
-    pictures = pd.DataFrame([row for sitting in sittings[test2] for row in _picture_rows(sitting)])
+    floats = dict.fromkeys(t.FINDINGS, float)           # 1.0, as the real table writes them
+    write_csv(source / train2 / "train_anno_pic.csv", _pictures(sittings[train2])[FINAL_PIC].astype(floats))
+    pictures = _pictures(sittings[test2])
     pictures[t.IMAGE_NUMBER] = np.arange(1, len(pictures) + 1)
     _write_answers(paths, "stage1", rows[test1][STAGE1], keys=[t.PATIENT], padded=[t.CONTINUE, IRF, SRF, HRF])
     _write_answers(paths, "stage2_case", rows[test2][STAGE2_CASE], keys=[t.PATIENT])
@@ -57,6 +57,10 @@ def _case_row(case):
             **dict(zip(t.FINDINGS, after.findings, strict=True))}
 
 
+def _pictures(sittings):
+    return pd.DataFrame([row for sitting in sittings for row in _picture_rows(sitting)])
+
+
 def _picture_rows(sitting):
     """One row per screen: what that B-scan shows inside the crop box."""
     columns = slice(CROP.left - FUNDUS_PX, min(CROP.right - FUNDUS_PX, sitting.width))
@@ -67,7 +71,7 @@ def _picture_rows(sitting):
 
 
 def _lose_some(annotation):
-    """Blank out, as `nan`, what real annotators left out: a visit's CST and findings, an acuity, a decision."""
+    """`nan` where real annotators left gaps: a visit's CST and findings, an acuity, a decision."""
     table = annotation.astype(object)
     lost = [[t.CST, *t.FINDINGS], [t.PRE_CST, *t.PRE_FINDINGS], [t.VA], [t.CONTINUE]]
     for turn, row in enumerate(range(MISSING_EVERY - 2, len(table), MISSING_EVERY)):

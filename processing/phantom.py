@@ -1,6 +1,6 @@
 """Paint the B-scan that a synthetic eye would give.
 
-Reads and writes no file. The grey values, the blur and the noise follow a real B-scan of a normal eye: a black
+Reads and writes no file. Grey values, blur and noise were measured on a real B-scan of a normal eye: a black
 vitreous, bright nerve fibres, the dark outer nuclear layer, the bright double line of ellipsoid zone and RPE,
 a choroid with dark vessels that fades into noise.
 """
@@ -8,7 +8,7 @@ a choroid with dark vessels that fades into noise.
 import cv2
 import numpy as np
 
-from processing.anatomy import PIXEL_ACROSS_UM, PIXEL_DOWN_UM, cut_section
+from processing.section import PIXEL_ACROSS_UM, PIXEL_DOWN_UM, RPE, cut_section
 
 BSCAN_ROWS = 496            # px, all B-scans
 BSCAN_COLUMNS = 768         # px, most B-scans
@@ -16,11 +16,10 @@ NARROW_COLUMNS = 512        # px, a few eyes
 FUNDUS_PX = 496             # the fundus picture is square
 FUNDUS_PIXEL_UM = BSCAN_COLUMNS * PIXEL_ACROSS_UM / FUNDUS_PX   # it shows what a full B-scan spans
 
-# Mean grey value of each layer, from the ILM down: RNFL, GCL, IPL, INL, OPL, ONL, ELM, myoid, ellipsoid zone,
-# interdigitation zone, RPE, and what is between a lifted RPE and BM
+# Mean grey value of each of section.LAYERS
 LAYER_GREY = np.array([165, 98, 116, 86, 124, 60, 112, 72, 226, 160, 226, 62], np.float32)
-RNFL, RPE = 0, 10
-FLUID_GREY = 12             # cysts and subretinal fluid: nearly as dark as the vitreous
+BASAL_GREY = 130            # just below an RPE that is not lifted
+SRF_GREY, CYST_GREY = 12, 24    # fluid: nearly as dark as the vitreous under the retina, less so in it
 FOCUS_GREY = 235
 EXUDATE_UM = 15             # foci of a larger radius cast a shadow
 VITREOUS_GREY = 1.4
@@ -29,6 +28,9 @@ SPECKLE = 0.11              # standard deviation of tissue, relative to its grey
 NOISE_GREY = (1.6, 6.0, 16.0)           # standard deviation of the detector's noise: vitreous, retina, deep
 SPECKLE_SIGMA_PX = (0.6, 0.76)          # across, down: gives the real neighbour correlations 0.5 and 0.65
 SHARPNESS_PX = (0.7, 1.0)               # blur of the optics, across and down
+CUT_OFF_PX = (14, 28)                   # most that eye movement leaves black at the right and below
+LEAST_OVAL_PX = 1.2                     # half axes of what is just visible
+SUBPIXEL = 4                            # fractional bits of the coordinates that OpenCV draws with
 
 
 def render_bscan(visit, scan, rng, *, width=BSCAN_COLUMNS, vessels=None):
@@ -47,23 +49,23 @@ def render_bscan(visit, scan, rng, *, width=BSCAN_COLUMNS, vessels=None):
     section = cut_section(visit, scan, width=width)
     vessels = draw_vessels(visit.eye) if vessels is None else vessels
     vessel = _vessels_along(section, vessels)
-    image = _paint_layers(section, rng)
+    image = _paint_retina(section, rng)
     _paint_choroid(image, section, visit.eye.choroid_um, rng=rng)
-    _paint_foci(image, section)
-    _paint_cysts(image, section)
+    _paint_ovals(image, section, section.foci[:, [0, 1, 2, 2]], grey=FOCUS_GREY)
+    _paint_ovals(image, section, section.cysts, grey=CYST_GREY)
     _cast_shadows(image, section, vessel, rng=rng)
     image = cv2.GaussianBlur(image, (0, 0), sigmaX=SHARPNESS_PX[0], sigmaY=SHARPNESS_PX[1])
-    return _add_noise(image, section, visit.quality_db, rng=rng)
+    return _add_noise(image * visit.eye.clarity, section, visit.quality_db, rng=rng)
 
 
 def draw_vessels(eye):
     """The eye's retinal vessels seen from the front: float32 array 496 x 496, 0 (none) to 1 (dark)."""
     picture = np.zeros((FUNDUS_PX, FUNDUS_PX), np.uint8)
     for path_um, width_um in eye.vessels:
-        points = np.rint(to_fundus_px(path_um) * 16).astype(np.int32)       # 4 fractional bits
+        points = np.rint(to_fundus_px(path_um) * 2 ** SUBPIXEL).astype(np.int32)
         thickness = max(1, round(width_um / FUNDUS_PIXEL_UM))
         darkness = int(np.clip(70 + 1.7 * width_um, 0, 255))
-        cv2.polylines(picture, [points], False, darkness, thickness, cv2.LINE_AA, 4)
+        cv2.polylines(picture, [points], False, darkness, thickness, cv2.LINE_AA, SUBPIXEL)
     return cv2.GaussianBlur(picture, (0, 0), 0.6).astype(np.float32) / 255
 
 
@@ -88,22 +90,25 @@ def _below(rows):
     return np.clip(share, 0, 1, out=share)
 
 
-def _paint_layers(section, rng):
-    """Vitreous and retina: 496 x W float32, down to BM and on below it with the last layer's grey."""
-    width = section.u_um.size
-    image = np.full((BSCAN_ROWS, width), VITREOUS_GREY, np.float32)
-    last = np.full(width, VITREOUS_GREY, np.float32)
-    tops = [_row(section, top) for top in section.tops_um]
-    for layer, grey in enumerate(LAYER_GREY):
-        if layer == RPE:
-            fluid = np.where(section.srf_um > 2, FLUID_GREY, last).astype(np.float32)
-            floor = _row(section, section.tops_um[RPE] + section.srf_um)
-            image += (fluid - last) * _below(floor)
-            last = fluid
-        level = grey * (1 + 0.10 * _wave(rng, width, 30) + 0.05 * _wave(rng, width, 4))
-        image += (level - last) * _below(tops[layer])
-        last = level
+def _paint_retina(section, rng):
+    """Vitreous and retina: 496 x W float32; below BM the last layer goes on."""
+    surfaces = [(top_um, _tint(rng, grey, section.u_um.size))
+                for top_um, grey in zip(section.tops_um, LAYER_GREY, strict=True)]
+    above_rpe, below_rpe = surfaces[RPE - 1][1], surfaces[-1][1]
+    fluid = np.where(section.srf_um > 2, np.float32(SRF_GREY), above_rpe)     # 2 um: half a pixel
+    surfaces.insert(RPE, (section.tops_um[RPE] + section.srf_um, fluid))
+    surfaces[-1] = section.tops_um[-1], np.where(section.ped_um > 2, below_rpe, np.float32(BASAL_GREY))
+    image = np.full((BSCAN_ROWS, section.u_um.size), VITREOUS_GREY, np.float32)
+    last = np.float32(VITREOUS_GREY)
+    for top_um, grey in surfaces:
+        image += (grey - last) * _below(_row(section, top_um))
+        last = grey
     return image
+
+
+def _tint(rng, grey, width):
+    """A layer's grey along the columns: float32, no tissue is quite even."""
+    return grey * (1 + 0.10 * _wave(rng, width, 30) + 0.05 * _wave(rng, width, 4))
 
 
 def _wave(rng, width, period_px):
@@ -138,50 +143,40 @@ def _texture(rng, depth, section, *, grain_px):
     return cv2.remap(grid, np.ascontiguousarray(x), y, cv2.INTER_LINEAR)
 
 
-def _paint_cysts(image, section):
-    """Dark oval spaces."""
+def _paint_ovals(image, section, ovals, *, grey):
+    """Fill ellipses (n x 4: column, height above BM, half width, half height in um), the last one on top."""
+    if not len(ovals):
+        return
     mask = np.zeros(image.shape, np.uint8)
-    for column, height_um, half_wide_um, half_high_um in section.cysts:
-        row = section.bm_row[int(column)] - height_um / PIXEL_DOWN_UM
-        axes = half_wide_um / PIXEL_ACROSS_UM, half_high_um / PIXEL_DOWN_UM
-        _fill_oval(mask, (column, row), (axes[0] + 1, axes[1] + 1.5), value=0)   # a wall to its neighbours
-        _fill_oval(mask, (column, row), axes, value=255)
-    if len(section.cysts):
-        share = mask.astype(np.float32) / 255
-        image += (FLUID_GREY - image) * share
-
-
-def _paint_foci(image, section):
-    """Small bright dots."""
-    mask = np.zeros(image.shape, np.uint8)
-    for column, height_um, radius_um in section.foci:
-        row = section.bm_row[int(column)] - height_um / PIXEL_DOWN_UM
-        axes = max(radius_um / PIXEL_ACROSS_UM, 1.2), max(radius_um / PIXEL_DOWN_UM, 1.2)
-        _fill_oval(mask, (column, row), axes, value=255)
-    if len(section.foci):
-        share = mask.astype(np.float32) / 255
-        image += (FOCUS_GREY - image) * share
+    for column, height_um, wide_um, high_um in ovals:
+        centre = column, section.bm_row[int(column)] - height_um / PIXEL_DOWN_UM
+        axes = max(wide_um / PIXEL_ACROSS_UM, LEAST_OVAL_PX), max(high_um / PIXEL_DOWN_UM, LEAST_OVAL_PX)
+        _fill_oval(mask, centre, (axes[0] + 1, axes[1] + 1.5), value=0)     # px: a wall to its neighbours
+        _fill_oval(mask, centre, axes, value=255)
+    image += (grey - image) * (mask.astype(np.float32) / 255)
 
 
 def _fill_oval(mask, centre, axes, *, value):
-    """Draw into `mask` an ellipse whose centre and half axes (px) keep their fractions."""
-    fixed = [tuple(int(round(v * 16)) for v in pair) for pair in (centre, axes)]     # 4 fractional bits
-    cv2.ellipse(mask, *fixed, 0, 0, 360, value, -1, cv2.LINE_AA, 4)
+    fixed = [tuple(round(v * 2 ** SUBPIXEL) for v in pair) for pair in (centre, axes)]
+    cv2.ellipse(mask, *fixed, 0, 0, 360, value, -1, cv2.LINE_AA, SUBPIXEL)
 
 
 def _cast_shadows(image, section, vessel, *, rng):
     """Vessels and thick tissue weaken what lies below; no two columns pass quite the same light."""
-    width = section.u_um.size
     inner = _below(_row(section, section.tops_um[2]))
-    exudates = section.foci[section.foci[:, 2] > EXUDATE_UM, 0].astype(int)
-    dense = np.zeros((1, width), np.float32)
-    dense[0, exudates] = 1.5
-    dense = np.clip(cv2.GaussianBlur(dense, (0, 0), 1.2)[0], 0, 1)
-    thick_um = np.clip(section.tops_um[0] - section.srf_um - 320, 0, 600)
-    light = (1 - 0.5 * vessel) * (1 - 0.5 * dense) * np.exp(-thick_um / 1500) * (1 + 0.04 * _wave(rng, width, 2))
+    thick_um = np.clip(section.tops_um[0] - section.srf_um - 320, 0, 600)       # 320: a healthy retina's
+    light = (1 - 0.5 * vessel) * (1 - 0.5 * _exudates_along(section)) * np.exp(-thick_um / 1500)
+    light *= 1 + 0.04 * _wave(rng, section.u_um.size, 2)
     image *= 1 - inner * (1 - light.astype(np.float32))
     wall = _below(_row(section, section.tops_um[0] - 15)) - inner
     image += 30 * vessel * wall
+
+
+def _exudates_along(section):
+    """Share (0 to 1) of each column's light that a large focus blocks: W float32."""
+    dense = np.zeros((1, section.u_um.size), np.float32)
+    dense[0, section.foci[section.foci[:, 2] > EXUDATE_UM, 0].astype(int)] = 1.5
+    return np.clip(cv2.GaussianBlur(dense, (0, 0), 1.2)[0], 0, 1)
 
 
 def _add_noise(image, section, quality_db, *, rng):
@@ -196,6 +191,7 @@ def _add_noise(image, section, quality_db, *, rng):
     floor += (deep - retina) * np.clip((rows - section.bm_row.astype(np.float32)) / 60, 0, 1)
     floor *= 1 + 0.03 * (25 - quality_db)
     image = image * gain + noise * np.sqrt((SPECKLE * image) ** 2 + floor ** 2)
-    image[BSCAN_ROWS - rng.integers(0, 28):] = 0        # the device leaves black what eye movement cut off
-    image[:, image.shape[1] - rng.integers(0, 14):] = 0
+    right, below = rng.integers(0, CUT_OFF_PX)
+    image[BSCAN_ROWS - below:] = 0
+    image[:, image.shape[1] - right:] = 0
     return np.clip(image, 0, 255).astype(np.uint8)

@@ -58,7 +58,7 @@ def plot_log(history, path):
         axis.plot(table["epoch"], table[name], color="#666666", linestyle=style, linewidth=1.2, label=name[5:])
     axis.set_title(path.stem)
     axis.set_xlabel("epoch")
-    axis.set_ylabel("mean loss per image" if "seconds" not in table else "mean loss")
+    axis.set_ylabel("loss (mean over the epoch)")
     axis.set_ylim(bottom=0)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.grid(alpha=0.3)

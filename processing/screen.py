@@ -9,24 +9,23 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from processing.anatomy import DISC_UM
 from processing.phantom import (
     BSCAN_COLUMNS,
     BSCAN_ROWS,
     FUNDUS_PIXEL_UM,
     FUNDUS_PX,
-    PIXEL_ACROSS_UM,
-    PIXEL_DOWN_UM,
     draw_vessels,
     render_bscan,
     to_fundus_px,
 )
+from processing.section import PIXEL_ACROSS_UM, PIXEL_DOWN_UM
 
 SCREEN_ROWS = 596                       # px; columns: the fundus picture's 496 and the B-scan's
 DARK_GREEN, BRIGHT_GREEN = (0, 128, 0), (0, 255, 0)     # BGR: the pattern's lines, and this scan's
 WHITE = (255, 255, 255)
 SCALE_UM = 200                          # length of the scale bars
 TEXT_SIZE = 0.45                        # letters about 12 px high
-DISC_UM = 4300                          # optic disc to fovea
 
 
 class Fundus(NamedTuple):
