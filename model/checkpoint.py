@@ -7,6 +7,7 @@ the comment of the zip archive that it is: any zip tool and torch.load still rea
 import hashlib
 import io
 import struct
+import warnings
 from pathlib import Path
 
 import torch
@@ -112,7 +113,8 @@ def _read(path):
         raise PipelineError(f"The checkpoint {path} cannot be read: {error.strerror or error}.") from error
     original = _unseal(data)
     try:
-        with torch.serialization.safe_globals(PUBLISHED_CLASSES):
+        with torch.serialization.safe_globals(PUBLISHED_CLASSES), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             content = torch.load(io.BytesIO(original or data), map_location="cpu", weights_only=True)
     except Exception as error:      # whatever a damaged or hostile file makes the loader raise
         raise PipelineError(f"{path} is no checkpoint, or a damaged one; nothing of it was used.") from error

@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 from torchvision.transforms.v2.functional import to_dtype, to_image
 
 from processing.errors import PipelineError
@@ -31,7 +31,7 @@ class ImageDataset(Dataset):
         self.crop_size = tuple(crop_size)
         self.labels = None
         if target is not None:
-            self.labels = torch.from_numpy(rows[[target, *FINDINGS]].to_numpy(np.float32))
+            self.labels = torch.tensor(rows[[target, *FINDINGS]].to_numpy(np.float32))
 
     def __len__(self):
         return len(self.files)
@@ -50,8 +50,27 @@ class ImageDataset(Dataset):
         return to_image(np.ascontiguousarray(image)).data, labels           # 3 x H x W
 
 
-def image_loader(dataset, batch_size, device, *, workers=-1, generator=None):
-    """Batches of an ImageDataset, in order, or shuffled anew each epoch where `generator` is given.
+class EpochShuffle(Sampler):
+    """All indices once, in an order that the seed and the epoch decide alone, whatever ran before.
+
+    Args:
+        count: how many rows.
+        seed: the config's.
+    """
+
+    def __init__(self, count, seed):
+        self._count, self._seed = count, seed
+        self.epoch = 1      # set before an epoch's batches are taken
+
+    def __len__(self):
+        return self._count
+
+    def __iter__(self):
+        return iter(np.random.default_rng([self._seed, self.epoch]).permutation(self._count).tolist())
+
+
+def image_loader(dataset, batch_size, device, *, workers=-1, sampler=None):
+    """Batches of an ImageDataset, in the order of its rows or of `sampler`.
 
     Args:
         workers: reading processes; -1: none beside a CPU that trains (it needs the cores), else up to MAX_WORKERS.
@@ -61,8 +80,7 @@ def image_loader(dataset, batch_size, device, *, workers=-1, generator=None):
     return DataLoader(
         dataset,
         batch_size,
-        shuffle=generator is not None,
-        generator=generator,
+        sampler=sampler,
         num_workers=workers,
         persistent_workers=workers > 0,
         collate_fn=_collate,

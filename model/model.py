@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 
 from model.checkpoint import load_checkpoint
-from model.dataset import ImageDataset, image_loader, to_device
+from model.dataset import EpochShuffle, ImageDataset, image_loader, to_device
 from model.device import keep_freed_memory
 from model.loss import UM_PER_UNIT, CSVLoss, ImageLoss
 from model_config import PREDICT_BATCH_SIZE
@@ -39,20 +39,21 @@ def train_epoch(module, loss_function, batches, optimizer):
     return dict(zip(names, (sums / count).tolist(), strict=True))
 
 
-def fit(module, loss_function, batches, config, run):
+def fit(module, loss_function, batches, steps, config, run):
     """All epochs of a run: train, say, save.
 
     Args:
-        batches: _Batches, one epoch's (inputs, targets) at each call.
+        batches: function of the epoch's number (from 1) that gives its (inputs, targets).
+        steps: how many they are.
         config: ImageConfig or CSVConfig.
         run: model.run.Run.
     """
     optimizer = torch.optim.Adam(module.parameters(), lr=config.learning_rate)
-    bar = progress(total=config.epochs * batches.steps, label=config.name, unit="step", leave=False)
+    bar = progress(total=config.epochs * steps, label=config.name, unit="step", leave=False)
     with bar:
         for epoch in range(1, config.epochs + 1):
             started = time.monotonic()
-            losses = train_epoch(module, loss_function, _counted(batches(), bar), optimizer)
+            losses = train_epoch(module, loss_function, _counted(batches(epoch), bar), optimizer)
             seconds = time.monotonic() - started
             run.finish_epoch(epoch, module, losses)
             if epoch % max(1, config.epochs // MAX_LINES) == 0:
@@ -98,10 +99,14 @@ class ImageModel:
             run: model.run.Run.
         """
         dataset = ImageDataset(rows, root, self.module.crop_size, config.target)
-        shuffle = torch.Generator().manual_seed(config.seed)
-        loader = image_loader(dataset, config.batch_size, self.device, workers=config.workers, generator=shuffle)
-        batches = _Batches(lambda: to_device(loader, self.device), steps=len(loader))
-        fit(self.module, ImageLoss(), batches, config, run)
+        shuffle = EpochShuffle(len(dataset), config.seed)
+        loader = image_loader(dataset, config.batch_size, self.device, workers=config.workers, sampler=shuffle)
+
+        def batches(epoch):
+            shuffle.epoch = epoch
+            return to_device(loader, self.device)
+
+        fit(self.module, ImageLoss(), batches, len(loader), config, run)
 
     def eval(self, rows, root, *, workers=-1, label="predict"):
         """Predict each row's crop, in order; any number of rows.
@@ -151,7 +156,7 @@ class CSVModel:
         size = min(config.batch_size, len(cases))
         starts = range(0, len(cases) - size + 1, size)
         fixed = [(features[i:i + size], (va[i:i + size], classes[i:i + size])) for i in starts]
-        fit(self.module, CSVLoss(), _Batches(lambda: fixed, steps=len(fixed)), config, run)
+        fit(self.module, CSVLoss(), lambda _epoch: fixed, len(fixed), config, run)
 
     def eval(self, cases):
         """Predict each row; any number of rows.
@@ -170,13 +175,3 @@ class CSVModel:
 
     def _features(self, cases):
         return torch.tensor(cases[CSV_FEATURES].to_numpy(np.float32), device=self.device)
-
-
-class _Batches:
-    """One epoch's batches, anew at each call, and how many they are."""
-
-    def __init__(self, epoch, steps):
-        self._epoch, self.steps = epoch, steps
-
-    def __call__(self):
-        return self._epoch()

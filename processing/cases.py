@@ -77,7 +77,8 @@ def invent_cases(patients, rng, *, final, fellows):
         visits = [plan_visit(eyes[k], float(thick[k]), found[k], rng=rng)
                   for thick, found in ((pre_cst, before), (cst, after))]
         diagnosis, drug = (FELLOW, NO_DRUG) if fellow[k] else _invent_treatment(rng)
-        cases.append(Case(patient, persons[k], int(rng.integers(1, 3)), int(rng.normal(63, 10)), diagnosis, drug,
+        gender, age = int(rng.integers(1, 3)), int(rng.normal(63, 10))
+        cases.append(Case(patient, persons[k], gender, age, diagnosis, drug,
                           float(pre_va[k]), float(va[k]), int(continues[k]), *visits))
     return cases
 
@@ -98,7 +99,7 @@ def _mark_highest(score, share):
 
 
 def _invent_cst(rng, fovea_um, before, *, after):
-    """CST before and after, whole um: cysts and subretinal fluid thicken the fovea, treatment leaves a share."""
+    """CST before and after, whole um: cysts and subretinal fluid thicken, treatment leaves a share of it."""
     severity = rng.uniform(*SEVERITY_UM, (len(fovea_um), 2))        # of IRF, SRF
     left = rng.uniform(0.4, 1.1, (len(fovea_um), 1))
     for findings, thicker_um in ((before, severity), (after, severity * left)):

@@ -68,6 +68,9 @@ def processing_data(paths=config.PATHS, box=config.CROP):
     annotations = _read_annotations(paths, rows)
     images, failed, made = crop_img(rows, paths, box)
     problems += failed
+    if images.empty:
+        _write_problems(problems, paths)
+        raise PipelineError(f"None of {len(rows)} images could be cropped. The reasons stand in {paths.problems}.")
     train = tables.build_train_table(images, **_pick(annotations, annotation="annotation", case="case", pic="pic"))
     test = tables.build_test_table(images, **_pick(annotations, preliminary="preliminary_info", final="final_info"))
     problems += _unlabelled(images, train, test)
@@ -75,7 +78,7 @@ def processing_data(paths=config.PATHS, box=config.CROP):
     write_csv(paths.image_table, images)
     write_csv(paths.train_table, train)
     write_csv(paths.test_table, test)
-    write_csv(paths.problems, pd.DataFrame(sorted(problems), columns=[SOURCE, "problem"]))
+    _write_problems(problems, paths)
     processed = Processed(len(images), len(train), len(test), made, len(problems))
     _say_summary(processed, problems, paths)
     return processed
@@ -165,6 +168,10 @@ def _preview_sources(images, screens, paths, per_kind=2):
             title = f"{ROUNDS[final]} round, {width} x {height} px: {row[PATIENT]}, {row['injection']}"
             picked.append((title, paths.root / row[SOURCE]))
     return picked[:8]
+
+
+def _write_problems(problems, paths):
+    write_csv(paths.problems, pd.DataFrame(sorted(problems), columns=[SOURCE, "problem"]))
 
 
 def _say_summary(processed, problems, paths):

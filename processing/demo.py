@@ -22,9 +22,9 @@ from processing.progress import progress
 from processing.screen import render_fundus, render_screen
 from processing.section import RADIAL_LINES, VOLUME_LINES, Scan
 
-JPEG_QUALITY = 90           # about 100 kB a screen, like the device's own files
+JPEG_QUALITY = 80           # gives about 115 kB a screen, like the device
 DATES = {t.PRE: "3/1/2021", t.POST: "9/1/2021"}     # six months apart
-NARROW_EVERY = 7            # each seventh eye of a set was scanned on 512 columns
+NARROW_EVERY, NARROW_FIRST = 25, 3   # in each set the fourth eye, and each 25th after it, has 512 columns
 FELLOWS_IN = "preliminary/Train_set"        # untreated fellow eyes occur in training only
 MOST_EYES = 499             # of one set: the number ranges of the IDs
 
@@ -120,7 +120,7 @@ def _plan_sittings(cases, folder, images, *, seed):
                      for number in choose_lines(images, radial=radial)]
             files = [_file(folder, case, index, after=injection == t.POST, line=k, number=scan.number)
                      for k, scan in enumerate(scans)]
-            width = NARROW_COLUMNS if index % NARROW_EVERY == NARROW_EVERY // 2 else BSCAN_COLUMNS
+            width = NARROW_COLUMNS if index % NARROW_EVERY == NARROW_FIRST else BSCAN_COLUMNS
             sittings.append(Sitting(case, injection, scans, files, width, seed_here))
     return sittings
 

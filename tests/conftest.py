@@ -1,0 +1,83 @@
+"""What the tests share: a root in a temporary folder, small screens, and the real data where it is at hand."""
+
+import gzip
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+import config
+from tests.helpers import REPOSITORY
+
+REAL = REPOSITORY.parent / "shared" / "aptos2021"
+
+
+@pytest.fixture
+def paths(tmp_path):
+    """A root with nothing in it; its name has a blank and is not ASCII."""
+    return config.Paths(tmp_path / "数据 root")
+
+
+@pytest.fixture(scope="session")
+def real():
+    """The folder of real tables, names, image and checkpoints."""
+    if not REAL.is_dir():
+        pytest.skip("the real data is not at hand (../shared/aptos2021)")
+    return REAL
+
+
+@pytest.fixture(scope="session")
+def expected(real):
+    """What the original system gave on the real data."""
+    return json.loads((real / "expected.json").read_text())
+
+
+@pytest.fixture(scope="session")
+def real_tree(real):
+    """The real image paths, relative to data/source."""
+    with gzip.open(real / "tree.txt.gz", "rt") as file:
+        return [Path(line.rstrip("\n")) for line in file]
+
+
+@pytest.fixture(scope="session")
+def demo_root(tmp_path_factory):
+    """A demonstration at its smallest, with option 0 done. Shared: do not write there; `demo_copy` is for that."""
+    from processing.data_factory import processing_data
+    from processing.demo import SIZES, write_demo
+
+    demo = config.Paths(tmp_path_factory.mktemp("demo"))
+    write_demo(demo, SIZES["smallest"])
+    processing_data(demo)
+    return demo
+
+
+@pytest.fixture
+def demo_copy(demo_root, tmp_path):
+    """A demonstration of one's own."""
+    shutil.copytree(demo_root.root, tmp_path / "demo")
+    return config.Paths(tmp_path / "demo")
+
+
+@pytest.fixture(scope="session")
+def trained_root(demo_root, tmp_path_factory):
+    """A demonstration with a finished run of every model, one epoch each. Shared as demo_root is."""
+    from dataclasses import replace
+
+    from model.training import train_csv_and_image
+    from model_config import CSV_MODEL, IMAGE_MODELS
+
+    root = tmp_path_factory.mktemp("trained") / "root"
+    shutil.copytree(demo_root.root, root)
+    trained = config.Paths(root)
+    train_csv_and_image(
+        trained, replace(CSV_MODEL, epochs=2), [replace(image, epochs=1, batch_size=8) for image in IMAGE_MODELS]
+    )
+    return trained
+
+
+@pytest.fixture
+def trained_copy(trained_root, tmp_path):
+    """A trained demonstration of one's own."""
+    shutil.copytree(trained_root.root, tmp_path / "trained")
+    return config.Paths(tmp_path / "trained")

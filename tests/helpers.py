@@ -1,0 +1,41 @@
+"""Small screens, and the program in a process of its own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+REPOSITORY = Path(__file__).parent.parent
+
+
+def make_screen(height=596, width=1264, seed=0, grey=True):
+    """A device screen of noise, uint8 H x W x 3; smooth enough for JPEG."""
+    rng = np.random.default_rng(seed)
+    small = rng.integers(0, 256, (height // 8 + 1, width // 8 + 1, 1 if grey else 3), np.uint8)
+    screen = cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
+    return np.repeat(screen[..., None], 3, axis=2) if grey else screen
+
+
+def put_screen(file, **kind):
+    """Write a screen to `file` and return it as it will be decoded."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    data = cv2.imencode(file.suffix, make_screen(**kind))[1]
+    file.write_bytes(data.tobytes())
+    return cv2.imdecode(data, cv2.IMREAD_COLOR)
+
+
+def run_main(*words, root, typed=None, **environment):
+    """Run `python main.py words` in a process of its own, under `root`."""
+    return subprocess.run(
+        [sys.executable, REPOSITORY / "main.py", *map(str, words)],
+        input=typed,
+        stdin=subprocess.DEVNULL if typed is None else None,
+        capture_output=True,
+        encoding="utf-8",
+        cwd=root,
+        env=os.environ | {"APTOS_ROOT": str(root), "PYTHONIOENCODING": "utf-8"} | environment,
+        timeout=300,
+    )

@@ -1,0 +1,177 @@
+import os
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from config import CROP, CropBox, Paths
+from processing.data_factory import processing_data
+from processing.errors import PipelineError
+from processing.tables import IMAGE_COLUMNS, PATIENT, PROCESSED, SOURCE
+from tests.helpers import put_screen
+
+INFO = "patient ID,gender,age,diagnosis,anti-VEGF,preVA\n7R,Male,60,DME,Avastin,0.5\n"
+
+
+@pytest.fixture
+def source(paths):
+    """Two test images of one final eye, of different width."""
+    folder = paths.source / "final" / "Test_Set"
+    put_screen(folder / "7R" / "Pre Injection OCT Images" / "眼 (1).jpg", seed=1)
+    put_screen(folder / "7R" / "Post Injection OCT Images" / "127. (16).PNG", seed=2, width=1008)
+    (folder / "test_info.csv").write_text(INFO)
+    return folder
+
+
+def crops(paths):
+    return {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in paths.crops.rglob("*.jpg")}
+
+
+def tables(paths):
+    return {path.name: path.read_bytes() for path in paths.processed.rglob("*.csv")}
+
+
+def test_it_writes_crops_tables_and_the_preview(paths, source):
+    made = processing_data(paths)
+    assert (made.images, made.train, made.test, made.crops, made.problems) == (2, 0, 2, 2, 0)
+    images = pd.read_csv(paths.image_table)
+    assert images.columns.tolist() == IMAGE_COLUMNS
+    assert set(crops(paths)) == {"7R_1_0_1_眼 (1).jpg", "7R_1_1_1_127. (16).jpg"}
+    for row in images.to_dict("records"):
+        crop = cv2.imdecode(np.fromfile(paths.root / row[PROCESSED], np.uint8), cv2.IMREAD_COLOR)
+        screen = cv2.imdecode(np.fromfile(paths.root / row[SOURCE], np.uint8), cv2.IMREAD_COLOR)
+        cut = screen[50:450, 550:1200]
+        assert crop.shape == (400, 650, 3)
+        assert np.abs(crop[:, : cut.shape[1]].astype(int) - cut).mean() < 3
+        assert crop[:, cut.shape[1] + 8:].max(initial=0) < 10
+    preview = cv2.imdecode(np.fromfile(paths.crop_preview, np.uint8), cv2.IMREAD_COLOR)
+    assert preview.shape[0] > 500
+    assert preview.std() > 20
+
+
+def test_two_roots_of_the_same_data_give_the_same_bytes(paths, source, tmp_path):
+    processing_data(paths)
+    other = Paths(tmp_path / "other place")
+    paths.source.rename(tmp_path / "moved")
+    other.source.parent.mkdir(parents=True)
+    (tmp_path / "moved").rename(other.source)
+    processing_data(other)
+    assert tables(paths) == tables(other)
+    assert {name: data for name, (data, _) in crops(paths).items()} == {
+        name: data for name, (data, _) in crops(other).items()
+    }
+
+
+def test_a_second_run_cuts_only_what_is_new_or_changed(paths, source):
+    processing_data(paths)
+    before = crops(paths)
+    assert processing_data(paths).crops == 0
+    assert crops(paths) == before
+    put_screen(source / "7R" / "Pre Injection OCT Images" / "眼 (1).jpg", seed=9)
+    put_screen(source / "7R" / "Pre Injection OCT Images" / "new.jpg", seed=3)
+    assert processing_data(paths).crops == 2
+    after = crops(paths)
+    assert after["7R_1_1_1_127. (16).jpg"] == before["7R_1_1_1_127. (16).jpg"]
+    assert after["7R_1_0_1_眼 (1).jpg"][0] != before["7R_1_0_1_眼 (1).jpg"][0]
+
+
+def test_a_lost_or_cut_crop_is_made_again(paths, source):
+    processing_data(paths)
+    before = crops(paths)
+    first, second = sorted(paths.crops.rglob("*.jpg"))
+    first.unlink()
+    second.write_bytes(second.read_bytes()[:500])
+    assert processing_data(paths).crops == 2
+    assert {name: data for name, (data, _) in crops(paths).items()} == {
+        name: data for name, (data, _) in before.items()
+    }
+
+
+def test_another_box_cuts_all_crops_and_the_preview_again(paths, source):
+    processing_data(paths)
+    preview = paths.crop_preview.read_bytes()
+    assert processing_data(paths, CropBox(0, 100, 500, 700)).crops == 2
+    assert cv2.imdecode(np.fromfile(next(paths.crops.rglob("*.jpg")), np.uint8), 1).shape == (100, 200, 3)
+    assert paths.crop_preview.read_bytes() != preview
+    assert processing_data(paths, CROP).crops == 2
+
+
+def test_bad_images_are_skipped_and_named_and_the_rest_goes_on(paths, source, capsys):
+    folder = source / "7R" / "Pre Injection OCT Images"
+    (folder / "cut.jpg").write_bytes((folder / "眼 (1).jpg").read_bytes()[:4000])
+    (folder / "text.jpg").write_text("no image")
+    put_screen(folder / "small.jpg", height=40, width=60)
+    made = processing_data(paths)
+    assert (made.images, made.test, made.problems) == (2, 2, 3)
+    problems = pd.read_csv(paths.problems)
+    named = {os.path.basename(source): reason for source, reason in problems.to_numpy()}
+    assert "damaged" in named["cut.jpg"]
+    assert "damaged" in named["text.jpg"]
+    assert "60 x 40" in named["small.jpg"]
+    said = capsys.readouterr().out
+    assert "small.jpg" in said
+    assert "problems.csv" in said
+
+
+def test_a_crop_of_a_screen_that_became_unreadable_is_not_used_any_more(paths, source):
+    processing_data(paths)
+    (source / "7R" / "Pre Injection OCT Images" / "眼 (1).jpg").write_bytes(b"gone bad")
+    assert processing_data(paths).images == 1
+    assert set(crops(paths)) == {"7R_1_1_1_127. (16).jpg"}
+
+
+def test_an_image_that_the_table_does_not_know_is_named(paths, source):
+    put_screen(source / "8L" / "Pre Injection OCT Images" / "1.jpg")
+    made = processing_data(paths)
+    assert (made.images, made.test) == (3, 2)
+    assert "8L" in paths.problems.read_text(encoding="utf-8")
+
+
+def test_an_absent_round_is_left_out_with_a_line(paths, source, capsys):
+    processing_data(paths)
+    said = capsys.readouterr().out
+    assert "preliminary round: no images in" in said
+    assert "final round: 0 training and 2 test images" in said
+
+
+def test_without_any_data_it_says_what_to_put_where(paths):
+    with pytest.raises(PipelineError) as caught:
+        processing_data(paths)
+    assert str(paths.source) in str(caught.value)
+    assert "preliminary/Train_set" in str(caught.value)
+    assert "python main.py demo" in str(caught.value)
+
+
+def test_a_missing_table_is_asked_for_before_any_crop_is_cut(paths, source):
+    (source / "test_info.csv").unlink()
+    with pytest.raises(PipelineError, match=r"test_info.csv or test_info_stage2.csv is missing: put it anywhere below"):
+        processing_data(paths)
+    assert not paths.crops.exists()
+
+
+def test_a_faulty_table_leaves_what_was_there(paths, source):
+    processing_data(paths)
+    before = tables(paths) | crops(paths)
+    (source / "test_info.csv").write_text(INFO.replace("DME", "unknown"))
+    with pytest.raises(PipelineError, match="row 2, diagnosis: 'unknown'"):
+        processing_data(paths)
+    assert tables(paths) | crops(paths) == before
+
+
+def test_where_no_image_is_usable_it_says_so(paths, source):
+    for file in source.rglob("*Images/*"):
+        file.write_bytes(b"no image")
+    with pytest.raises(PipelineError, match="None of 2 images could be cropped"):
+        processing_data(paths)
+    assert len(pd.read_csv(paths.problems)) == 2
+
+
+def test_the_demonstration_reaches_every_table(demo_root):
+    train, test = pd.read_csv(demo_root.train_table), pd.read_csv(demo_root.test_table)
+    for table in (train, test):
+        assert set(table["final"]) == {0, 1}
+        assert set(table["after"]) == {0, 1}
+        assert not table.isna().any(axis=None)
+    assert not set(train[PATIENT]) & set(test[PATIENT])
+    assert pd.read_csv(demo_root.problems).empty

@@ -1,0 +1,78 @@
+import errno
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from processing import files
+from processing.errors import PipelineError
+from processing.files import make_timed_folder, new_timed_folder, replacing, write_bytes
+
+
+def names_in(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_new_file_gets_the_users_permissions(tmp_path):
+    (tmp_path / "plain").touch()
+    write_bytes(tmp_path / "written", b"x")
+    assert (tmp_path / "written").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+@pytest.mark.parametrize("step", ["fsync", "chmod", "replace"])
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES])
+def test_a_failed_write_leaves_the_old_file_and_says_why(tmp_path, monkeypatch, step, code):
+    file = tmp_path / "table.csv"
+    write_bytes(file, b"old")
+
+    def fail(*_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(files.os, step, fail)
+    with pytest.raises(PipelineError, match=f"table.csv could not be written: {os.strerror(code)}"):
+        write_bytes(file, b"new")
+    assert file.read_bytes() == b"old"
+    assert names_in(tmp_path) == ["table.csv"]
+
+
+def test_an_interrupt_while_writing_leaves_the_old_file(tmp_path):
+    file = tmp_path / "model.pt"
+    write_bytes(file, b"old")
+    with pytest.raises(KeyboardInterrupt), replacing(file) as temporary:
+        temporary.write_bytes(b"half")
+        raise KeyboardInterrupt
+    assert file.read_bytes() == b"old"
+    assert names_in(tmp_path) == ["model.pt"]
+
+
+def test_a_folder_where_the_file_should_be_is_reported(tmp_path):
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(PipelineError, match="taken could not be written"):
+        write_bytes(tmp_path / "taken", b"x")
+    assert names_in(tmp_path) == ["taken"]
+
+
+def test_folders_made_at_once_never_coincide(tmp_path):
+    with ThreadPoolExecutor(20) as pool:
+        folders = list(pool.map(lambda _: make_timed_folder(tmp_path / "runs"), range(20)))
+    assert len(set(folders)) == 20
+    assert all(folder.is_dir() for folder in folders)
+
+
+def test_filled_folders_made_at_once_never_coincide(tmp_path):
+    def fill(number):
+        with new_timed_folder(tmp_path / "results") as folder:
+            (folder.path / "file").write_text(str(number))
+        return folder.path
+
+    with ThreadPoolExecutor(20) as pool:
+        folders = list(pool.map(fill, range(20)))
+    assert [int((folder / "file").read_text()) for folder in folders] == list(range(20))
+    assert len(names_in(tmp_path / "results")) == 20
+
+
+def test_a_folder_that_fails_to_be_filled_leaves_nothing(tmp_path):
+    with pytest.raises(PipelineError), new_timed_folder(tmp_path / "results") as folder:
+        (folder.path / "first").write_text("done")
+        raise PipelineError("the second cannot be written")
+    assert names_in(tmp_path / "results") == []

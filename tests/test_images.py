@@ -1,0 +1,74 @@
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from config import CROP, CropBox
+from processing.images import ImageError, crop_image, decode_image, encode_jpeg, read_image, write_image
+from tests.helpers import make_screen, put_screen
+
+
+def test_crop_cuts_the_rows_and_columns_of_the_box():
+    screen = make_screen()
+    np.testing.assert_array_equal(crop_image(screen, CROP), screen[50:450, 550:1200])
+
+
+def test_a_narrow_screen_is_padded_with_black_on_the_right():
+    screen = np.full((596, 1008, 3), 200, np.uint8)
+    crop = crop_image(screen, CROP)
+    assert crop.shape == (400, 650, 3)
+    assert (crop[:, :458] == 200).all()
+    assert (crop[:, 458:] == 0).all()
+
+
+@given(st.integers(1, 60), st.integers(1, 60), st.integers(0, 50), st.integers(0, 50), st.integers(1, 30),
+       st.integers(1, 30))
+def test_a_crop_has_the_size_of_the_box_whatever_the_image(height, width, top, left, rows, columns):
+    box = CropBox(top, top + rows, left, left + columns)
+    image = np.full((height, width, 3), 7, np.uint8)
+    if top >= height or left >= width:
+        with pytest.raises(ImageError, match="too small"):
+            crop_image(image, box)
+    else:
+        crop = crop_image(image, box)
+        assert crop.shape == (rows, columns, 3)
+        inside = max(0, min(height, box.bottom) - top) * max(0, min(width, box.right) - left)
+        assert int((crop[..., 0] == 7).sum()) == inside
+
+
+def test_a_grey_image_decodes_to_the_same_pixels_as_if_stored_in_colour():
+    screen = make_screen(seed=3)
+    in_colour = cv2.imdecode(cv2.imencode(".jpg", screen)[1], cv2.IMREAD_COLOR)
+    np.testing.assert_array_equal(decode_image(encode_jpeg(screen)), in_colour)
+
+
+def test_a_coloured_image_stays_coloured(tmp_path):
+    screen = make_screen(seed=4, grey=False)
+    write_image(tmp_path / "彩色.jpg", screen)
+    back = read_image(tmp_path / "彩色.jpg").astype(int)
+    assert np.abs(back - screen).mean() < 12
+    assert np.abs(back[..., 0] - back[..., 2]).mean() > 20
+
+
+@pytest.mark.parametrize("share", [0.01, 0.3, 0.7, 0.99])
+def test_a_truncated_jpeg_is_refused(tmp_path, share):
+    file = tmp_path / "cut.jpg"
+    put_screen(file)
+    data = file.read_bytes()
+    file.write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(ImageError, match="damaged"):
+        read_image(file)
+
+
+@pytest.mark.parametrize("content", [b"", b"text, no image", b"\xff\xd8\xff"])
+def test_what_is_no_image_is_refused(content):
+    with pytest.raises(ImageError, match="empty|damaged"):
+        decode_image(content)
+
+
+def test_a_file_that_cannot_be_read_is_refused(tmp_path):
+    with pytest.raises(ImageError, match="cannot be read"):
+        read_image(tmp_path / "absent.jpg")
+    with pytest.raises(ImageError, match="cannot be read"):
+        read_image(tmp_path)

@@ -1,0 +1,235 @@
+import multiprocessing
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from model.dataset import EpochShuffle, ImageDataset, image_loader, to_device
+from model.device import select_device
+from model.model import CSVModel, ImageModel
+from model.module import CSVModule, ImageModule
+from model_config import CSVConfig, ImageConfig
+from processing.errors import PipelineError
+from processing.tables import CONTINUE, CST, CSV_FEATURES, FINDINGS, PROCESSED, VA
+from tests.helpers import put_screen
+
+CPU = torch.device("cpu")
+
+
+class Recorder:
+    """Stands in for a Run: remembers the losses."""
+
+    def __init__(self):
+        self.losses = []
+
+    def finish_epoch(self, epoch, _module, losses):
+        assert epoch == len(self.losses) + 1
+        self.losses.append(losses)
+
+
+def make_crops(folder, count, height=64, width=96):
+    """`count` crops of noise with labels that differ from one to the next."""
+    rows = []
+    for number in range(count):
+        put_screen(folder / f"{number}.jpg", seed=number, height=height, width=width)
+        labels = [float(number >> bit & 1) for bit in range(4)]
+        rows.append([f"{number}.jpg", 200.0 + 25 * number, *labels])
+    return pd.DataFrame(rows, columns=[PROCESSED, CST, *FINDINGS])
+
+
+def image_config(**values):
+    return ImageConfig(name="Model-Image-After", visit="after", target=CST, **values)
+
+
+def train_images(rows, folder, config, crop_size=(64, 96)):
+    torch.manual_seed(config.seed)
+    model = ImageModel(ImageModule(config.recipe, crop_size), CPU)
+    recorder = Recorder()
+    model.train(rows, folder, config, recorder)
+    return model, recorder.losses
+
+
+@pytest.mark.parametrize("recipe", ["fixed", "resnet"])
+def test_eight_images_are_learned_by_heart(tmp_path, recipe):
+    rows = make_crops(tmp_path, 8)
+    config = image_config(recipe=recipe, epochs=60, batch_size=8, learning_rate=3e-3)
+    model, losses = train_images(rows, tmp_path, config)
+    assert losses[-1]["loss findings"] < 0.05
+    assert losses[-1]["loss CST"] < 0.1
+    assert ((model.eval(rows, tmp_path)[FINDINGS] > 0.5) == (rows[FINDINGS] == 1)).to_numpy().mean() > 0.9
+
+
+def test_the_seed_recipes_loss_falls(tmp_path):
+    rows = make_crops(tmp_path, 8)
+    _, losses = train_images(rows, tmp_path, image_config(epochs=20, batch_size=4))
+    assert losses[-1]["loss"] < 0.5 * losses[0]["loss"]
+    assert losses[-1]["loss findings"] < losses[0]["loss findings"]
+
+
+def test_the_mean_loss_weighs_every_image_alike(tmp_path):
+    """Five images in batches of 4 and 1 with a step of almost nothing: the mean over images, not over batches."""
+    rows = make_crops(tmp_path, 5)
+    config = image_config(epochs=1, batch_size=4, learning_rate=1e-12)
+    torch.manual_seed(0)
+    module = ImageModule("seed", (64, 96))
+    for block in module.layers:
+        block.layers[1] = torch.nn.Identity()       # batch norm would make the loss depend on the batch
+    recorder = Recorder()
+    ImageModel(module, CPU).train(rows, tmp_path, config, recorder)
+    one_batch = Recorder()
+    ImageModel(module, CPU).train(rows, tmp_path, image_config(epochs=1, batch_size=5, learning_rate=1e-12), one_batch)
+    assert recorder.losses[0]["loss"] == pytest.approx(one_batch.losses[0]["loss"], rel=1e-5)
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(tmp_path):
+    rows = make_crops(tmp_path, 6)
+    first, again, other = (
+        train_images(rows, tmp_path, image_config(epochs=2, batch_size=2, seed=seed))[1] for seed in (1, 1, 2)
+    )
+    assert first == again
+    assert first != other
+
+
+@pytest.mark.parametrize("count", [0, 1, 15, 16, 17, 33])
+def test_images_are_predicted_whatever_their_number(tmp_path, count):
+    rows = make_crops(tmp_path, count)
+    rows.index = rows.index + 100
+    model = ImageModel(ImageModule("seed", (64, 96)), CPU)
+    predicted = model.eval(rows, tmp_path)
+    assert predicted.index.equals(rows.index)
+    assert predicted.columns.tolist() == [CST, *FINDINGS]
+    assert np.isfinite(predicted.to_numpy()).all()
+    assert (predicted[CST] >= 0).all()
+    if count:
+        torch.testing.assert_close(
+            torch.tensor(model.eval(rows.tail(1), tmp_path).to_numpy()), torch.tensor(predicted.tail(1).to_numpy()),
+            rtol=1e-4, atol=1e-4,
+        )
+
+
+def test_cst_is_given_in_um_and_never_negative(tmp_path):
+    rows = make_crops(tmp_path, 1)
+    module = ImageModule("fixed", (64, 96))
+    torch.nn.init.zeros_(module.regression[-1].weight)
+    for bias, cst in ((2.5, 250), (-1.0, 0)):
+        torch.nn.init.constant_(module.regression[-1].bias, bias)
+        assert ImageModel(module, CPU).eval(rows, tmp_path)[CST].tolist() == [pytest.approx(cst)]
+
+
+def test_prediction_uses_the_running_statistics_not_the_batch(tmp_path):
+    rows = make_crops(tmp_path, 4)
+    model = ImageModel(ImageModule("seed", (64, 96)), CPU)
+    before = {name: value.clone() for name, value in model.module.state_dict().items()}
+    model.eval(rows, tmp_path)
+    for name, value in model.module.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_each_epoch_has_an_order_of_its_own_with_every_image_once():
+    shuffle, orders = EpochShuffle(20, seed=1), []
+    for shuffle.epoch in (1, 2, 1):
+        orders.append(list(shuffle))
+    assert sorted(orders[0]) == sorted(orders[1]) == list(range(20))
+    assert orders[0] != orders[1]
+    assert orders[0] == orders[2]
+    assert orders[0] != list(EpochShuffle(20, seed=2))
+
+
+def test_items_are_red_first_and_in_order(tmp_path):
+    rows = make_crops(tmp_path, 3)
+    screen = put_screen(tmp_path / "1.jpg", seed=5, height=64, width=96, grey=False)
+    images, (cst, findings) = next(iter(to_device(image_loader(
+        ImageDataset(rows, tmp_path, (64, 96), CST), 3, CPU), CPU)))
+    assert images.shape == (3, 3, 64, 96)
+    np.testing.assert_allclose(images[1].permute(1, 2, 0).numpy() * 255, screen[..., ::-1], atol=1e-3)
+    assert cst.tolist() == [200, 225, 250]
+    assert findings[2].tolist() == [0, 1, 0, 0]
+
+
+def test_reading_processes_give_the_same_batches_also_where_they_are_spawned(tmp_path):
+    rows = make_crops(tmp_path, 5)
+
+    def batches(workers):
+        shuffle = EpochShuffle(len(rows), seed=3)
+        loader = image_loader(ImageDataset(rows, tmp_path, (64, 96), CST), 2, CPU, workers=workers, sampler=shuffle)
+        taken = []
+        for shuffle.epoch in (1, 2):
+            taken += [(images, *labels) for images, labels in to_device(loader, CPU)]
+        return taken
+
+    alone = batches(0)
+    before = multiprocessing.get_start_method()
+    multiprocessing.set_start_method("spawn", force=True)
+    try:
+        spawned = batches(1)
+    finally:
+        multiprocessing.set_start_method(before, force=True)
+    assert len(alone) == len(spawned) == 6
+    for ours, theirs in zip(alone, spawned, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_unreadable_crop_is_named_not_guessed(tmp_path, workers):
+    rows = make_crops(tmp_path, 3)
+    (tmp_path / "1.jpg").write_bytes(b"gone")
+    model = ImageModel(ImageModule("seed", (64, 96)), CPU)
+    with pytest.raises(PipelineError, match=r"^\S+1\.jpg: cannot be decoded.*Option 0"):
+        model.eval(rows, tmp_path, workers=workers)
+
+
+def test_a_crop_of_another_size_is_named(tmp_path):
+    rows = make_crops(tmp_path, 2)
+    with pytest.raises(PipelineError, match="0.jpg has 64 x 96 rows and columns, the model wants 400 x 650"):
+        ImageModel(ImageModule(), CPU).eval(rows, tmp_path)
+
+
+def make_cases(count, seed=0):
+    rng = np.random.default_rng(seed)
+    cases = pd.DataFrame(rng.random((count, len(CSV_FEATURES))), columns=CSV_FEATURES)
+    cases[VA] = cases["preVA"]
+    cases[CONTINUE] = (cases["IRF"] > 0.5).astype(float)
+    return cases
+
+
+def train_cases(cases, **values):
+    torch.manual_seed(0)
+    model, recorder = CSVModel(CSVModule(values.get("recipe", "seed")), CPU), Recorder()
+    model.train(cases, CSVConfig(**values), recorder)
+    return model, recorder.losses
+
+
+def test_the_csv_model_learns(tmp_path):
+    cases = make_cases(64)
+    model, losses = train_cases(cases, recipe="fixed", epochs=300, batch_size=32, learning_rate=3e-3)
+    assert losses[-1]["loss"] < 0.2 * losses[0]["loss"]
+    predicted = model.eval(cases)
+    assert ((predicted[CONTINUE] > 0.5) == (cases[CONTINUE] == 1)).mean() > 0.9
+    assert np.abs(predicted[VA] - cases[VA]).mean() < 0.15
+
+
+@pytest.mark.parametrize("count", [1, 9, 10, 11, 21])
+def test_csv_batches_are_fixed_and_the_last_partial_one_is_left_out(count):
+    cases = make_cases(count)
+    kept = cases if count < 10 else cases.head(count // 10 * 10)
+    assert train_cases(cases, epochs=2, batch_size=10)[1] == train_cases(kept, epochs=2, batch_size=10)[1]
+
+
+@pytest.mark.parametrize("count", [0, 1, 250])
+def test_eyes_are_predicted_whatever_their_number(count):
+    cases = make_cases(count)
+    module = CSVModule()
+    torch.nn.init.constant_(module.regression[-1].bias, -5)
+    predicted = CSVModel(module, CPU).eval(cases)
+    assert predicted.shape == (count, 2)
+    assert (predicted[VA] == 0).all()
+    assert predicted[CONTINUE].between(0, 1).all()
+
+
+def test_devices():
+    assert select_device("cpu") == CPU
+    assert select_device("auto").type in ("cuda", "mps", "cpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(PipelineError, match="has no cuda; it has .*cpu"):
+            select_device("cuda")

@@ -1,0 +1,130 @@
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+import torch
+
+from model.checkpoint import load_checkpoint
+from model.module import CSVModule, ImageModule
+from model.run import Run, find_checkpoint, load_start
+from model_config import CSVConfig
+from processing.errors import PipelineError
+
+CONFIG = CSVConfig(epochs=3)
+
+
+@pytest.fixture
+def table(tmp_path):
+    (tmp_path / "train.csv").write_text("a\n1\n")
+    return tmp_path / "train.csv"
+
+
+@pytest.fixture
+def make_run(paths, table):
+    return lambda config=CONFIG: Run(paths, config, device=torch.device("cpu"), tables=[table], values={"extra": 1})
+
+
+def finish(run, epochs=1):
+    module = CSVModule()
+    with run:
+        for epoch in range(1, epochs + 1):
+            run.finish_epoch(epoch, module, {"loss": 1.0 / epoch, "loss VA": 0.5})
+    return run.folder
+
+
+def state(folder):
+    return json.loads((folder / "run.json").read_text())["state"]
+
+
+def test_a_run_folder_is_self_sufficient(make_run):
+    folder = finish(make_run(), epochs=3)
+    names = {file.name for file in folder.iterdir()}
+    plot = f"Model-CSV-loss-epoch(3)-eta(1e-05)-{folder.name}.png"
+    assert names == {"Model-CSV.pt", "config.json", "run.json", "history.csv", plot}
+    assert json.loads((folder / "config.json").read_text())["learning_rate"] == 1e-5
+    record = json.loads((folder / "run.json").read_text())
+    assert (record["state"], record["epochs_done"], record["seed"]) == ("finished", 3, 2021)
+    assert record["packages"]["torch"] == torch.__version__.split("+")[0]
+    assert len(record["data"]["train.csv"]) == 64
+    assert pd.read_csv(folder / "history.csv")["loss"].tolist() == pytest.approx([1, 1 / 2, 1 / 3])
+    assert load_checkpoint(folder / "Model-CSV.pt", "CSVModule")[1]["extra"] == 1
+
+
+def test_two_runs_never_share_a_folder(make_run):
+    with ThreadPoolExecutor(10) as pool:
+        folders = list(pool.map(lambda _: make_run().folder, range(10)))
+    assert len(set(folders)) == 10
+
+
+def test_the_last_epoch_is_on_disk_even_where_epochs_are_too_quick_to_save_each(make_run):
+    run, module = make_run(), CSVModule()
+    with run:
+        for epoch in range(1, 51):
+            torch.nn.init.constant_(module.layers[0].bias, epoch)
+            run.finish_epoch(epoch, module, {"loss": 1.0})
+    saved, _ = load_checkpoint(run.folder / "Model-CSV.pt", "CSVModule")
+    assert saved.layers[0].bias[0] == 50
+    assert len(pd.read_csv(run.folder / "history.csv")) == 50
+
+
+@pytest.mark.parametrize(("error", "ends"), [(KeyboardInterrupt, "stopped"), (SystemExit, "stopped"), (ValueError, "failed")])
+def test_a_run_that_is_cut_short_keeps_its_last_complete_epoch(make_run, error, ends):
+    run, module = make_run(), CSVModule()
+    with pytest.raises(error), run:
+        for epoch in range(1, 6):
+            torch.nn.init.constant_(module.layers[0].bias, epoch)
+            run.finish_epoch(epoch, module, {"loss": 1.0})
+        torch.nn.init.constant_(module.layers[0].bias, 99)      # in the middle of epoch 6
+        raise error
+    assert state(run.folder) == ends
+    assert load_checkpoint(run.folder / "Model-CSV.pt", "CSVModule")[0].layers[0].bias[0] == 5
+    assert json.loads((run.folder / "run.json").read_text())["epochs_done"] == 5
+
+
+def test_the_newest_finished_run_is_found(paths, make_run):
+    with pytest.raises(PipelineError, match=r"Model-CSV has no finished run .* Option 2 \(train_csv\) makes one"):
+        find_checkpoint(paths, "Model-CSV")
+    folders = [finish(make_run()) for _ in range(12)]
+    make_run()      # running
+    assert find_checkpoint(paths, "Model-CSV") == folders[-1] / "Model-CSV.pt"
+    with pytest.raises(PipelineError, match=r"Option 1 \(train_image\) makes one"):
+        find_checkpoint(paths, "Model-Image-All")
+
+
+def test_a_run_or_file_can_be_named_but_only_a_finished_one(paths, make_run, tmp_path):
+    folder = finish(make_run())
+    finish(make_run())
+    assert find_checkpoint(paths, "Model-CSV", folder) == folder / "Model-CSV.pt"
+    assert find_checkpoint(paths, "Model-CSV", str(folder / "Model-CSV.pt")) == folder / "Model-CSV.pt"
+    with pytest.raises(PipelineError, match="is no finished run .state: running."):
+        find_checkpoint(paths, "Model-CSV", make_run().folder)
+    with pytest.raises(PipelineError, match="no run folder"):
+        find_checkpoint(paths, "Model-CSV", tmp_path)
+    with pytest.raises(PipelineError, match="is not there"):
+        find_checkpoint(paths, "Model-CSV", tmp_path / "absent")
+
+
+def test_a_start_must_fit(make_run):
+    folder = finish(make_run())
+    start = load_checkpoint(folder / "Model-CSV.pt", "CSVModule")[0]
+    module = CSVModule("fixed")
+    load_start(module, str(folder))
+    torch.testing.assert_close(module.layers[0].weight, start.layers[0].weight)
+    with pytest.raises(PipelineError, match="holds a CSVModule"):
+        load_start(ImageModule(), str(folder))
+
+
+def test_a_start_of_other_layers_is_refused(make_run, paths, tmp_path):
+    from model.checkpoint import save_checkpoint
+
+    save_checkpoint(tmp_path / "resnet.pt", ImageModule("resnet"))
+    with pytest.raises(PipelineError, match="does not fit a ImageModule of recipe seed"):
+        load_start(ImageModule("seed"), str(tmp_path / "resnet.pt"))
+
+
+def test_a_damaged_record_does_not_hide_the_other_runs(paths, make_run):
+    good, bad = finish(make_run()), finish(make_run(replace(CONFIG, seed=1)))
+    (bad / "run.json").write_text("{")
+    assert find_checkpoint(paths, "Model-CSV").parent == good

@@ -1,0 +1,163 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from processing import tables as t
+from processing.errors import PipelineError
+
+CASE_HEADER = "patient ID,gender,age,diagnosis,anti-VEGF,preVA,preCST,VA,CST,continue injection\n"
+
+
+def write(folder, text, name="table.csv", encoding="utf-8"):
+    file = folder / name
+    file.write_text(text, encoding=encoding)
+    return file
+
+
+def annotation(*rows):
+    columns = [t.PATIENT, t.GENDER, t.AGE, t.DIAGNOSIS, t.PRE_VA, t.DRUG, t.PRE_CST, *t.PRE_FINDINGS, t.VA,
+               t.CONTINUE, t.CST, *t.FINDINGS]
+    return ",".join(columns) + "\n" + "".join(row + "\n" for row in rows)
+
+
+def test_texts_of_the_final_round_become_the_codes(tmp_path):
+    drugs = ["Avastin", "Razumab", "Accentrix", "Eylea", "Tricort", "Ozurdex", "Ozrudex", "Pagenax"]
+    diagnoses = ["CNVM", "PCV", "DME", "RVO", "CME", "CNVM", "CNVM", "CNVM"]
+    genders = ["Male", "Male ", "Female", "male", "Female", "Female", "Male", "Male"]
+    rows = zip(range(8), genders, diagnoses, drugs, strict=True)
+    text = CASE_HEADER + "".join(f"{i}L,{g},60,{d},{v},0.5,300,0.5,250,1\n" for i, g, d, v in rows)
+    table = t.read_final_case(write(tmp_path, text))
+    assert table[t.DRUG].tolist() == [1, 2, 2, 3, 5, 10, 10, 0]
+    assert table[t.DIAGNOSIS].tolist() == [1, 2, 3, 4, 5, 1, 1, 1]
+    assert table[t.GENDER].tolist() == [1, 1, 2, 1, 2, 2, 1, 1]
+
+
+def test_no_light_perception_is_decimal_0(tmp_path):
+    table = t.read_final_case(write(tmp_path, CASE_HEADER + "1L,Male,60,DME,Avastin,NLP,300,0.5,250,1\n"))
+    assert table[t.PRE_VA].tolist() == [0.0]
+
+
+def test_all_faults_of_a_table_are_named_by_row_column_and_value(tmp_path):
+    text = CASE_HEADER + (
+        "1L,Male,60,DME,Avastin,0.5,300,0.5,250,1\n"
+        "2L,Mann,sixty,DME,Avastin,0.5,300,0.5,250,1\n"
+        "\n"
+        "1l,Male,60,XYZ,Avastin,0.5,inf,0.5,250,1\n"
+    )
+    with pytest.raises(PipelineError) as caught:
+        t.read_final_case(write(tmp_path, text))
+    message = str(caught.value)
+    for part in ("table.csv", "row 3, gender: 'Mann'", "row 3, age: 'sixty'", "row 5, diagnosis: 'XYZ'",
+                 "CNVM, PCV, DME", "row 5, preCST: 'inf'", "row 5: 1L stands in row 2 already"):
+        assert part in message
+
+
+@pytest.mark.parametrize(("cell", "column"), [("7", t.DIAGNOSIS), ("3", t.GENDER), ("7", t.DRUG), ("", t.GENDER)])
+def test_a_category_that_the_code_table_lacks_is_an_error(tmp_path, cell, column):
+    cells = {t.GENDER: "1", t.DIAGNOSIS: "1", t.DRUG: "1"} | {column: cell}
+    row = f"0000-0001L,{cells[t.GENDER]},60,{cells[t.DIAGNOSIS]},0.5,{cells[t.DRUG]},300,0,0,0,0,0.5,1,250,0,0,0,0"
+    with pytest.raises(PipelineError, match=f"row 2, {column}: '{cell}'"):
+        t.read_preliminary_annotation(write(tmp_path, annotation(row)))
+
+
+def test_missing_measures_take_the_mean_and_missing_answers_0(tmp_path):
+    table = t.read_preliminary_annotation(write(tmp_path, annotation(
+        "0000-0001L,1,60,1,0.2,1,200,1,1,1,1,0.5,6,300,1,1,1,1",
+        "0000-0002L,2,70,6,0.4,0,400,0,0,0,0,0.7,-1,500,0,0,0,0",
+        "0000-0003L,2,80,9,nan,9,nan,nan,nan,nan,nan,nan,nan,nan,nan,nan,nan,nan",
+    )))
+    last = table.iloc[2]
+    assert last[[t.PRE_VA, t.PRE_CST, t.VA, t.CST]].tolist() == pytest.approx([0.3, 300, 0.6, 400])
+    assert last[[*t.PRE_FINDINGS, *t.FINDINGS, t.CONTINUE]].tolist() == [0] * 9
+    assert table[t.CONTINUE].tolist() == [1, 0, 0]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "gb18030"])
+def test_tables_in_the_encodings_that_users_have(tmp_path, encoding):
+    text = CASE_HEADER.replace("\n", ",备注\r\n") + "1L,Male,60,DME,Avastin,0.5,300,0.5,250,1,好\r\n"
+    assert t.read_final_case(write(tmp_path, text, encoding=encoding))[t.PATIENT].tolist() == ["1L"]
+
+
+def test_missing_columns_an_empty_file_and_odd_rows_are_named(tmp_path):
+    with pytest.raises(PipelineError, match="columns diagnosis, anti-VEGF, preVA are missing"):
+        t.read_final_info(write(tmp_path, "patient ID,gender,age\n"))
+    with pytest.raises(PipelineError, match="is empty"):
+        t.read_final_info(write(tmp_path, "\n"))
+    with pytest.raises(PipelineError, match="row 2 has 2 cells, the header has 6"):
+        t.read_final_info(write(tmp_path, "patient ID,gender,age,diagnosis,anti-VEGF,preVA\n1L,Male\n"))
+    with pytest.raises(PipelineError, match="cannot be read"):
+        t.read_final_info(tmp_path / "absent.csv")
+
+
+def image_rows(*rows):
+    """Rows of image_data.csv from (patient, final, after, image, data_type)."""
+    columns = [t.PATIENT, t.FINAL, t.AFTER, t.IMAGE, t.DATA_TYPE]
+    images = pd.DataFrame(rows, columns=columns)
+    images[t.SIDE] = images[t.PATIENT].str.endswith("R").astype(int)
+    images[t.INJECTION] = np.where(images[t.AFTER] == 1, t.POST, t.PRE)
+    images[t.PROCESSED] = images[t.SOURCE] = images[t.IMAGE]
+    return images[t.IMAGE_COLUMNS]
+
+
+def two_rounds(tmp_path):
+    """A training table of one preliminary eye (2 + 1 images) and one final eye, hand-made."""
+    images = image_rows(
+        ("0000-0001L", 0, 0, "a", "train"), ("0000-0001L", 0, 0, "b", "train"), ("0000-0001L", 0, 1, "c", "train"),
+        ("7R", 1, 0, "d", "train"), ("7R", 1, 1, "e", "train"), ("7R", 1, 1, "unlabelled", "train"),
+        ("0000-0009L", 0, 0, "f", "train"),
+        ("8R", 1, 0, "g", "test"),
+    )
+    row = "0000-0001L,1,60,1,0.2,1,200,1,0,1,0,0.5,1,300,0,1,0,1"
+    eyes = t.read_preliminary_annotation(write(tmp_path, annotation(row)))
+    case = t.read_final_case(write(tmp_path, CASE_HEADER + "7R,Female,50,PCV,Eylea,0.25,350,0.5,260,0\n", "case.csv"))
+    pic = t.read_final_pic(write(
+        tmp_path,
+        "patient ID,injection,image name,IRF,SRF,PED,HRF\n7R,Pre injection,d,1,1,0,0\n7R,Post injection,e,0,0,1,1\n"
+        "7R,Post injection,e,1,0,1,1\n7R,Post injection,no image,0,0,0,0\n",
+        "pic.csv",
+    ))
+    return images, t.build_train_table(images, annotation=eyes, case=case, pic=pic)
+
+
+def test_train_table_gives_each_image_the_findings_of_its_visit(tmp_path):
+    _, train = two_rounds(tmp_path)
+    assert train.columns.tolist() == t.TRAIN_COLUMNS
+    findings = {name: rows[t.FINDINGS].to_numpy().tolist() for name, rows in train.groupby(t.IMAGE)}
+    assert findings == {
+        "a": [[1, 0, 1, 0]], "b": [[1, 0, 1, 0]], "c": [[0, 1, 0, 1]],
+        "d": [[1, 1, 0, 0]], "e": [[0, 0, 1, 1], [1, 0, 1, 1]],      # labelled twice: both rows stay
+    }
+    assert train[train[t.PATIENT] == "7R"][[t.DIAGNOSIS, t.DRUG, t.CST]].drop_duplicates().values.tolist() == [
+        [2, 3, 260]
+    ]
+
+
+def test_case_table_takes_means_over_the_images_of_each_visit(tmp_path):
+    _, train = two_rounds(tmp_path)
+    cases = t.build_case_table(train).set_index(t.PATIENT)
+    assert cases.columns.tolist() == [t.FINAL, *t.CSV_FEATURES, t.VA, t.CONTINUE]
+    assert cases.loc["0000-0001L", t.CSV_FEATURES].tolist() == [1, 60, 1, 1, 0, 0.2, 200, 1, 0, 1, 0, 300, 0, 1, 0, 1]
+    assert cases.loc["7R", [*t.PRE_FINDINGS, *t.FINDINGS]].tolist() == [1, 1, 0, 0, 0.5, 0, 1, 1]
+
+
+def test_an_eye_without_one_visit_makes_no_case(tmp_path):
+    _, train = two_rounds(tmp_path)
+    cases = t.build_case_table(train[~((train[t.PATIENT] == "7R") & (train[t.AFTER] == 1))])
+    assert cases[t.PATIENT].tolist() == ["0000-0001L"]
+
+
+def test_test_table_holds_only_test_images(tmp_path):
+    images, _ = two_rounds(tmp_path)
+    header = "patient ID,gender,age,diagnosis,anti-VEGF,preVA\n"
+    info = t.read_final_info(write(tmp_path, header + "8R,Male,55,DME,Avastin,0.25\n"))
+    test = t.build_test_table(images, final=info)
+    assert test.columns.tolist() == t.TEST_COLUMNS
+    assert test[[t.PATIENT, t.IMAGE, t.DIAGNOSIS, t.FINAL]].values.tolist() == [["8R", "g", 3, 1]]
+
+
+def test_names_that_look_like_numbers_stay_text(tmp_path):
+    file = write(tmp_path, "patient ID,injection,image name,IRF,SRF,PED,HRF\n7R,Pre injection,0012,1,1,0,0\n")
+    assert t.read_final_pic(file)[t.IMAGE].tolist() == ["0012"]
+    processed = image_rows(("7R", 1, 0, "0012", "train"), ("7R", 1, 0, "NA", "train"))
+    processed.to_csv(tmp_path / "image_data.csv", index=False)
+    assert t.read_processed(tmp_path / "image_data.csv")[t.IMAGE].tolist() == ["0012", "NA"]
