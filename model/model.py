@@ -39,7 +39,7 @@ def train_epoch(module, loss_function, batches, optimizer):
     return dict(zip(names, (sums / count).tolist(), strict=True))
 
 
-def fit(module, loss_function, batches, steps, config, run):
+def fit(module, loss_function, batches, *, steps, config, run):
     """All epochs of a run: train, say, save.
 
     Args:
@@ -106,7 +106,7 @@ class ImageModel:
             shuffle.epoch = epoch
             return to_device(loader, self.device)
 
-        fit(self.module, ImageLoss(), batches, len(loader), config, run)
+        fit(self.module, ImageLoss(), batches, steps=len(loader), config=config, run=run)
 
     def eval(self, rows, root, *, workers=-1, label="predict"):
         """Predict each row's crop, in order; any number of rows.
@@ -156,7 +156,7 @@ class CSVModel:
         size = min(config.batch_size, len(cases))
         starts = range(0, len(cases) - size + 1, size)
         fixed = [(features[i:i + size], (va[i:i + size], classes[i:i + size])) for i in starts]
-        fit(self.module, CSVLoss(), lambda _epoch: fixed, len(fixed), config, run)
+        fit(self.module, CSVLoss(), lambda _epoch: fixed, steps=len(fixed), config=config, run=run)
 
     def eval(self, cases):
         """Predict each row; any number of rows.

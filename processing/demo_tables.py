@@ -89,7 +89,7 @@ def _in_words(table):
     males = table.index[table[t.GENDER] == "Male"]
     table.loc[males[1:2], t.GENDER] = "Male "
     for column in table.columns.intersection([t.PRE_VA, t.VA]):
-        table[column] = [f"{np.float32(value):.9g}" for value in table[column]]
+        table[column] = [f"{np.float32(value):.9f}".rstrip("0").rstrip(".") for value in table[column]]
     return table
 
 

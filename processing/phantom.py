@@ -118,14 +118,17 @@ def _wave(rng, width, period_px):
 
 
 def _paint_choroid(image, section, choroid_um, *, rng):
-    """Everything below BM: stroma that fades with depth, small vessels above large ones, sclera."""
+    """Everything below BM: stroma that fades with depth, small vessels above large ones, sclera.
+
+    Depths are in px (rows below BM); the large vessels begin at 10 to 22.
+    """
     depth = np.arange(BSCAN_ROWS, dtype=np.float32)[:, None] - section.bm_row.astype(np.float32)
     small = _texture(rng, depth, section, grain_px=(13, 8))
     large = _texture(rng, depth, section, grain_px=(46, 24))
     thick_px = choroid_um / PIXEL_DOWN_UM
     fade = np.exp(-np.clip(depth / thick_px, 0, None) ** 2.2)
     deep = np.clip((depth - 10) / 12, 0, 1)
-    lumen = np.clip(2.5 * (0.7 * small * (1 - deep) + (large + 0.4 * small) * deep) + 0.3, 0, 1)
+    lumen = np.clip(1.9 * (0.7 * small * (1 - deep) + (large + 0.4 * small) * deep) + 0.3, 0, 1)
     lumen *= np.clip(depth / 8, 0, 1)
     stroma = 78 + 40 * np.exp(-np.clip(depth, 0, None) / 30) - 9 * small
     grey = FLOOR_GREY + (stroma - FLOOR_GREY) * fade * (1 - 0.85 * lumen)

@@ -69,7 +69,9 @@ def test_the_last_epoch_is_on_disk_even_where_epochs_are_too_quick_to_save_each(
     assert len(pd.read_csv(run.folder / "history.csv")) == 50
 
 
-@pytest.mark.parametrize(("error", "ends"), [(KeyboardInterrupt, "stopped"), (SystemExit, "stopped"), (ValueError, "failed")])
+@pytest.mark.parametrize(
+    ("error", "ends"), [(KeyboardInterrupt, "stopped"), (SystemExit, "stopped"), (ValueError, "failed")]
+)
 def test_a_run_that_is_cut_short_keeps_its_last_complete_epoch(make_run, error, ends):
     run, module = make_run(), CSVModule()
     with pytest.raises(error), run:

@@ -1,0 +1,250 @@
+import json
+import os
+import pty
+import select
+import subprocess
+import sys
+import time
+
+import pytest
+
+import main
+from tests.helpers import REPOSITORY, run_main
+
+MENU = [
+    "0 -> processing_data",
+    "1 -> train_image",
+    "2 -> train_csv",
+    "3 -> train_csv + train_image",
+    "4 -> predict_before_after",
+    "5 -> predict_all",
+]
+HEAVY = ("torch", "torchvision", "cv2", "pandas", "numpy", "matplotlib", "sklearn", "tqdm")
+
+
+def use_small_data(root, words):
+    """One run of the program on the demonstration that says which option it ran."""
+    return run_main(*words, root=root)
+
+
+def test_the_menu_prints_the_options_and_asks_in_both_languages(paths, tmp_path):
+    answer = run_main(root=tmp_path, typed="q\n")
+    lines = answer.stdout.splitlines()
+    assert lines[: len(MENU)] == MENU
+    assert "Pick a number / 请输入数字" in answer.stdout
+    assert answer.returncode == 0
+
+
+def test_the_menu_appears_before_anything_heavy_is_imported(tmp_path):
+    program = f"import sys, main; main.main([]); print([name for name in {HEAVY} if name in sys.modules])"
+    answer = subprocess.run(
+        [sys.executable, "-c", program], input="nothing\n", capture_output=True, encoding="utf-8", cwd=REPOSITORY,
+        env=os.environ | {"PYTHONIOENCODING": "utf-8"}, timeout=60,
+    )
+    assert answer.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("typed", ["99\n", "\n", "-1\n", "0_1\n", "0x0\n", "1.0\n", "一\n", "²\n", "x" * 5000 + "\n", "\0\n"])
+def test_anything_but_an_option_is_answered_with_one_line_and_asked_again(tmp_path, typed):
+    answer = run_main(root=tmp_path, typed=typed + "q\n")
+    assert answer.stdout.count("Not an option") == 1
+    assert answer.stdout.count("Pick a number") == 2
+    assert (answer.returncode, answer.stderr) == (0, "")
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("typed", ["", "99", "0"])
+def test_end_of_input_ends_the_program_without_a_traceback(tmp_path, typed):
+    answer = run_main(root=tmp_path, typed=typed)
+    assert "Traceback" not in answer.stdout + answer.stderr
+    assert answer.returncode == (1 if typed == "0" else 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [("2", "train_csv"), ("２", "train_csv"), (" predict_all ", "predict_all"), ("train_csv + train_image",) * 2,
+     ("train_csv_train_image", "train_csv + train_image"), ("22", None), ("", None), ("②", None)],
+)
+def test_options_are_found_by_number_and_name(text, name):
+    option = main.find_option(text)
+    assert (option and option.name) == name
+
+
+def test_an_option_that_fails_says_why_and_the_menu_goes_on(tmp_path):
+    answer = run_main(root=tmp_path, typed="4\n0\nq\n")
+    assert "Model-Image-Before has no finished run" in answer.stderr
+    assert "No images below" in answer.stderr
+    assert answer.stdout.count("Pick a number") == 3
+    assert "Traceback" not in answer.stderr
+
+
+def test_every_option_works_through_the_menu(demo_copy):
+    """Options 0 to 5, picked one after the other, with quick values set in model_config.py as a user would."""
+    program = (
+        "import dataclasses, main, model_config as m\n"
+        "m.CSV_MODEL = dataclasses.replace(m.CSV_MODEL, epochs=2)\n"
+        "m.IMAGE_MODELS[:] = [dataclasses.replace(c, epochs=1, batch_size=16) for c in m.IMAGE_MODELS]\n"
+        "raise SystemExit(main.main([]))\n"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", program], input="0\n1\n2\n3\n4\n5\n0\nq\n", capture_output=True, encoding="utf-8",
+        cwd=REPOSITORY, env=os.environ | {"APTOS_ROOT": str(demo_copy.root), "PYTHONIOENCODING": "utf-8"}, timeout=300,
+    )
+    assert (answer.returncode, answer.stderr) == (0, "")
+    for name in ("Model-Image-Before", "Model-Image-After", "Model-Image-All", "Model-CSV"):
+        assert len(list((demo_copy.ckpt / name).iterdir())) == 2
+    assert len(list(demo_copy.result.glob("*/submit.zip"))) == 2
+    newest = sorted((demo_copy.ckpt / "Model-CSV").iterdir(), key=lambda folder: (len(folder.name), folder.name))[-1]
+    assert str(newest / "Model-CSV.pt") in answer.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["99"], "invalid choice"),
+        (["train_image", "--epochs", "0"], "epochs is 0; it must be a whole number, 1 or more"),
+        (["1", "--epochs", "many"], "invalid int value: 'many'"),
+        (["1", "--learning-rate", "nan"], "learning_rate is nan"),
+        (["2", "--recipe", "resnet"], "recipe is 'resnet'; it must be one of seed, fixed"),
+        (["1", "--device", "gpu"], "device is 'gpu'"),
+        (["1", "--models", "Model-X"], "invalid choice: 'Model-X'"),
+        (["0", "--epochs", "1"], "unrecognized arguments"),
+    ],
+)
+def test_wrong_usage_ends_with_status_2_and_a_line(tmp_path, words, message):
+    answer = run_main(*words, root=tmp_path)
+    assert answer.returncode == 2
+    assert message in answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+@pytest.mark.parametrize("option", main.OPTIONS, ids=lambda option: option.number)
+def test_every_option_has_help_by_number_and_by_name(option, capsys):
+    for word in (option.number, main._command(option)):
+        with pytest.raises(SystemExit) as ended:
+            main.main([word, "--help"])
+        assert ended.value.code == 0
+    shown = capsys.readouterr().out
+    assert option.help in shown
+    for field in main.FIELD_HELP if option.number == "1" else ():
+        assert "--" + field.replace("_", "-") in shown
+
+
+def test_flags_reach_the_config_and_a_run(demo_copy):
+    answer = run_main(
+        "train_csv", "--epochs", 3, "--learning-rate", "1e-4", "--batch-size", 2, "--seed", 7, "--recipe", "fixed",
+        "--device", "cpu", root=demo_copy.root,
+    )
+    assert answer.returncode == 0, answer.stderr
+    file, = (demo_copy.ckpt / "Model-CSV").glob("*/config.json")
+    config = json.loads(file.read_text())
+    assert (config["epochs"], config["learning_rate"], config["batch_size"]) == (3, 1e-4, 2)
+    assert (config["seed"], config["recipe"], config["device"]) == (7, "fixed", "cpu")
+    assert "epoch 3/3: loss" in answer.stdout
+
+
+def test_in_option_3_a_prefixed_flag_wins_over_a_shared_one():
+    arguments = main.build_parser().parse_args(["3", "--epochs", "4", "--image-epochs", "5", "--csv-recipe", "fixed"])
+    image, csv = main._image_configs(arguments, "image_")[0], main._csv_config(arguments, "csv_")
+    assert (image.epochs, image.recipe, csv.epochs, csv.recipe) == (5, "seed", 4, "fixed")
+
+
+def test_a_bug_is_logged_not_shown(tmp_path, monkeypatch, capsys):
+    import config
+
+    def crash(_arguments):
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(config, "PATHS", config.Paths(tmp_path))
+    option = main.OPTIONS[0]._replace(run=crash)
+    assert main.run(option, None) == 1
+    shown = capsys.readouterr().err
+    assert "Unexpected ZeroDivisionError: a bug" in shown
+    assert "Traceback" not in shown
+    assert "Traceback" in (tmp_path / "model" / "error.log").read_text()
+
+
+def test_a_console_without_chinese_still_shows_the_menu(tmp_path):
+    answer = run_main(root=tmp_path, typed="q\n", PYTHONIOENCODING="ascii")
+    assert answer.returncode == 0
+    assert "Pick a number / ?" in answer.stdout
+
+
+class Terminal:
+    """The program in a pseudo-terminal."""
+
+    def __init__(self, root, *words):
+        self._master, slave = pty.openpty()
+        self.process = subprocess.Popen(
+            [sys.executable, REPOSITORY / "main.py", *words], stdin=slave, stdout=slave, stderr=slave, cwd=root,
+            env=os.environ | {"APTOS_ROOT": str(root), "TERM": "xterm"}, start_new_session=True,
+            preexec_fn=lambda: __import__("fcntl").ioctl(0, __import__("termios").TIOCSCTTY, 0),
+        )
+        os.close(slave)
+        self.screen = ""
+
+    def type(self, text):
+        os.write(self._master, text.encode())
+
+    def wait_for(self, text, seconds=60):
+        end = time.monotonic() + seconds
+        while text not in self.screen:
+            assert time.monotonic() < end, f"{text!r} did not appear in:\n{self.screen}"
+            self._read()
+
+    def wait(self, seconds=30):
+        end = time.monotonic() + seconds
+        while self.process.poll() is None:
+            assert time.monotonic() < end, self.screen
+            self._read()
+        return self.process.returncode
+
+    def _read(self):
+        if select.select([self._master], [], [], 0.1)[0]:
+            try:
+                self.screen += os.read(self._master, 65536).decode(errors="replace")
+            except OSError:     # the program has ended
+                time.sleep(0.05)
+
+
+def test_in_a_terminal_ctrl_c_at_the_prompt_ends_with_130(tmp_path):
+    terminal = Terminal(tmp_path)
+    terminal.wait_for("Pick a number")
+    terminal.type("\x03")
+    assert terminal.wait() == 130
+    assert "Traceback" not in terminal.screen
+
+
+def test_in_a_terminal_ctrl_c_stops_a_training_and_keeps_its_epochs(demo_copy):
+    terminal = Terminal(demo_copy.root, "2", "--epochs", "1000000")
+    terminal.wait_for("epoch 20000/1000000")
+    terminal.type("\x03")
+    assert terminal.wait() == 130
+    assert "Traceback" not in terminal.screen
+    folder, = (demo_copy.ckpt / "Model-CSV").iterdir()
+    record = json.loads((folder / "run.json").read_text())
+    assert record["state"] == "stopped"
+    assert record["epochs_done"] >= 20000
+    assert len((folder / "history.csv").read_text().splitlines()) == record["epochs_done"] + 1
+
+
+def test_in_a_terminal_a_bar_with_the_time_left_is_shown(demo_copy):
+    terminal = Terminal(demo_copy.root, "1", "--epochs", "2", "--batch-size", "2", "--models", "Model-Image-After")
+    assert terminal.wait(120) == 0, terminal.screen
+    assert "Model-Image-After:" in terminal.screen
+    assert "step/s" in terminal.screen or "s/step" in terminal.screen
+
+
+def test_sigterm_ends_with_143_and_keeps_the_epochs(demo_copy):
+    process = subprocess.Popen(
+        [sys.executable, REPOSITORY / "main.py", "2", "--epochs", "1000000"], stdout=subprocess.PIPE,
+        env=os.environ | {"APTOS_ROOT": str(demo_copy.root), "PYTHONUNBUFFERED": "1"}, encoding="utf-8",
+    )
+    for line in process.stdout:
+        if "epoch 20000/" in line:
+            break
+    process.terminate()
+    process.stdout.read()
+    assert process.wait(10) == 143
+    record, = (demo_copy.ckpt / "Model-CSV").glob("*/run.json")
+    assert json.loads(record.read_text())["state"] == "stopped"

@@ -1,0 +1,178 @@
+import json
+import zipfile
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from data.predict import predict_all, predict_before_after
+from data.submission import COLUMNS, STAGE1, STAGE2_CASE, STAGE2_PIC, Submission, write_submission
+from processing.errors import PipelineError
+from processing.tables import AFTER, CONTINUE, CST, FINAL, FINDINGS, IMAGE, INJECTION, PATIENT, PRE_CST, VA
+
+NAMES = [STAGE1, STAGE2_CASE, STAGE2_PIC]
+
+
+def read(folder):
+    return [pd.read_csv(folder / name, dtype={PATIENT: str, IMAGE: str}) for name in NAMES]
+
+
+def template(paths, name):
+    return pd.read_csv(paths.submit / name, dtype={PATIENT: str, IMAGE: str})
+
+
+@pytest.fixture(scope="module")
+def result(trained_root):
+    return predict_before_after(trained_root)
+
+
+def test_the_files_have_the_templates_rows_in_their_order(trained_root, result):
+    for table, name in zip(read(result), NAMES, strict=True):
+        wanted = template(trained_root, name)
+        keys = [key for key in ("image number", PATIENT, INJECTION, IMAGE) if key in wanted]
+        assert table.columns.tolist() == COLUMNS[name]
+        pd.testing.assert_frame_equal(table[keys], wanted[keys])
+
+
+def test_every_value_is_finite_and_in_range(result):
+    for table in read(result):
+        numbers = table.select_dtypes("number").drop(columns="image number", errors="ignore")
+        assert np.isfinite(numbers.to_numpy()).all()
+        assert (numbers >= 0).all(axis=None)
+        probabilities = numbers[numbers.columns.intersection([CONTINUE, *FINDINGS])]
+        assert (probabilities <= 1).all(axis=None)
+
+
+def test_the_zip_holds_the_three_files_and_runs_json_says_where_they_came_from(result):
+    with zipfile.ZipFile(result / "submit.zip") as archive:
+        assert sorted(archive.namelist()) == sorted(NAMES)
+        for name in NAMES:
+            assert archive.read(name) == (result / name).read_bytes()
+    runs = json.loads((result / "runs.json").read_text(encoding="utf-8"))
+    assert set(runs["checkpoints"]) == {"Model-Image-Before", "Model-Image-After", "Model-CSV"}
+    assert runs["means"] == {}
+
+
+def test_an_eyes_values_are_the_means_over_its_visits_images(trained_root, result):
+    _, case, pic = read(result)
+    test = pd.read_csv(trained_root.test_table, dtype={PATIENT: str, IMAGE: str})
+    test = test[test[FINAL] == 1]
+    assert set(case[PATIENT]) == set(test[PATIENT])
+
+    from model.device import select_device
+    from model.model import ImageModel
+    from model.run import find_checkpoint
+
+    for name, after, column in (("Model-Image-Before", 0, PRE_CST), ("Model-Image-After", 1, CST)):
+        rows = test[test[AFTER] == after]
+        model = ImageModel.load(find_checkpoint(trained_root, name), select_device("cpu"))
+        predicted = rows.join(model.eval(rows, trained_root.root))
+        means = predicted.groupby(PATIENT)[CST].mean()
+        np.testing.assert_allclose(case.set_index(PATIENT)[column], means[case[PATIENT]], rtol=1e-4)
+        merged = pic.merge(predicted, on=[PATIENT, IMAGE, INJECTION], suffixes=("", "_image"))
+        assert len(merged) == len(rows)
+        np.testing.assert_allclose(merged["PED"], merged["PED_image"], atol=1e-5)
+
+
+def test_option_5_takes_model_image_all_for_both_visits(trained_root, result):
+    other = predict_all(trained_root)
+    assert other != result
+    runs = json.loads((other / "runs.json").read_text(encoding="utf-8"))
+    assert set(runs["checkpoints"]) == {"Model-Image-All", "Model-CSV"}
+    assert not np.allclose(read(other)[1][PRE_CST], read(result)[1][PRE_CST])
+
+
+def test_without_templates_the_test_table_gives_the_rows(trained_copy):
+    for name in NAMES:
+        (trained_copy.submit / name).unlink()
+    stage1, case, pic = read(predict_all(trained_copy))
+    test = pd.read_csv(trained_copy.test_table, dtype={PATIENT: str, IMAGE: str})
+    assert stage1[PATIENT].tolist() == test[test[FINAL] == 0][PATIENT].drop_duplicates().tolist()
+    assert case[PATIENT].tolist() == test[test[FINAL] == 1][PATIENT].drop_duplicates().tolist()
+    assert pic[IMAGE].tolist() == test[test[FINAL] == 1][IMAGE].tolist()
+    assert pic["image number"].tolist() == list(range(1, len(pic) + 1))
+
+
+def test_eyes_and_visits_without_images_take_training_means_and_are_named(trained_copy, capsys):
+    test = pd.read_csv(trained_copy.test_table, dtype={PATIENT: str, IMAGE: str})
+    eyes = test[test[FINAL] == 1][PATIENT].unique()
+    kept = test[~((test[PATIENT] == eyes[0]) & (test[AFTER] == 1))]
+    kept.to_csv(trained_copy.test_table, index=False)
+    unknown = template(trained_copy, STAGE1)
+    unknown.loc[len(unknown)] = ["0000-9999L"] + [0] * (unknown.shape[1] - 1)
+    unknown.to_csv(trained_copy.submit / STAGE1, index=False)
+
+    folder = predict_before_after(trained_copy)
+    stage1, case, pic = read(folder)
+    said = capsys.readouterr().out
+    gaps = json.loads((folder / "runs.json").read_text(encoding="utf-8"))["means"]
+    assert gaps["no images"] == ["0000-9999L"]
+    assert gaps["no images after treatment"] == [eyes[0]]
+    assert gaps["images that are not there"] == [eyes[0]]
+    assert "0000-9999L" in said
+    assert eyes[0] in said
+
+    from model.training import training_means
+    from processing.tables import build_case_table, read_processed
+
+    means = training_means(build_case_table(read_processed(trained_copy.train_table)))
+    last = stage1.iloc[-1]
+    assert last[[PRE_CST, CST, VA, CONTINUE]].tolist() == pytest.approx(
+        [means["preliminary"][name] for name in (PRE_CST, CST, VA, CONTINUE)], abs=1e-5
+    )
+    row = case[case[PATIENT] == eyes[0]].iloc[0]
+    assert row[CST] == pytest.approx(means["final"][CST], abs=1e-5)
+    assert row[PRE_CST] != pytest.approx(means["final"][PRE_CST], abs=1)
+    absent = pic[(pic[PATIENT] == eyes[0]) & (pic[INJECTION] == "Post injection")]
+    assert absent["IRF"].unique().tolist() == [pytest.approx(means["final"]["IRF"], abs=1e-5)]
+
+
+def test_an_image_that_is_missing_takes_the_mean_of_its_visit(trained_copy):
+    pic = template(trained_copy, STAGE2_PIC)
+    pic.loc[len(pic)] = [len(pic) + 1, pic[PATIENT][0], pic[INJECTION][0], "lost image", 0, 0, 0]
+    pic.to_csv(trained_copy.submit / STAGE2_PIC, index=False)
+    table = read(predict_all(trained_copy))[2]
+    same_visit = table[(table[PATIENT] == pic[PATIENT][0]) & (table[INJECTION] == pic[INJECTION][0])]
+    assert same_visit["SRF"].iloc[-1] == pytest.approx(same_visit["SRF"].iloc[:-1].mean(), abs=1e-5)
+
+
+def test_nothing_is_predicted_without_a_finished_run(demo_root):
+    for predict, name in ((predict_before_after, "Model-Image-Before"), (predict_all, "Model-Image-All")):
+        with pytest.raises(PipelineError, match=rf"{name} has no finished run .*Option 1 \(train_image\) makes one"):
+            predict(demo_root)
+    assert not demo_root.result.exists()
+
+
+def test_an_unfinished_run_is_not_taken(trained_copy):
+    record, = (trained_copy.ckpt / "Model-CSV").glob("*/run.json")
+    record.write_text(record.read_text().replace("finished", "stopped"))
+    with pytest.raises(PipelineError, match="Model-CSV has no finished run"):
+        predict_all(trained_copy)
+
+
+def test_a_named_checkpoint_is_taken_and_a_wrong_one_refused(trained_copy, capsys):
+    csv, = (trained_copy.ckpt / "Model-CSV").iterdir()
+    image, = (trained_copy.ckpt / "Model-Image-Before").iterdir()
+    predict_all(trained_copy, checkpoints={"Model-Image-All": str(image)})
+    assert str(image) in capsys.readouterr().out
+    with pytest.raises(PipelineError, match="holds a CSVModule; a ImageModule is needed"):
+        predict_all(trained_copy, checkpoints={"Model-Image-All": str(csv)})
+
+
+def test_a_faulty_template_is_named(trained_copy):
+    file = trained_copy.submit / STAGE1
+    lines = file.read_text().splitlines()
+    file.write_text("\n".join([*lines, lines[1]]))
+    with pytest.raises(PipelineError, match=rf"{STAGE1} cannot be used.*\n.*stands in row 2 already"):
+        predict_all(trained_copy)
+
+
+def test_a_value_that_is_none_writes_nothing(paths):
+    tables = Submission(*(pd.DataFrame([{column: 0.5 for column in columns}]) for columns in COLUMNS.values()))
+    for column, value in ((CST, np.nan), (VA, np.inf), (CONTINUE, 1.5), (PRE_CST, -1)):
+        broken = tables._replace(stage2_case=tables.stage2_case.assign(**{column: value}))
+        with pytest.raises(PipelineError, match=f"{STAGE2_CASE}: {column} of"):
+            write_submission(paths, broken, {})
+    assert not paths.result.exists()
+    folder = write_submission(paths, tables, {})
+    assert sorted(file.name for file in folder.iterdir()) == sorted([*NAMES, "runs.json", "submit.zip"])
