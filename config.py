@@ -29,6 +29,7 @@ class Paths:
         self.train_table = self.processed / "train.csv"
         self.test_table = self.processed / "test.csv"
 
+        self.truth = self.root / "truth"                        # the demonstration's known answers
         self.error_log = model / "error.log"                    # tracebacks of bugs
 
     def relative(self, path):

@@ -82,7 +82,8 @@ def demo(arguments):
     from processing.data_factory import processing_data
     from processing.demo import SIZES, write_demo
 
-    paths = Paths(PATHS.root / "demo")      # its own root: nothing of it mixes with real data or checkpoints
+    # A root of its own: nothing of it mixes with real data or checkpoints, or with another demonstration
+    paths = Paths(PATHS.root / "demo" / f"{arguments.size}-{arguments.seed}")
     write_demo(paths, SIZES[arguments.size], seed=arguments.seed)
     processing_data(paths)
     train_csv_and_image(paths, DEMO_CSV_MODEL, DEMO_IMAGE_MODELS)
@@ -90,8 +91,8 @@ def demo(arguments):
     print(f"Scans and tables:  {paths.source} (synthetic), crops and tables made of them: {paths.processed}")
     print(f"Models and plots:  {paths.ckpt}")
     print(f"Submissions:       {results[0]} (Before and After), {results[1]} (All)")
-    print(f"Before and After against the known answers: {describe_match(results[0], paths.root / 'truth')}")
-    print(f"All against the known answers: {describe_match(results[1], paths.root / 'truth')}")
+    print(f"Before and After against the known answers: {describe_match(results[0], paths.truth)}")
+    print(f"All against the known answers: {describe_match(results[1], paths.truth)}")
 
 
 # ---- Flags

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from config import CROP, Paths
 from processing import tables as t
-from processing.anatomy import grow_eye, plan_visit
-from processing.cases import invent_cases
 from processing.demo import SMALLEST, DemoSize, choose_lines, write_demo
-from processing.phantom import render_bscan
-from processing.section import PIXEL_DOWN_UM, RPE, Scan, cut_section, visible_findings
+from processing.demo.anatomy import grow_eye, plan_visit
+from processing.demo.cases import invent_cases
+from processing.demo.phantom import render_bscan
+from processing.demo.section import PIXEL_DOWN_UM, RPE, Scan, cut_section, visible_findings
 from processing.source import read_image_rows
 
 NOTHING, EVERYTHING = (0, 0, 0, 0), (1, 1, 1, 1)
@@ -172,7 +172,7 @@ def test_tables_can_be_read_and_match_the_screens(demo):
 @pytest.mark.parametrize("name", ["stage1", "stage2_case", "stage2_pic"])
 def test_truth_has_the_templates_form(demo, name):
     template = pd.read_csv(demo.submit / f"submit_{name}.csv")
-    truth = pd.read_csv(demo.root / "truth" / f"{name}.csv")
+    truth = pd.read_csv(demo.truth / f"submit_{name}.csv")
     assert list(template.columns) == list(truth.columns) and len(template) == len(truth)
     assert (template[t.PATIENT] == truth[t.PATIENT]).all()
     labels = template.select_dtypes("number").columns.difference([t.IMAGE_NUMBER])

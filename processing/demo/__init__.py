@@ -14,13 +14,13 @@ import cv2
 import numpy as np
 
 from processing import tables as t
-from processing.cases import Case, invent_cases
-from processing.demo_tables import write_tables
+from processing.demo.answers import write_tables
+from processing.demo.cases import Case, invent_cases
+from processing.demo.phantom import BSCAN_COLUMNS, NARROW_COLUMNS
+from processing.demo.screen import render_fundus, render_screen
+from processing.demo.section import RADIAL_LINES, VOLUME_LINES, Scan
 from processing.files import write_bytes
-from processing.phantom import BSCAN_COLUMNS, NARROW_COLUMNS
 from processing.progress import progress
-from processing.screen import render_fundus, render_screen
-from processing.section import RADIAL_LINES, VOLUME_LINES, Scan
 
 JPEG_QUALITY = 80           # gives about 115 kB a screen, like the device
 DATES = {t.PRE: "3/1/2021", t.POST: "9/1/2021"}     # six months apart

@@ -9,9 +9,9 @@ import pandas as pd
 
 from config import CROP
 from processing import tables as t
+from processing.demo.phantom import FUNDUS_PX
+from processing.demo.section import cut_section, visible_findings
 from processing.files import write_csv
-from processing.phantom import FUNDUS_PX
-from processing.section import cut_section, visible_findings
 
 IRF, SRF, PED, HRF = t.FINDINGS
 PRELIMINARY_INFO = [t.PATIENT, t.GENDER, t.AGE, t.DIAGNOSIS, t.PRE_VA, t.DRUG]
@@ -95,7 +95,7 @@ def _in_words(table):
 
 def _write_answers(paths, name, truth, *, keys, padded=()):
     """The truth beside the data, and the template: the same rows with zeros, some written with a blank."""
-    write_csv(paths.root / "truth" / f"{name}.csv", truth)
+    write_csv(paths.truth / f"submit_{name}.csv", truth)
     template = truth.copy()
     for column in truth.columns.drop(keys):
         template[column] = "0.00 " if column in padded else 0

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from processing.anatomy import Visit, grow_eye, plan_visit
+from processing.demo.anatomy import Visit, grow_eye, plan_visit
 
 # Codes as in processing/tables.py, and how often each occurs
 DIAGNOSIS_SHARES = {1: 0.35, 2: 0.2, 3: 0.35, 4: 0.06, 5: 0.04}     # wet AMD, PCV, DME, RVO, CME

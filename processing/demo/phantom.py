@@ -8,7 +8,7 @@ a choroid with dark vessels that fades into noise.
 import cv2
 import numpy as np
 
-from processing.section import PIXEL_ACROSS_UM, PIXEL_DOWN_UM, RPE, cut_section
+from processing.demo.section import PIXEL_ACROSS_UM, PIXEL_DOWN_UM, RPE, cut_section
 
 BSCAN_ROWS = 496            # px, all B-scans
 BSCAN_COLUMNS = 768         # px, most B-scans

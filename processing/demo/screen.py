@@ -9,8 +9,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from processing.anatomy import DISC_UM
-from processing.phantom import (
+from processing.demo.anatomy import DISC_UM
+from processing.demo.phantom import (
     BSCAN_COLUMNS,
     BSCAN_ROWS,
     FUNDUS_PIXEL_UM,
@@ -19,7 +19,7 @@ from processing.phantom import (
     render_bscan,
     to_fundus_px,
 )
-from processing.section import PIXEL_ACROSS_UM, PIXEL_DOWN_UM
+from processing.demo.section import PIXEL_ACROSS_UM, PIXEL_DOWN_UM
 
 SCREEN_ROWS = 596                       # px; columns: the fundus picture's 496 and the B-scan's
 DARK_GREEN, BRIGHT_GREEN = (0, 128, 0), (0, 255, 0)     # BGR: the pattern's lines, and this scan's
