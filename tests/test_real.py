@@ -1,0 +1,147 @@
+"""On the real tables, names, image and checkpoints, where they are at hand."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from config import CROP
+from data.predict import predict_before_after
+from data.submission import STAGE1
+from model.checkpoint import load_checkpoint
+from model.model import CSVModel, ImageModel
+from model.training import train_csv, train_image
+from model_config import CSV_MODEL, IMAGE_MODELS
+from processing import data_factory, tables
+from processing.data_factory import processing_data
+from processing.images import crop_image, encode_jpeg, read_image
+from processing.tables import AFTER, CST, FINAL, FINDINGS, PATIENT, PROCESSED, build_case_table
+
+PLACES = {
+    "TrainingAnnotation.csv": "preliminary/Train_set", "PreliminaryValidationSet_Info.csv": "preliminary/Test_set",
+    "train_anno_case.csv": "final/Train_Set", "train_anno_pic.csv": "final/Train_Set",
+    "test_info.csv": "final/Test_set",
+}
+CPU = torch.device("cpu")
+
+
+def put_tables(real, paths):
+    for name, place in PLACES.items():
+        (paths.source / place).mkdir(parents=True, exist_ok=True)
+        shutil.copy(real / "tables" / name, paths.source / place / name)
+
+
+@pytest.fixture(scope="module")
+def full_size(real, real_tree, tmp_path_factory):
+    """Option 0 on the whole real tree of empty files: all but the pixels."""
+    import config
+
+    paths = config.Paths(tmp_path_factory.mktemp("real"))
+    for name in real_tree:
+        file = paths.source / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    put_tables(real, paths)
+    cut = data_factory.crop_img
+    data_factory.crop_img = lambda rows, *_: (pd.DataFrame(rows, columns=tables.IMAGE_COLUMNS), [], 0)
+    try:
+        processing_data(paths)
+    finally:
+        data_factory.crop_img = cut
+    return paths
+
+
+def test_the_real_tree_and_tables_give_the_expected_counts(full_size, expected):
+    for file, counts in (("csv/image_data.csv", "image_data.csv"), ("train.csv",) * 2, ("test.csv",) * 2):
+        table = tables.read_processed(full_size.processed / file)
+        wanted = expected["processed"][counts]
+        assert len(table) == wanted["rows"]
+        assert table[PATIENT].nunique() == wanted["patients"]
+        for key in wanted.keys() - {"rows", "patients"}:
+            column, value = key.split("=")
+            assert (table[column] == int(value)).sum() == wanted[key], key
+    cases = build_case_table(tables.read_processed(full_size.train_table))
+    assert len(cases) == expected["processed"]["case table of train_csv"]["rows"]
+
+
+def test_the_real_trees_sets(full_size, expected):
+    images = tables.read_processed(full_size.image_table)
+    assert len(images) == expected["tree"]["paths"]
+    for folder in expected["tree"].keys() - {"paths"}:
+        under = images["source_path"].str.lower().str.startswith(f"data/source/{folder}/".lower())
+        assert under.sum() == expected["tree"][folder], folder
+    assert not images[PROCESSED].str.lower().duplicated().any()
+
+
+def test_nlp_is_decimal_0_in_the_real_tables(real):
+    case = tables.read_final_case(real / "tables" / "train_anno_case.csv")
+    assert (case["preVA"] == 0).sum() == 1
+
+
+def test_csv_training_from_the_published_checkpoint_gives_the_originals_losses(real, full_size):
+    start = str(real / "checkpoints" / "Model-CSV.pt")
+    folder = train_csv(full_size, replace(CSV_MODEL, epochs=5, learning_rate=1e-5, init_from=start, device="cpu"))
+    losses = pd.read_csv(folder / "history.csv")["loss"]
+    assert losses[0] == pytest.approx(0.4012, abs=1e-4)
+    assert (losses.diff()[1:] < 0).all()
+
+
+def test_the_published_csv_model_has_the_expected_size_and_predicts(real, expected, full_size):
+    module, _ = load_checkpoint(real / "checkpoints" / "Model-CSV.pt", "CSVModule")
+    wanted = expected["published checkpoints"]["Model-CSV.pt"]
+    assert sum(parameter.numel() for parameter in module.parameters()) == wanted["parameters"]
+    assert module.layers[0].in_features == wanted["features"] == len(tables.CSV_FEATURES)
+    cases = build_case_table(tables.read_processed(full_size.train_table))
+    predicted = CSVModel(module, CPU).eval(cases)
+    assert np.corrcoef(predicted["VA"], cases["VA"])[0, 1] > 0.6
+
+
+def test_the_published_image_model_on_the_real_image(real, expected, tmp_path):
+    wanted = next(value for key, value in expected["published checkpoints"].items() if "Image" in key)
+    crop = crop_image(read_image(real / "images" / "radial_OS_normal.jpg"), CROP)
+    (tmp_path / "crop.jpg").write_bytes(encode_jpeg(crop))
+    model = ImageModel.load(real / "checkpoints" / "Model-Image-After.pt", CPU)
+    row = model.eval(pd.DataFrame({PROCESSED: ["crop.jpg"]}), tmp_path).iloc[0]
+    assert row[CST] == pytest.approx(wanted["CST_um"], abs=wanted["tolerance_um"])
+    assert (row[FINDINGS] < wanted["IRF_SRF_PED_HRF_below"]).all()
+
+
+def test_the_published_image_model_is_a_start_for_training(real, demo_copy):
+    start = str(real / "checkpoints" / "Model-Image-After.pt")
+    config = replace(IMAGE_MODELS[1], epochs=1, batch_size=4, learning_rate=1e-9, init_from=start, device="cpu")
+    folder, = train_image(demo_copy, [config])
+    trained, _ = load_checkpoint(folder / "Model-Image-After.pt", "ImageModule")
+    published, _ = load_checkpoint(Path(start), "ImageModule")
+    torch.testing.assert_close(trained.layers[8].layers[0].weight, published.layers[8].layers[0].weight)
+
+
+def test_the_published_checkpoints_predict_the_demonstration(real, demo_copy):
+    image, csv = str(real / "checkpoints" / "Model-Image-After.pt"), str(real / "checkpoints" / "Model-CSV.pt")
+    chosen = {"Model-Image-Before": image, "Model-Image-After": image, "Model-CSV": csv}
+    folder = predict_before_after(demo_copy, checkpoints=chosen, device="cpu")
+    assert pd.read_csv(folder / STAGE1)[CST].between(100, 800).all()
+
+
+def test_the_demonstration_is_real_enough_for_the_published_model(real, tmp_path):
+    """Realism as a figure: a model that never saw a synthetic eye must read CST off it."""
+    import config
+    from processing.demo import DemoSize, write_demo
+
+    paths = config.Paths(tmp_path)
+    write_demo(paths, DemoSize(36, 2, 2, 2, images=3), seed=34)
+    processing_data(paths)
+    rows = tables.read_processed(paths.train_table)
+    rows = rows[(rows[AFTER] == 1) & (rows[FINAL] == 0)]
+    annotation = pd.read_csv(paths.source / "preliminary/Train_set/TrainingAnnotation.csv")
+    known = annotation[annotation[CST].notna()][PATIENT]
+    rows = rows[rows[PATIENT].isin(known)]
+    assert len(rows) >= 90
+    model = ImageModel.load(real / "checkpoints" / "Model-Image-After.pt", CPU)
+    predicted = model.eval(rows, paths.root)[CST]
+    assert rows[CST].min() < 250
+    assert rows[CST].max() > 500
+    assert np.corrcoef(predicted, rows[CST])[0, 1] >= 0.8
