@@ -27,16 +27,17 @@ def train_epoch(module, loss_function, batches, optimizer):
         dict: "loss" and "loss <part>" of each part -> mean over the rows of the epoch.
     """
     module.train()
-    sums, count = 0.0, 0
+    sums, count = [], 0
     for inputs, targets in batches:
         total, parts = loss_function(module(inputs), targets)
         optimizer.zero_grad()
         total.backward()
         optimizer.step()
-        sums = sums + torch.stack([total, *parts]).detach().double() * len(inputs)
+        sums.append(torch.stack([total, *parts]).detach() * len(inputs))
         count += len(inputs)
     names = ["loss", *(f"loss {part}" for part in loss_function.parts)]
-    return dict(zip(names, (sums / count).tolist(), strict=True))
+    means = torch.stack(sums).cpu().double().sum(0) / count
+    return dict(zip(names, means.tolist(), strict=True))
 
 
 def fit(module, loss_function, batches, *, steps, config, run):

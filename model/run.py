@@ -22,7 +22,9 @@ from model.history import History
 from processing.errors import PipelineError
 from processing.files import make_timed_folder, write_json
 
-SAVE_EVERY_S = 2.0      # epochs that take less are not each written to disk, but the last complete one always is
+# Epochs that take less than this are not each written to disk, but the last complete one always is
+SAVE_EVERY_S = 2.0
+SAVE_SHARE = 0.05       # of the time may go into writing and drawing
 PACKAGES = ("torch", "torchvision", "opencv-python", "numpy", "pandas", "scikit-learn")
 
 
@@ -45,7 +47,7 @@ class Run:
         plot = f"{config.name}-loss-epoch({config.epochs})-eta({eta})-{self.folder.name}.png"
         self.history = History(self.folder / "history.csv", self.folder / plot)
         self._record = _describe(config, device, tables)
-        self._unsaved, self._saved_at = None, -SAVE_EVERY_S
+        self._unsaved, self._save_from = None, 0.0
         write_json(self.folder / "config.json", dataclasses.asdict(config))
         self._write_state("running")
 
@@ -55,11 +57,13 @@ class Run:
     def __exit__(self, kind, error, _traceback):
         try:
             self._save()
-        finally:
-            if kind is None:
-                self._write_state("finished")
-            else:
-                self._write_state("failed" if issubclass(kind, Exception) else "stopped", error)
+        except BaseException as problem:
+            self._write_state("failed", problem)
+            raise
+        if kind is None:
+            self._write_state("finished")
+        else:
+            self._write_state("failed" if issubclass(kind, Exception) else "stopped", error)
 
     def finish_epoch(self, epoch, module, losses):
         """Note a complete epoch; write weights, history and plot, unless that was done a moment ago.
@@ -72,16 +76,18 @@ class Run:
         self.history.add(epoch=epoch, **losses)
         self._record["epochs_done"] = epoch
         self._unsaved = copy.deepcopy(module)      # later steps leave it alone
-        if time.monotonic() - self._saved_at >= SAVE_EVERY_S:
+        if time.monotonic() >= self._save_from:
             self._save()
 
     def _save(self):
         if self._unsaved is None:
             return
+        started = time.monotonic()
         save_checkpoint(self.folder / f"{self.name}.pt", self._unsaved, name=self.name, **self._values)
         self.history.save()
         self._write_state("running")
-        self._unsaved, self._saved_at = None, time.monotonic()
+        self._unsaved, ended = None, time.monotonic()
+        self._save_from = ended + max(SAVE_EVERY_S, (ended - started) / SAVE_SHARE)
 
     def _write_state(self, state, error=None):
         self._record |= {"state": state, "written": datetime.now().isoformat(timespec="seconds")}

@@ -130,3 +130,16 @@ def test_a_damaged_record_does_not_hide_the_other_runs(paths, make_run):
     good, bad = finish(make_run()), finish(make_run(replace(CONFIG, seed=1)))
     (bad / "run.json").write_text("{")
     assert find_checkpoint(paths, "Model-CSV").parent == good
+
+
+def test_a_run_whose_last_epoch_cannot_be_written_is_not_finished(make_run, monkeypatch):
+    from model import run as module
+
+    def fail(*_, **__):
+        raise PipelineError("disk full")
+
+    run = make_run()
+    monkeypatch.setattr(module, "save_checkpoint", fail)
+    with pytest.raises(PipelineError, match="disk full"):
+        finish(run)
+    assert state(run.folder) == "failed"

@@ -1,0 +1,98 @@
+"""The program in a real pseudo-terminal, and signals. (Windows has neither; there it is skipped.)"""
+
+import json
+import os
+import select
+import struct
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.helpers import REPOSITORY
+
+fcntl = pytest.importorskip("fcntl")
+pty = pytest.importorskip("pty")
+termios = pytest.importorskip("termios")
+
+
+class Terminal:
+    """The program in a pseudo-terminal."""
+
+    def __init__(self, root, *words):
+        self._master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 120, 0, 0))      # rows, columns
+        self.process = subprocess.Popen(
+            [sys.executable, REPOSITORY / "main.py", *words], stdin=slave, stdout=slave, stderr=slave, cwd=root,
+            env=os.environ | {"APTOS_ROOT": str(root), "TERM": "xterm"}, start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        )
+        os.close(slave)
+        self.screen = ""
+
+    def type(self, text):
+        os.write(self._master, text.encode())
+
+    def wait_for(self, text, seconds=60):
+        end = time.monotonic() + seconds
+        while text not in self.screen:
+            assert time.monotonic() < end, f"{text!r} did not appear in:\n{self.screen}"
+            self._read()
+
+    def wait(self, seconds=30):
+        end = time.monotonic() + seconds
+        while self.process.poll() is None:
+            assert time.monotonic() < end, self.screen
+            self._read()
+        return self.process.returncode
+
+    def _read(self):
+        if select.select([self._master], [], [], 0.1)[0]:
+            try:
+                self.screen += os.read(self._master, 65536).decode(errors="replace")
+            except OSError:     # the program has ended
+                time.sleep(0.05)
+
+
+def test_in_a_terminal_ctrl_c_at_the_prompt_ends_with_130(tmp_path):
+    terminal = Terminal(tmp_path)
+    terminal.wait_for("Pick a number")
+    terminal.type("\x03")
+    assert terminal.wait() == 130
+    assert "Traceback" not in terminal.screen
+
+
+def test_in_a_terminal_ctrl_c_stops_a_training_and_keeps_its_epochs(demo_copy):
+    terminal = Terminal(demo_copy.root, "2", "--epochs", "200000")
+    terminal.wait_for("epoch 4000/200000")
+    terminal.type("\x03")
+    assert terminal.wait() == 130
+    assert "Traceback" not in terminal.screen
+    folder, = (demo_copy.ckpt / "Model-CSV").iterdir()
+    record = json.loads((folder / "run.json").read_text())
+    assert record["state"] == "stopped"
+    assert record["epochs_done"] >= 4000
+    assert len((folder / "history.csv").read_text().splitlines()) == record["epochs_done"] + 1
+
+
+def test_in_a_terminal_a_bar_with_the_time_left_is_shown(demo_copy):
+    terminal = Terminal(demo_copy.root, "1", "--epochs", "2", "--batch-size", "2", "--models", "Model-Image-After")
+    assert terminal.wait(120) == 0, terminal.screen
+    assert "Model-Image-After:" in terminal.screen
+    assert "step/s" in terminal.screen or "s/step" in terminal.screen
+
+
+def test_sigterm_ends_with_143_and_keeps_the_epochs(demo_copy):
+    process = subprocess.Popen(
+        [sys.executable, REPOSITORY / "main.py", "2", "--epochs", "200000"], stdout=subprocess.PIPE,
+        env=os.environ | {"APTOS_ROOT": str(demo_copy.root), "PYTHONUNBUFFERED": "1"}, encoding="utf-8",
+    )
+    for line in process.stdout:
+        if "epoch 4000/" in line:
+            break
+    process.terminate()
+    process.stdout.read()
+    assert process.wait(10) == 143
+    record, = (demo_copy.ckpt / "Model-CSV").glob("*/run.json")
+    assert json.loads(record.read_text())["state"] == "stopped"
