@@ -1,11 +1,14 @@
 """A CSV file from anywhere becomes typed columns, or one report of all its faults.
 
-Knows encodings and cells; what a column means is said by the caller, as one parser per column.
+Knows encodings, separators and cells; what a column means is said by the caller, as one parser per column.
 """
 
+import codecs
 import csv
 import io
+import re
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,12 +16,27 @@ import pandas as pd
 from processing.errors import PipelineError
 
 ENCODINGS = ("utf-8-sig", "gb18030")
+SEPARATORS = (",", ";", "\t")
 MISSING = ("", "nan", "na", "null", "none")     # in lower case
-MAX_FAULTS_SHOWN = 20
+MAX_FAULTS_SHOWN = 200
 
 
 class CellError(ValueError):
     """A cell that its column cannot hold; the message says what the column wants."""
+
+
+class Fault(NamedTuple):
+    """Something in a table that cannot be used; what does not apply is None."""
+
+    row: int | None         # as in an editor: the header is row 1
+    column: str | None
+    value: str | None       # the cell's text
+    reason: str
+
+    def __str__(self):
+        place = ", ".join(part for part in (self.row and f"row {self.row}", self.column) if part)
+        value = "" if self.value is None else f"{self.value!r}; "
+        return (f"{place}: " if place else "") + value + self.reason
 
 
 def text(cell):
@@ -33,7 +51,7 @@ def number(cell):
     if cell.lower() in MISSING:
         return np.nan
     try:
-        value = float(cell)
+        value = float(cell) if cell.isascii() and "_" not in cell else np.inf
     except ValueError:
         raise CellError("a number is wanted") from None
     if not np.isfinite(value):
@@ -57,7 +75,8 @@ def read_table(path, parsers, *, unique=()):
     """Read a CSV file into the columns that `parsers` names; other columns are left out.
 
     Args:
-        path: the file; UTF-8 (with a byte order mark or without) or GB 18030.
+        path: the file; UTF-8 (with a byte order mark or without), GB 18030 or marked UTF-16; cells parted by
+            comma, semicolon (then with decimal commas too) or tab.
         parsers: dict of column name -> function from a cell's text, without blanks at its ends, to a value;
             it raises CellError.
         unique: columns whose values together may occur once only.
@@ -66,72 +85,130 @@ def read_table(path, parsers, *, unique=()):
         DataFrame with the columns in the order of `parsers`, one row per line.
 
     Raises:
-        PipelineError: one message with every fault: file, row (as in an editor, the header is row 1),
-            column, value.
+        PipelineError: one message with every fault: file, row, column, value.
     """
-    header, lines = _read_cells(path)
-    absent = [name for name in parsers if name not in header]
-    if absent:
-        raise PipelineError(f"{path}: the columns {', '.join(absent)} are missing; it has {', '.join(header)}.")
-    faults, values = [], {}
-    for name, parse in parsers.items():
-        place = header.index(name)
-        values[name] = [_parse(parse, cells[place], f"row {row}, {name}", faults) for row, cells in lines]
-    faults += _repeated_rows([row for row, _ in lines], [values[name] for name in unique])
+    table, faults = parse_table(path, parsers, unique=unique)
     if faults:
-        raise PipelineError(_report(path, faults))
-    return pd.DataFrame(values)
+        more = len(faults) - MAX_FAULTS_SHOWN
+        shown = [str(fault) for fault in faults[:MAX_FAULTS_SHOWN]]
+        shown += [f"and {more} more; option 6 (check_data) lists all of them"] if more > 0 else []
+        raise PipelineError(f"{path} cannot be used; correct it and run again:\n  " + "\n  ".join(shown))
+    return table
+
+
+def parse_table(path, parsers, *, unique=()):
+    """As read_table, but gives the faults instead of raising them.
+
+    Returns:
+        table: DataFrame with the columns that are there, None in the cells at fault; and `row`, the index.
+        faults: list of Fault, by row.
+    """
+    try:
+        header, lines, faults = _read_cells(path)
+    except CellError as error:
+        return pd.DataFrame(columns=list(parsers)), [Fault(None, None, None, str(error))]
+    places, missing = _find_columns(header, parsers)
+    faults += missing
+    values = {}
+    for name, place in places.items():
+        values[name] = [_parse(parsers[name], cells[place], row, name, faults) for row, cells in lines]
+    if set(unique) <= values.keys():
+        faults += _repeated_rows([row for row, _ in lines], unique, [values[name] for name in unique])
+    table = pd.DataFrame(values, index=pd.Index([row for row, _ in lines], name="row"))
+    return table, sorted(faults, key=lambda fault: fault.row or 0)
+
+
+def read_header(path):
+    """The column names of a CSV file, as they stand there; none where it cannot be read as a table."""
+    try:
+        return _read_cells(path)[0]
+    except CellError:
+        return []
 
 
 def _read_cells(path):
-    """The header and (row number, cells) of each line that is not empty; every line as long as the header."""
+    """The header, and (row number, cells) of each line that is not empty; odd lines are faults and left out.
+
+    Raises:
+        CellError: no table at all.
+    """
     content = _decode(path)
-    lines = [
-        (row, [cell.strip() for cell in cells])
-        for row, cells in enumerate(csv.reader(io.StringIO(content)), start=1)
-        if any(cell.strip() for cell in cells)
-    ]
+    first = content.lstrip("\r\n").split("\n", 1)[0]
+    separator = max(SEPARATORS, key=first.count)
+    reader = csv.reader(io.StringIO(content, newline=None), delimiter=separator)
+    try:
+        lines = [(row, [cell.strip() for cell in cells]) for row, cells in enumerate(reader, start=1) if any(cells)]
+    except csv.Error as error:
+        raise CellError(f"it is no table: {error}") from error
+    lines = [(row, cells) for row, cells in lines if any(cells)]
     if not lines:
-        raise PipelineError(f"{path} is empty; a table with a header line is wanted.")
-    header = lines[0][1]
-    odd = [f"row {row} has {len(cells)} cells" for row, cells in lines[1:] if len(cells) != len(header)]
-    if odd:
-        raise PipelineError(_report(path, [f"{fault}, the header has {len(header)}" for fault in odd]))
-    return header, lines[1:]
+        raise CellError("it is empty; a table with a header line is wanted")
+    header = _without_empty_end(lines[0][1])
+    kept, faults = [], []
+    for row, cells in lines[1:]:
+        cells = cells[: len(header)] + _without_empty_end(cells[len(header):])
+        if len(cells) == len(header):
+            kept.append((row, [_with_point(cell) for cell in cells] if separator == ";" else cells))
+        else:
+            faults.append(Fault(row, None, None, f"it has {len(cells)} cells, the header has {len(header)}"))
+    return header, kept, faults
 
 
 def _decode(path):
     try:
         data = Path(path).read_bytes()
     except OSError as error:
-        raise PipelineError(f"{path} cannot be read: {error.strerror or error}.") from error
-    for encoding in ENCODINGS:
+        raise CellError(f"it cannot be read: {error.strerror or error}") from error
+    marked = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    for encoding in ("utf-16",) if marked else ENCODINGS:
         try:
             return data.decode(encoding)
         except UnicodeDecodeError:
             continue
-    raise PipelineError(f"{path} is not text in UTF-8 or GB 18030; save it as UTF-8.")
+    raise CellError("it is not text in UTF-8 or GB 18030; save it as UTF-8")
 
 
-def _parse(parse, cell, place, faults):
+def _find_columns(header, wanted):
+    """Where each wanted column stands (in any case), and a Fault for each that is missing or there twice."""
+    names = [name.lower() for name in header]
+    places, faults = {}, []
+    for name in wanted:
+        count = names.count(name.lower())
+        if count == 1:
+            places[name] = names.index(name.lower())
+        elif count == 0:
+            faults.append(Fault(None, name, None, f"the column is missing; there are {', '.join(header)}"))
+        else:
+            faults.append(Fault(None, name, None, f"the column is there {count} times; keep one"))
+    return places, faults
+
+
+def _with_point(cell):
+    """A number with a decimal comma as one with a point; any other text as it is."""
+    return cell.replace(",", ".") if re.fullmatch(r"[+-]?\d+,\d+", cell) else cell
+
+
+def _without_empty_end(cells):
+    """`cells` without the empty ones at its end (a spreadsheet's export may add some)."""
+    while cells and not cells[-1]:
+        cells = cells[:-1]
+    return cells
+
+
+def _parse(parse, cell, row, name, faults):
     try:
         return parse(cell)
     except CellError as error:
-        faults.append(f"{place}: {cell!r}; {error}")
+        faults.append(Fault(row, name, cell, str(error)))
         return None
 
 
-def _repeated_rows(rows, columns):
-    """A fault for each row whose values in `columns` stand in an earlier row too."""
+def _repeated_rows(rows, names, columns):
+    """A Fault for each row whose values in `columns` stand in an earlier row too."""
     faults, first = [], {}
-    for row, key in zip(rows, zip(*columns, strict=True), strict=False):
+    for row, key in zip(rows, zip(*columns, strict=True), strict=True):
         earlier = first.setdefault(key, row)
-        if earlier != row:
-            faults.append(f"row {row}: {', '.join(map(str, key))} stands in row {earlier} already")
+        if earlier != row and None not in key:
+            value = ", ".join(map(str, key))
+            faults.append(Fault(row, ", ".join(names), value, f"it stands in row {earlier} already"))
     return faults
-
-
-def _report(path, faults):
-    more = len(faults) - MAX_FAULTS_SHOWN
-    shown = faults[:MAX_FAULTS_SHOWN] + ([f"and {more} more"] if more > 0 else [])
-    return f"{path} cannot be used; correct it and run again:\n  " + "\n  ".join(shown)

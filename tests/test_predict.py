@@ -163,7 +163,7 @@ def test_a_faulty_template_is_named(trained_copy):
     file = trained_copy.submit / STAGE1
     lines = file.read_text().splitlines()
     file.write_text("\n".join([*lines, lines[1]]))
-    with pytest.raises(PipelineError, match=rf"{STAGE1} cannot be used.*\n.*stands in row 2 already"):
+    with pytest.raises(PipelineError, match=rf"{STAGE1} cannot be used.*\n.*it stands in row 2 already"):
         predict_all(trained_copy)
 
 

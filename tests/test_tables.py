@@ -48,7 +48,7 @@ def test_all_faults_of_a_table_are_named_by_row_column_and_value(tmp_path):
         t.read_final_case(write(tmp_path, text))
     message = str(caught.value)
     for part in ("table.csv", "row 3, gender: 'Mann'", "row 3, age: 'sixty'", "row 5, diagnosis: 'XYZ'",
-                 "CNVM, PCV, DME", "row 5, preCST: 'inf'", "row 5: 1L stands in row 2 already"):
+                 "CNVM, PCV, DME", "row 5, preCST: 'inf'", "row 5, patient ID: '1L'; it stands in row 2 already"):
         assert part in message
 
 
@@ -79,14 +79,29 @@ def test_tables_in_the_encodings_that_users_have(tmp_path, encoding):
 
 
 def test_missing_columns_an_empty_file_and_odd_rows_are_named(tmp_path):
-    with pytest.raises(PipelineError, match="columns diagnosis, anti-VEGF, preVA are missing"):
-        t.read_final_info(write(tmp_path, "patient ID,gender,age\n"))
+    with pytest.raises(PipelineError) as caught:
+        t.read_final_info(write(tmp_path, "patient ID,gender,age\n1L,Male,old\n"))
+    for part in ("diagnosis: the column is missing", "anti-VEGF: the", "preVA: the", "row 2, age: 'old'; a number"):
+        assert part in str(caught.value)
+    with pytest.raises(PipelineError, match="age: the column is there 2 times"):
+        t.read_final_info(write(tmp_path, "patient ID,gender,age,Age,diagnosis,anti-VEGF,preVA\n"))
     with pytest.raises(PipelineError, match="is empty"):
         t.read_final_info(write(tmp_path, "\n"))
-    with pytest.raises(PipelineError, match="row 2 has 2 cells, the header has 6"):
+    with pytest.raises(PipelineError, match="row 2: it has 2 cells, the header has 6"):
         t.read_final_info(write(tmp_path, "patient ID,gender,age,diagnosis,anti-VEGF,preVA\n1L,Male\n"))
     with pytest.raises(PipelineError, match="cannot be read"):
         t.read_final_info(tmp_path / "absent.csv")
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_tables_as_spreadsheets_export_them(tmp_path, separator):
+    """Any separator, decimal commas beside semicolons, columns in another order, one more, empty ones at the end."""
+    lines = ["note,preVA,Age,Gender,anti-VEGF,Diagnosis,Patient ID,,", "x,0.25,60,Male,Avastin,DME,0012L,,", ",,,,,,,,"]
+    rows = [line.replace(",", separator) for line in lines]
+    if separator == ";":
+        rows = [row.replace("0.25", "0,25") for row in rows]
+    table = t.read_final_info(write(tmp_path, "\r\n".join(rows)))
+    assert table[[t.PATIENT, t.AGE, t.PRE_VA, t.DIAGNOSIS]].values.tolist() == [["0012L", 60, 0.25, 3]]
 
 
 def image_rows(*rows):
