@@ -112,7 +112,7 @@ def parse_table(path, parsers, *, unique=()):
     values = {}
     for name, place in places.items():
         values[name] = [_parse(parsers[name], cells[place], row, name, faults) for row, cells in lines]
-    if set(unique) <= values.keys():
+    if unique and set(unique) <= values.keys():
         faults += _repeated_rows([row for row, _ in lines], unique, [values[name] for name in unique])
     table = pd.DataFrame(values, index=pd.Index([row for row, _ in lines], name="row"))
     return table, sorted(faults, key=lambda fault: fault.row or 0)
