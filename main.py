@@ -46,31 +46,32 @@ def processing_data(_arguments):
 def train_image(arguments):
     from model.training import train_image
 
-    train_image(configs=_image_configs(arguments))
+    train_image(configs=_image_configs(arguments), **_starts(arguments))
 
 
 def train_csv(arguments):
     from model.training import train_csv
 
-    train_csv(config=_csv_config(arguments))
+    train_csv(config=_csv_config(arguments), **_starts(arguments))
 
 
 def train_csv_and_image(arguments):
     from model.training import train_csv_and_image
 
-    train_csv_and_image(csv_config=_csv_config(arguments, "csv_"), image_configs=_image_configs(arguments, "image_"))
+    configs = {"csv_config": _csv_config(arguments, "csv_"), "image_configs": _image_configs(arguments, "image_")}
+    train_csv_and_image(**configs, **_starts(arguments))
 
 
 def predict_before_after(arguments):
     from data.predict import predict_before_after
 
-    predict_before_after(checkpoints=_checkpoints(arguments), device=arguments.device)
+    predict_before_after(**_prediction(arguments))
 
 
 def predict_all(arguments):
     from data.predict import predict_all
 
-    predict_all(checkpoints=_checkpoints(arguments), device=arguments.device)
+    predict_all(**_prediction(arguments))
 
 
 def demo(arguments):
@@ -102,19 +103,33 @@ def _add_no_flags(_parser):
 
 
 def _add_image_flags(parser):
+    _add_start_flags(parser)
     _add_models_flag(parser)
     _add_config_flags(parser, IMAGE_FIELDS)
 
 
 def _add_csv_flags(parser):
+    _add_start_flags(parser)
     _add_config_flags(parser, CSV_FIELDS)
 
 
 def _add_both_flags(parser):
+    _add_start_flags(parser)
     _add_models_flag(parser)
     _add_config_flags(parser, CSV_FIELDS)
     _add_config_flags(parser, CSV_FIELDS, "csv_")
     _add_config_flags(parser, IMAGE_FIELDS, "image_")
+
+
+def _add_start_flags(parser):
+    text = "go on with an unfinished run: the one named, or the newest; its config is its own"
+    parser.add_argument("--resume", nargs="?", const="", metavar="RUN", help=text)
+    _add_unfinished_flag(parser)
+
+
+def _add_unfinished_flag(parser):
+    text = "take checkpoints of runs that are not finished too"
+    parser.add_argument("--allow-unfinished", action="store_true", help=text)
 
 
 def _add_models_flag(parser):
@@ -140,6 +155,7 @@ def _add_predict_flags(parser):
         text = f"run folder or checkpoint file of {name}; default: its newest finished run"
         parser.add_argument("--" + flag.replace("_", "-"), metavar="PATH", help=text)
     parser.add_argument("--device", default="auto", help=FIELD_HELP["device"])
+    _add_unfinished_flag(parser)
 
 
 def _add_demo_flags(parser):
@@ -167,8 +183,22 @@ def _given(arguments, fields, prefix):
     return shared | {name: values[prefix + name] for name in fields if prefix + name in values}
 
 
-def _checkpoints(arguments):
-    return {name: getattr(arguments, flag) for flag, name in CHECKPOINT_FLAGS.items()}
+def _starts(arguments):
+    """What a training starts from. A resumed run has its own config: flags for it would be lost."""
+    from model_config import ConfigError
+
+    given = [name for name in vars(arguments) if name.removeprefix("csv_").removeprefix("image_") in FIELD_HELP]
+    if arguments.resume is not None and given:
+        flags = ", ".join("--" + name.replace("_", "-") for name in given)
+        raise ConfigError(f"--resume takes the run's own config; leave out {flags}.")
+    return {"resume": arguments.resume, "unfinished": arguments.allow_unfinished}
+
+
+def _prediction(arguments):
+    checkpoints = {name: getattr(arguments, flag) for flag, name in CHECKPOINT_FLAGS.items()}
+    return {
+        "checkpoints": checkpoints, "device": arguments.device, "unfinished": arguments.allow_unfinished,
+    }
 
 
 # ---- The table of options

@@ -4,15 +4,18 @@ Reads data/processed/test.csv, the crops, the templates and finished runs; write
 """
 
 import hashlib
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from config import CHECKPOINTS, PATHS
 from data.submission import Submission, read_templates, write_submission
+from model.checkpoint import load_checkpoint
+from model.choice import describe_runs, find_checkpoint
 from model.device import select_device
 from model.model import CSVModel, ImageModel
-from model.run import find_checkpoint
 from model.training import ROUND_NAMES, check_crops, select_rows, training_means
 from processing.errors import PipelineError
 from processing.progress import say
@@ -43,13 +46,14 @@ CLINICAL = [GENDER, AGE, DIAGNOSIS, DRUG, SIDE, PRE_VA]
 BEFORE_COLUMNS, AFTER_COLUMNS = [PRE_CST, *PRE_FINDINGS], [CST, *FINDINGS]
 
 
-def predict_before_after(paths=PATHS, *, checkpoints=None, device="auto"):
+def predict_before_after(paths=PATHS, *, checkpoints=None, device="auto", unfinished=False):
     """Option 4: before-images by Model-Image-Before, after-images by Model-Image-After, then Model-CSV.
 
     Args:
         paths: config.Paths.
         checkpoints: dict of model name -> run folder or file; what it lacks, config.CHECKPOINTS decides.
         device: "auto", "cuda", "mps" or "cpu".
+        unfinished: whether runs that are not finished will do.
 
     Returns:
         The result folder.
@@ -57,42 +61,59 @@ def predict_before_after(paths=PATHS, *, checkpoints=None, device="auto"):
     Raises:
         PipelineError: no fitting checkpoint, no test images, crops missing or unreadable.
     """
-    return _predict(paths, BEFORE_AFTER, checkpoints, select_device(device), "4 (predict_before_after)")
+    models = _load_models(paths, BEFORE_AFTER, checkpoints or {}, device=device, unfinished=unfinished)
+    return _predict(paths, BEFORE_AFTER, models, "4 (predict_before_after)")
 
 
-def predict_all(paths=PATHS, *, checkpoints=None, device="auto"):
+def predict_all(paths=PATHS, *, checkpoints=None, device="auto", unfinished=False):
     """Option 5: all images by Model-Image-All, then Model-CSV; as predict_before_after."""
-    return _predict(paths, ALL, checkpoints, select_device(device), "5 (predict_all)")
+    models = _load_models(paths, ALL, checkpoints or {}, device=device, unfinished=unfinished)
+    return _predict(paths, ALL, models, "5 (predict_all)")
 
 
-def _predict(paths, image_models, checkpoints, device, option):
-    files = _find_checkpoints(paths, [*image_models.values(), CSV_MODEL], checkpoints or {})
+class Loaded(NamedTuple):
+    """A model and where it came from."""
+
+    model: ImageModel | CSVModel
+    values: dict        # kept beside its weights
+    file: Path
+
+
+def _load_models(paths, image_models, checkpoints, *, device, unfinished):
+    """Every model that is needed, before anything is predicted: dict of name -> Loaded."""
+    device = select_device(device)
+    loaded = {}
+    for name in dict.fromkeys([*image_models.values(), CSV_MODEL]):
+        file = find_checkpoint(paths, name, checkpoints.get(name) or CHECKPOINTS.get(name), unfinished=unfinished)
+        model_class, kind = (CSVModel, "CSVModule") if name == CSV_MODEL else (ImageModel, "ImageModule")
+        try:
+            module, content = load_checkpoint(file, kind)
+        except PipelineError as error:
+            raise PipelineError(f"{error} {describe_runs(paths, name)}") from error
+        say(f"{name}: {file}")
+        loaded[name] = Loaded(model_class(module, device), content.get("values", {}), file)
+    return loaded
+
+
+def _predict(paths, image_models, models, option):
     test = read_processed(paths.test_table)
     if test.empty:
         raise PipelineError(f"{paths.test_table} has no images to predict. Put test images into {paths.source}.")
     check_crops(test, paths)
     templates = read_templates(paths, test)
-    csv_model, values = CSVModel.load(files[CSV_MODEL], device)
+    csv_model, values, _ = models[CSV_MODEL]
     filler = Filler(values.get("training_means") or _means_of_train_table(paths))
-    images = test.join(_predict_images(test, paths, image_models, files, device))
+    images = test.join(_predict_images(test, paths, image_models, models))
     submission = Submission(
         stage1=_predict_eyes(templates.stage1, images[images[FINAL] == 0], csv_model, filler.of_round(0)),
         stage2_case=_predict_eyes(templates.stage2_case, images[images[FINAL] == 1], csv_model, filler.of_round(1)),
         stage2_pic=_predict_pics(templates.stage2_pic, images[images[FINAL] == 1], filler.of_round(1)),
     )
     filler.warn()
-    runs = {name: _identity(file) for name, file in files.items()}
+    runs = {name: _identity(loaded.file) for name, loaded in models.items()}
     folder = write_submission(paths, submission, {"option": option, "checkpoints": runs, "means": filler.gaps})
     say(f"{len(images)} images of {images[PATIENT].nunique()} eyes predicted. The submission lies in {folder}")
     return folder
-
-
-def _find_checkpoints(paths, names, chosen):
-    files = {}
-    for name in dict.fromkeys(names):
-        files[name] = find_checkpoint(paths, name, chosen.get(name) or CHECKPOINTS.get(name))
-        say(f"{name}: {files[name]}")
-    return files
 
 
 def _identity(file):
@@ -106,11 +127,11 @@ def _means_of_train_table(paths):
     return training_means(build_case_table(read_processed(paths.train_table)))
 
 
-def _predict_images(test, paths, image_models, files, device):
+def _predict_images(test, paths, image_models, models):
     """CST (um) and the findings' probabilities of each image, by the model of its visit."""
     parts = []
     for visit, name in image_models.items():
-        model = ImageModel.load(files[name], device)
+        model = models[name].model
         parts.append(model.eval(select_rows(test, visit), paths.root, label=f"{name}, {visit}"))
     return pd.concat(parts)
 

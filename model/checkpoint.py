@@ -29,19 +29,21 @@ PUBLISHED_CLASSES = [
 ]
 
 
-def save_checkpoint(path, module, **values):
+def save_checkpoint(path, module, state=None, **values):
     """Write a module's weights and what is needed to build it again, whole or not at all.
 
     Args:
         path: the file.
         module: ImageModule or CSVModule.
-        values: plain values to keep beside the weights.
+        state: its weights at another time than now, as from state_dict; None: now.
+        values: tensors and plain values to keep beside the weights.
     """
+    state = module.state_dict() if state is None else state
     content = values | {
         "format": FORMAT,
         "kind": type(module).__name__,
         "arguments": _arguments(module),
-        "state": {name: value.detach().cpu() for name, value in module.state_dict().items()},
+        "state": {name: value.detach().cpu() for name, value in state.items()},
     }
     buffer = io.BytesIO()
     torch.save(content, buffer)
@@ -76,6 +78,9 @@ def load_checkpoint(path, kind):
     else:
         raise PipelineError(f"{path} is no checkpoint of this program.")
     load_weights(module, state, path)
+    wrong = [name for name, value in module.state_dict().items() if not torch.isfinite(value).all()]
+    if wrong:
+        raise PipelineError(f"{path} has weights that are no finite numbers ({wrong[0]}). Use another checkpoint.")
     return module.eval(), content
 
 

@@ -1,5 +1,7 @@
 """One row per epoch -> history.csv -> loss plot. Stores and draws; computes no metric."""
 
+import csv
+
 import pandas as pd
 
 from processing.files import write_csv
@@ -17,6 +19,12 @@ class History:
     def __init__(self, table, plot):
         self._table, self._plot = table, plot
         self._rows = []
+
+    def load(self, epochs):
+        """Take up the first `epochs` rows of the history.csv that is there."""
+        with open(self._table, encoding="utf-8", newline="") as file:
+            rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+        self._rows = [row | {"epoch": int(row["epoch"])} for row in rows if row["epoch"] <= epochs]
 
     def add(self, **row):
         """Note an epoch: `epoch`, `loss`, `loss <part>` for each part."""

@@ -1,38 +1,56 @@
 """Run folders: model/ckpt/<model name>/<YYYYmmddHHMM>/, one per training, self-sufficient for prediction.
 
-    <model name>.pt     weights after the last complete epoch
-    config.json         the config it was trained with
+    <model name>.pt     after the last complete epoch: weights, Adam's state, random states
+    config.json         the config it is trained with
     run.json            state (running, stopped, finished, failed), epochs done, versions, device, data
     history.csv, <model name>-loss-epoch(..)-eta(..)-<time>.png
+    .lock               held while it is trained
 """
 
 import copy
 import dataclasses
-import hashlib
 import json
-import platform
-import subprocess
 import time
+from contextlib import ExitStack
 from datetime import datetime
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
-from model.checkpoint import load_checkpoint, load_weights, save_checkpoint
+import torch
+
+from model.checkpoint import load_checkpoint, save_checkpoint
 from model.history import History
+from model.origin import describe_origin
+from model_config import ConfigError, CSVConfig, ImageConfig
 from processing.errors import PipelineError
-from processing.files import make_timed_folder, write_json
+from processing.files import locked, make_timed_folder, write_json
 
 # Epochs that take less than this are not each written to disk, but the last complete one always is
 SAVE_EVERY_S = 2.0
 SAVE_SHARE = 0.05       # of the time may go into writing and drawing
-PACKAGES = ("torch", "torchvision", "opencv-python", "numpy", "pandas", "scikit-learn")
 
 
 class Run:
-    """One training and its folder. Use as a context manager: leaving it writes the state it ended in."""
+    """One training and its folder. Use as a context manager: leaving it writes the state it ended in.
 
-    def __init__(self, paths, config, *, device, tables, values=None):
-        """Make the folder.
+    Made by `start` or `resume`. Attributes: folder, name, config, batch_size, halvings (how often the batch was
+    halved for want of memory), epochs_done.
+    """
+
+    def __init__(self, folder, config, record, values):
+        self.folder, self.name, self.config = folder, config.name, config
+        self.batch_size = record.get("batch_size", config.batch_size)
+        self.halvings = record.get("halvings", 0)
+        self.epochs_done = 0
+        eta = f"{config.learning_rate:g}"
+        plot = f"{config.name}-loss-epoch({config.epochs})-eta({eta})-{folder.name}.png"
+        self._history = History(folder / "history.csv", folder / plot)
+        self._record, self._values = record, values
+        self._snapshot, self._saved_epoch, self._save_from = None, 0, 0.0
+        self._restored = None
+        self._open = ExitStack()
+
+    @classmethod
+    def start(cls, paths, config, *, device, tables, values=None):
+        """Make a run folder.
 
         Args:
             paths: config.Paths.
@@ -41,52 +59,106 @@ class Run:
             tables: paths of the tables that it trains on; their SHA-256 is kept.
             values: plain values to keep beside the weights.
         """
-        self.folder = make_timed_folder(paths.ckpt / config.name)
-        self.name, self._values = config.name, values or {}
-        eta = f"{config.learning_rate:g}"
-        plot = f"{config.name}-loss-epoch({config.epochs})-eta({eta})-{self.folder.name}.png"
-        self.history = History(self.folder / "history.csv", self.folder / plot)
-        self._record = _describe(config, device, tables)
-        self._unsaved, self._save_from = None, 0.0
-        write_json(self.folder / "config.json", dataclasses.asdict(config))
-        self._write_state("running")
+        folder = make_timed_folder(paths.ckpt / config.name)
+        run = cls(folder, config, describe_origin(config, device, tables), values or {})
+        write_json(folder / "config.json", dataclasses.asdict(config))
+        run._write_state("running")
+        return run
+
+    @classmethod
+    def resume(cls, folder, tables):
+        """Take up a run that is not finished, after its last complete epoch.
+
+        Args:
+            folder: the run folder.
+            tables: as for start; they must be what they were.
+
+        Returns:
+            run: its config and record are those of the folder.
+            module: with the weights of the last complete epoch, or None where there is none.
+
+        Raises:
+            PipelineError: finished, no run folder, damaged, or the tables have changed.
+        """
+        config, record = read_config(folder), read_record(folder)
+        if record.get("state") == "finished":
+            raise PipelineError(f"{folder} is finished; there is nothing to resume.")
+        then, now = record.get("data"), describe_origin(config, record.get("device"), tables)["data"]
+        if then != now:
+            names = ", ".join(name for name in now if then is None or then.get(name) != now[name])
+            raise PipelineError(f"{folder} cannot be resumed: {names} changed since it began. Start a new run.")
+        file, module, values = folder / f"{config.name}.pt", None, {}
+        if file.is_file():
+            module, values = load_checkpoint(file, "CSVModule" if isinstance(config, CSVConfig) else "ImageModule")
+        run = cls(folder, config, record, values.get("values", {}))
+        if module is not None:
+            run._restored, run.epochs_done = values, values["epoch"]
+            run._saved_epoch = run.epochs_done
+            run._history.load(run.epochs_done)
+        return run, module
 
     def __enter__(self):
+        self._open.enter_context(locked(self.folder / ".lock"))
+        self._record.pop("error", None)
+        self._write_state("running")
         return self
 
     def __exit__(self, kind, error, _traceback):
-        try:
-            self._save()
-        except BaseException as problem:
-            self._write_state("failed", problem)
-            raise
-        if kind is None:
-            self._write_state("finished")
-        else:
-            self._write_state("failed" if issubclass(kind, Exception) else "stopped", error)
+        with self._open:
+            try:
+                self._save()
+            except BaseException as problem:
+                self._write_state("failed", problem)
+                raise
+            if kind is None:
+                self._write_state("finished")
+            else:
+                self._write_state("failed" if issubclass(kind, Exception) else "stopped", error)
 
-    def finish_epoch(self, epoch, module, losses):
+    def restore(self, module, optimizer):
+        """Give `optimizer` and torch's random numbers the state of the last complete epoch; keep it as a snapshot."""
+        if self._restored is not None:
+            optimizer.load_state_dict(self._restored["optimizer"])
+            _set_random_states(self._restored["random"])
+            self._restored = None
+        self._snapshot = _copy_states(module, optimizer)
+
+    def rewind(self, module, optimizer):
+        """Give both the state that they had after the last complete epoch."""
+        module.load_state_dict(self._snapshot["state"])
+        optimizer.load_state_dict(copy.deepcopy(self._snapshot["optimizer"]))
+        _set_random_states(self._snapshot["random"])
+
+    def halve_batch(self):
+        """Go on with half the batch, and record it."""
+        self.batch_size, self.halvings = max(1, self.batch_size // 2), self.halvings + 1
+        self._record |= {"batch_size": self.batch_size, "halvings": self.halvings}
+
+    def finish_epoch(self, epoch, module, optimizer, losses):
         """Note a complete epoch; write weights, history and plot, unless that was done a moment ago.
 
         Args:
             epoch: its number, from 1.
-            module: the module as it is now.
+            module, optimizer: as they are now.
             losses: dict of "loss" and "loss <part>" -> mean of the epoch.
         """
-        self.history.add(epoch=epoch, **losses)
-        self._record["epochs_done"] = epoch
-        self._unsaved = copy.deepcopy(module)      # later steps leave it alone
+        self._history.add(epoch=epoch, **losses)
+        self.epochs_done = self._record["epochs_done"] = epoch
+        self._module, self._snapshot = module, _copy_states(module, optimizer)
         if time.monotonic() >= self._save_from:
             self._save()
 
     def _save(self):
-        if self._unsaved is None:
+        """Write the last complete epoch. The history first: a run killed in between has a row too many, not too few."""
+        if self.epochs_done == self._saved_epoch:
             return
         started = time.monotonic()
-        save_checkpoint(self.folder / f"{self.name}.pt", self._unsaved, name=self.name, **self._values)
-        self.history.save()
+        self._history.save()
+        file = self.folder / f"{self.name}.pt"
+        save_checkpoint(file, self._module, **self._snapshot, name=self.name, epoch=self.epochs_done,
+                        values=self._values)
         self._write_state("running")
-        self._unsaved, ended = None, time.monotonic()
+        self._saved_epoch, ended = self.epochs_done, time.monotonic()
         self._save_from = ended + max(SAVE_EVERY_S, (ended - started) / SAVE_SHARE)
 
     def _write_state(self, state, error=None):
@@ -96,98 +168,40 @@ class Run:
         write_json(self.folder / "run.json", self._record)
 
 
-def find_checkpoint(paths, name, chosen=None):
-    """The checkpoint file of a model.
-
-    Args:
-        paths: config.Paths.
-        name: the model's name, e.g. Model-CSV.
-        chosen: a run folder or checkpoint file that the user named, or None: the newest finished run.
-
-    Raises:
-        PipelineError: none is there; says which option makes one.
-    """
-    if chosen:
-        return resolve_checkpoint(chosen)
-    finished = [folder for folder in _run_folders(paths.ckpt / name) if _read_record(folder).get("state") == "finished"]
-    if not finished:
-        option = "2 (train_csv)" if name == "Model-CSV" else "1 (train_image)"
-        raise PipelineError(
-            f"{name} has no finished run in {paths.ckpt / name}. Option {option} makes one; "
-            "or name a checkpoint in config.py or by a flag."
-        )
-    return finished[-1] / f"{name}.pt"
-
-
-def resolve_checkpoint(chosen):
-    """The checkpoint file of a run folder or file that the user named.
-
-    Raises:
-        PipelineError: not there, or a run that is not finished.
-    """
-    path = Path(chosen).expanduser()
-    if path.is_file():
-        return path
-    if not path.is_dir():
-        raise PipelineError(f"The checkpoint {path} is not there: name a run folder or a .pt file.")
-    state = _read_record(path).get("state", "no run folder")
-    files = sorted(path.glob("*.pt"))
-    if state != "finished" or not files:
-        raise PipelineError(f"{path} is no finished run (state: {state}); name a finished one or a .pt file.")
-    return files[0]
-
-
-def load_start(module, chosen):
-    """Put the weights of a run folder or checkpoint file (`--init-from`) into `module`."""
-    file = resolve_checkpoint(chosen)
-    start, _ = load_checkpoint(file, type(module).__name__)
-    load_weights(module, start.state_dict(), file)
-
-
-def _run_folders(parent):
-    """Run folders, oldest first (by the time in the name, then the number behind it)."""
-    if not parent.is_dir():
-        return []
-    folders = [folder for folder in parent.iterdir() if folder.is_dir()]
-    return sorted(folders, key=lambda folder: (folder.name[:12], len(folder.name), folder.name))
-
-
-def _read_record(folder):
+def read_record(folder):
+    """What run.json says; empty where it is not there or damaged."""
     try:
-        return json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
+    return record if isinstance(record, dict) else {}
 
 
-def _describe(config, device, tables):
-    """What decides a result, beside the config."""
-    return {
-        "state": "running",
-        "started": datetime.now().isoformat(timespec="seconds"),
-        "epochs_done": 0,
-        "seed": config.seed,
-        "device": str(device),
-        "python": platform.python_version(),
-        "system": platform.platform(),
-        "packages": {name: _version(name) for name in PACKAGES},
-        "git_commit": _git_commit(),
-        "data": {table.name: hashlib.sha256(table.read_bytes()).hexdigest() for table in tables},
-    }
+def read_config(folder):
+    """The config of a run folder.
 
-
-def _version(package):
+    Raises:
+        PipelineError: it is not there, damaged, or no longer valid.
+    """
     try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
+        fields = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        return (ImageConfig if "visit" in fields else CSVConfig)(**fields)
+    except (OSError, ValueError, TypeError, ConfigError) as error:
+        raise PipelineError(f"{folder} is no run folder, or its config.json is damaged: {error}") from error
 
 
-def _git_commit():
-    """Commit of this program's checkout, or None outside one."""
-    try:
-        answer = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return answer.stdout.strip() or None if answer.returncode == 0 else None
+def _copy_states(module, optimizer):
+    """Weights, Adam's state and random states, that later steps leave alone."""
+    state = {name: value.detach().clone() for name, value in module.state_dict().items()}
+    return {"state": state, "optimizer": copy.deepcopy(optimizer.state_dict()), "random": _random_states()}
+
+
+def _random_states():
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return {"torch": torch.get_rng_state(), "cuda": cuda}
+
+
+def _set_random_states(states):
+    torch.set_rng_state(states["torch"])
+    if len(states["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(states["cuda"])

@@ -64,6 +64,34 @@ def write_csv(path, table):
     write_text(path, table.to_csv(index=False, lineterminator="\n"))
 
 
+@contextmanager
+def locked(path):
+    """Hold an exclusive lock on `path`; the system frees it when the process ends, however it ends.
+
+    Raises:
+        PipelineError: another process holds it.
+    """
+    with _reported(path):
+        file = open(path, "ab")     # noqa: SIM115 - held open for as long as the lock is
+    with file:
+        try:
+            _lock(file)
+        except OSError as error:
+            raise PipelineError(f"{Path(path).parent} is in use by another process; wait for it or stop it.") from error
+        yield
+
+
+def _lock(file):
+    if os.name == "nt":
+        import msvcrt
+
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
 def make_timed_folder(parent):
     """Make `parent`/<YYYYmmddHHMM>, or the same with -2, -3, ... behind it; never a folder that is there already."""
     for folder in _timed_names(parent):

@@ -11,7 +11,7 @@ from model.model import CSVModel, ImageModel
 from model.module import CSVModule, ImageModule
 from model_config import CSVConfig, ImageConfig
 from processing.errors import PipelineError
-from processing.tables import CONTINUE, CST, CSV_FEATURES, FINDINGS, PROCESSED, VA
+from processing.tables import CONTINUE, CST, CSV_FEATURES, FINDINGS, PATIENT, PROCESSED, VA
 from tests.helpers import put_screen
 
 CPU = torch.device("cpu")
@@ -20,10 +20,15 @@ CPU = torch.device("cpu")
 class Recorder:
     """Stands in for a Run: remembers the losses."""
 
-    def __init__(self):
-        self.losses = []
+    epochs_done = halvings = 0
 
-    def finish_epoch(self, epoch, _module, losses):
+    def __init__(self, config):
+        self.config, self.name, self.batch_size, self.losses = config, config.name, config.batch_size, []
+
+    def restore(self, module, optimizer):
+        pass
+
+    def finish_epoch(self, epoch, _module, _optimizer, losses):
         assert epoch == len(self.losses) + 1
         self.losses.append(losses)
 
@@ -45,8 +50,8 @@ def image_config(**values):
 def train_images(rows, folder, config, crop_size=(64, 96)):
     torch.manual_seed(config.seed)
     model = ImageModel(ImageModule(config.recipe, crop_size), CPU)
-    recorder = Recorder()
-    model.train(rows, folder, config, recorder)
+    recorder = Recorder(config)
+    model.train(rows, folder, recorder)
     return model, recorder.losses
 
 
@@ -75,10 +80,10 @@ def test_the_mean_loss_weighs_every_image_alike(tmp_path):
     module = ImageModule("seed", (64, 96))
     for block in module.layers:
         block.layers[1] = torch.nn.Identity()       # batch norm would make the loss depend on the batch
-    recorder = Recorder()
-    ImageModel(module, CPU).train(rows, tmp_path, config, recorder)
-    one_batch = Recorder()
-    ImageModel(module, CPU).train(rows, tmp_path, image_config(epochs=1, batch_size=5, learning_rate=1e-12), one_batch)
+    recorder = Recorder(config)
+    ImageModel(module, CPU).train(rows, tmp_path, recorder)
+    one_batch = Recorder(image_config(epochs=1, batch_size=5, learning_rate=1e-12))
+    ImageModel(module, CPU).train(rows, tmp_path, one_batch)
     assert recorder.losses[0]["loss"] == pytest.approx(one_batch.losses[0]["loss"], rel=1e-5)
 
 
@@ -139,7 +144,7 @@ def test_each_epoch_has_an_order_of_its_own_with_every_image_once():
 def test_items_are_red_first_and_in_order(tmp_path):
     rows = make_crops(tmp_path, 3)
     screen = put_screen(tmp_path / "1.jpg", seed=5, height=64, width=96, grey=False)
-    images, (cst, findings) = next(iter(to_device(image_loader(
+    images, (cst, findings), _ = next(iter(to_device(image_loader(
         ImageDataset(rows, tmp_path, (64, 96), CST), 3, CPU), CPU)))
     assert images.shape == (3, 3, 64, 96)
     np.testing.assert_allclose(images[1].permute(1, 2, 0).numpy() * 255, screen[..., ::-1], atol=1e-3)
@@ -155,7 +160,7 @@ def test_reading_processes_give_the_same_batches_also_where_they_are_spawned(tmp
         loader = image_loader(ImageDataset(rows, tmp_path, (64, 96), CST), 2, CPU, workers=workers, sampler=shuffle)
         taken = []
         for shuffle.epoch in (1, 2):
-            taken += [(images, *labels) for images, labels in to_device(loader, CPU)]
+            taken += [(batch.inputs, *batch.targets, batch.rows) for batch in to_device(loader, CPU)]
         return taken
 
     alone = batches(0)
@@ -190,13 +195,14 @@ def make_cases(count, seed=0):
     cases = pd.DataFrame(rng.random((count, len(CSV_FEATURES))), columns=CSV_FEATURES)
     cases[VA] = cases["preVA"]
     cases[CONTINUE] = (cases["IRF"] > 0.5).astype(float)
+    cases[PATIENT] = [f"{number}L" for number in range(count)]
     return cases
 
 
 def train_cases(cases, **values):
     torch.manual_seed(0)
-    model, recorder = CSVModel(CSVModule(values.get("recipe", "seed")), CPU), Recorder()
-    model.train(cases, CSVConfig(**values), recorder)
+    model, recorder = CSVModel(CSVModule(values.get("recipe", "seed")), CPU), Recorder(CSVConfig(**values))
+    model.train(cases, recorder)
     return model, recorder.losses
 
 

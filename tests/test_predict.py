@@ -4,9 +4,13 @@ import zipfile
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from data.predict import predict_all, predict_before_after
 from data.submission import COLUMNS, STAGE1, STAGE2_CASE, STAGE2_PIC, Submission, write_submission
+from model.checkpoint import load_checkpoint
+from model.choice import find_checkpoint
+from model.model import ImageModel
 from processing.errors import PipelineError
 from processing.tables import AFTER, CONTINUE, CST, FINAL, FINDINGS, IMAGE, INJECTION, PATIENT, PRE_CST, VA
 
@@ -59,13 +63,10 @@ def test_an_eyes_values_are_the_means_over_its_visits_images(trained_root, resul
     test = test[test[FINAL] == 1]
     assert set(case[PATIENT]) == set(test[PATIENT])
 
-    from model.device import select_device
-    from model.model import ImageModel
-    from model.run import find_checkpoint
-
     for name, after, column in (("Model-Image-Before", 0, PRE_CST), ("Model-Image-After", 1, CST)):
         rows = test[test[AFTER] == after]
-        model = ImageModel.load(find_checkpoint(trained_root, name), select_device("cpu"))
+        module, _ = load_checkpoint(find_checkpoint(trained_root, name), "ImageModule")
+        model = ImageModel(module, torch.device("cpu"))
         predicted = rows.join(model.eval(rows, trained_root.root))
         means = predicted.groupby(PATIENT)[CST].mean()
         np.testing.assert_allclose(case.set_index(PATIENT)[column], means[case[PATIENT]], rtol=1e-4)

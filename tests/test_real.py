@@ -35,6 +35,10 @@ def put_tables(real, paths):
         shutil.copy(real / "tables" / name, paths.source / place / name)
 
 
+def published_image_model(real):
+    return ImageModel(load_checkpoint(real / "checkpoints" / "Model-Image-After.pt", "ImageModule")[0], CPU)
+
+
 @pytest.fixture(scope="module")
 def full_size(real, real_tree, tmp_path_factory):
     """Option 0 on the whole real tree of empty files: all but the pixels."""
@@ -84,7 +88,7 @@ def test_nlp_is_decimal_0_in_the_real_tables(real):
 
 def test_csv_training_from_the_published_checkpoint_gives_the_originals_losses(real, full_size):
     start = str(real / "checkpoints" / "Model-CSV.pt")
-    folder = train_csv(full_size, replace(CSV_MODEL, epochs=5, learning_rate=1e-5, init_from=start, device="cpu"))
+    folder, = train_csv(full_size, replace(CSV_MODEL, epochs=5, learning_rate=1e-5, init_from=start, device="cpu"))
     losses = pd.read_csv(folder / "history.csv")["loss"]
     assert losses[0] == pytest.approx(0.4012, abs=1e-4)
     assert (losses.diff()[1:] < 0).all()
@@ -104,7 +108,7 @@ def test_the_published_image_model_on_the_real_image(real, expected, tmp_path):
     wanted = next(value for key, value in expected["published checkpoints"].items() if "Image" in key)
     crop = crop_image(read_image(real / "images" / "radial_OS_normal.jpg"), CROP)
     (tmp_path / "crop.jpg").write_bytes(encode_jpeg(crop))
-    model = ImageModel.load(real / "checkpoints" / "Model-Image-After.pt", CPU)
+    model = published_image_model(real)
     row = model.eval(pd.DataFrame({PROCESSED: ["crop.jpg"]}), tmp_path).iloc[0]
     assert row[CST] == pytest.approx(wanted["CST_um"], abs=wanted["tolerance_um"])
     assert (row[FINDINGS] < wanted["IRF_SRF_PED_HRF_below"]).all()
@@ -140,7 +144,7 @@ def test_the_demonstration_is_real_enough_for_the_published_model(real, tmp_path
     known = annotation[annotation[CST].notna()][PATIENT]
     rows = rows[rows[PATIENT].isin(known)]
     assert len(rows) >= 90
-    model = ImageModel.load(real / "checkpoints" / "Model-Image-After.pt", CPU)
+    model = published_image_model(real)
     predicted = model.eval(rows, paths.root)[CST]
     assert rows[CST].min() < 250
     assert rows[CST].max() > 500

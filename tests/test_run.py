@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from model.checkpoint import load_checkpoint
+from model.choice import find_checkpoint, load_start
 from model.module import CSVModule, ImageModule
-from model.run import Run, find_checkpoint, load_start
+from model.run import Run
 from model_config import CSVConfig
 from processing.errors import PipelineError
 
@@ -23,14 +24,19 @@ def table(tmp_path):
 
 @pytest.fixture
 def make_run(paths, table):
-    return lambda config=CONFIG: Run(paths, config, device=torch.device("cpu"), tables=[table], values={"extra": 1})
+    cpu = torch.device("cpu")
+    return lambda config=CONFIG: Run.start(paths, config, device=cpu, tables=[table], values={"extra": 1})
+
+
+def make_module():
+    module = CSVModule()
+    return module, torch.optim.Adam(module.parameters())
 
 
 def finish(run, epochs=1):
-    module = CSVModule()
     with run:
         for epoch in range(1, epochs + 1):
-            run.finish_epoch(epoch, module, {"loss": 1.0 / epoch, "loss VA": 0.5})
+            run.finish_epoch(epoch, *make_module(), {"loss": 1.0 / epoch, "loss VA": 0.5})
     return run.folder
 
 
@@ -42,14 +48,14 @@ def test_a_run_folder_is_self_sufficient(make_run):
     folder = finish(make_run(), epochs=3)
     names = {file.name for file in folder.iterdir()}
     plot = f"Model-CSV-loss-epoch(3)-eta(1e-05)-{folder.name}.png"
-    assert names == {"Model-CSV.pt", "config.json", "run.json", "history.csv", plot}
+    assert names == {"Model-CSV.pt", "config.json", "run.json", "history.csv", plot, ".lock"}
     assert json.loads((folder / "config.json").read_text())["learning_rate"] == 1e-5
     record = json.loads((folder / "run.json").read_text())
     assert (record["state"], record["epochs_done"], record["seed"]) == ("finished", 3, 2021)
     assert record["packages"]["torch"] == torch.__version__.split("+")[0]
     assert len(record["data"]["train.csv"]) == 64
     assert pd.read_csv(folder / "history.csv")["loss"].tolist() == pytest.approx([1, 1 / 2, 1 / 3])
-    assert load_checkpoint(folder / "Model-CSV.pt", "CSVModule")[1]["extra"] == 1
+    assert load_checkpoint(folder / "Model-CSV.pt", "CSVModule")[1]["values"] == {"extra": 1}
 
 
 def test_two_runs_never_share_a_folder(make_run):
@@ -59,11 +65,11 @@ def test_two_runs_never_share_a_folder(make_run):
 
 
 def test_the_last_epoch_is_on_disk_even_where_epochs_are_too_quick_to_save_each(make_run):
-    run, module = make_run(), CSVModule()
+    run, (module, optimizer) = make_run(), make_module()
     with run:
         for epoch in range(1, 51):
             torch.nn.init.constant_(module.layers[0].bias, epoch)
-            run.finish_epoch(epoch, module, {"loss": 1.0})
+            run.finish_epoch(epoch, module, optimizer, {"loss": 1.0})
     saved, _ = load_checkpoint(run.folder / "Model-CSV.pt", "CSVModule")
     assert saved.layers[0].bias[0] == 50
     assert len(pd.read_csv(run.folder / "history.csv")) == 50
@@ -73,11 +79,11 @@ def test_the_last_epoch_is_on_disk_even_where_epochs_are_too_quick_to_save_each(
     ("error", "ends"), [(KeyboardInterrupt, "stopped"), (SystemExit, "stopped"), (ValueError, "failed")]
 )
 def test_a_run_that_is_cut_short_keeps_its_last_complete_epoch(make_run, error, ends):
-    run, module = make_run(), CSVModule()
+    run, (module, optimizer) = make_run(), make_module()
     with pytest.raises(error), run:
         for epoch in range(1, 6):
             torch.nn.init.constant_(module.layers[0].bias, epoch)
-            run.finish_epoch(epoch, module, {"loss": 1.0})
+            run.finish_epoch(epoch, module, optimizer, {"loss": 1.0})
         torch.nn.init.constant_(module.layers[0].bias, 99)      # in the middle of epoch 6
         raise error
     assert state(run.folder) == ends
@@ -100,7 +106,7 @@ def test_a_run_or_file_can_be_named_but_only_a_finished_one(paths, make_run, tmp
     finish(make_run())
     assert find_checkpoint(paths, "Model-CSV", folder) == folder / "Model-CSV.pt"
     assert find_checkpoint(paths, "Model-CSV", str(folder / "Model-CSV.pt")) == folder / "Model-CSV.pt"
-    with pytest.raises(PipelineError, match="is no finished run .state: running."):
+    with pytest.raises(PipelineError, match="is of a run that is not finished .state: running."):
         find_checkpoint(paths, "Model-CSV", make_run().folder)
     with pytest.raises(PipelineError, match="no run folder"):
         find_checkpoint(paths, "Model-CSV", tmp_path)
@@ -108,14 +114,14 @@ def test_a_run_or_file_can_be_named_but_only_a_finished_one(paths, make_run, tmp
         find_checkpoint(paths, "Model-CSV", tmp_path / "absent")
 
 
-def test_a_start_must_fit(make_run):
+def test_a_start_must_fit(paths, make_run):
     folder = finish(make_run())
     start = load_checkpoint(folder / "Model-CSV.pt", "CSVModule")[0]
     module = CSVModule("fixed")
-    load_start(module, str(folder))
+    load_start(paths, module, replace(CONFIG, init_from=str(folder)))
     torch.testing.assert_close(module.layers[0].weight, start.layers[0].weight)
     with pytest.raises(PipelineError, match="holds a CSVModule"):
-        load_start(ImageModule(), str(folder))
+        load_start(paths, ImageModule(), replace(CONFIG, init_from=str(folder)))
 
 
 def test_a_start_of_other_layers_is_refused(make_run, paths, tmp_path):
@@ -123,7 +129,7 @@ def test_a_start_of_other_layers_is_refused(make_run, paths, tmp_path):
 
     save_checkpoint(tmp_path / "resnet.pt", ImageModule("resnet"))
     with pytest.raises(PipelineError, match="does not fit a ImageModule of recipe seed"):
-        load_start(ImageModule("seed"), str(tmp_path / "resnet.pt"))
+        load_start(paths, ImageModule("seed"), replace(CONFIG, init_from=str(tmp_path / "resnet.pt")))
 
 
 def test_a_damaged_record_does_not_hide_the_other_runs(paths, make_run):

@@ -40,7 +40,7 @@ def test_option_3_makes_a_finished_run_of_every_model(trained_root):
 def test_model_csv_carries_the_training_means_of_each_round(trained_root):
     cases = build_case_table(read_processed(trained_root.train_table))
     folder, = (trained_root.ckpt / "Model-CSV").iterdir()
-    means = load_checkpoint(folder / "Model-CSV.pt", "CSVModule")[1]["training_means"]
+    means = load_checkpoint(folder / "Model-CSV.pt", "CSVModule")[1]["values"]["training_means"]
     assert means == training_means(cases)
     assert means["final"]["CST"] == pytest.approx(cases[cases["final"] == 1]["CST"].mean())
 
@@ -48,7 +48,7 @@ def test_model_csv_carries_the_training_means_of_each_round(trained_root):
 def test_a_run_can_start_from_another(trained_copy):
     folder, = (trained_copy.ckpt / "Model-CSV").iterdir()
     config = replace(QUICK_CSV, epochs=1, learning_rate=1e-12, init_from=str(folder))
-    started = load_checkpoint(train_csv(trained_copy, config) / "Model-CSV.pt", "CSVModule")[0]
+    started = load_checkpoint(train_csv(trained_copy, config)[0] / "Model-CSV.pt", "CSVModule")[0]
     start = load_checkpoint(folder / "Model-CSV.pt", "CSVModule")[0]
     for name, value in start.state_dict().items():
         torch.testing.assert_close(started.state_dict()[name], value, rtol=1e-5, atol=1e-7)

@@ -1,0 +1,107 @@
+"""Which run is meant: the newest of a model, or one that the user named."""
+
+from pathlib import Path
+
+from model.checkpoint import load_checkpoint, load_weights
+from model.run import read_record
+from processing.errors import PipelineError
+
+
+def find_checkpoint(paths, name, chosen=None, *, unfinished=False):
+    """The checkpoint file of a model.
+
+    Args:
+        paths: config.Paths.
+        name: the model's name, e.g. Model-CSV.
+        chosen: a run folder or checkpoint file that the user named, or None: the newest run.
+        unfinished: whether a run that is not finished will do.
+
+    Raises:
+        PipelineError: none is there; says which option makes one and which runs exist.
+    """
+    if chosen:
+        return resolve_checkpoint(chosen, unfinished=unfinished)
+    files = [
+        folder / f"{name}.pt" for folder in run_folders(paths, name)
+        if unfinished or read_record(folder).get("state") == "finished"
+    ]
+    files = [file for file in files if file.is_file()]
+    if not files:
+        option = "2 (train_csv)" if name == "Model-CSV" else "1 (train_image)"
+        raise PipelineError(
+            f"{name} has no finished run in {paths.ckpt / name}. Option {option} makes one; "
+            f"or name a checkpoint in config.py or by a flag. {describe_runs(paths, name)}"
+        )
+    return files[-1]
+
+
+def resolve_checkpoint(chosen, *, unfinished=False):
+    """The checkpoint file of a run folder or file that the user named.
+
+    Raises:
+        PipelineError: not there, or of a run that is not finished.
+    """
+    path = Path(chosen).expanduser()
+    if not path.exists():
+        raise PipelineError(f"The checkpoint {path} is not there: name a run folder or a .pt file.")
+    record = read_record(path if path.is_dir() else path.parent)
+    if record and not (unfinished or record.get("state") == "finished"):
+        raise PipelineError(
+            f"{path} is of a run that is not finished (state: {record.get('state')}). Name a finished one, resume it "
+            "(--resume), or take it as it is (--allow-unfinished)."
+        )
+    files = sorted(path.glob("*.pt")) if path.is_dir() else [path]
+    if not files or (path.is_dir() and not record):
+        raise PipelineError(f"{path} is no run folder; name one with a .pt file in it, or such a file.")
+    return files[0]
+
+
+def find_unfinished(paths, names, chosen=None):
+    """The run folder to resume: `chosen`, or the newest unfinished run of the models `names`.
+
+    Raises:
+        PipelineError: there is none.
+    """
+    if chosen:
+        return Path(chosen).expanduser()
+    folders = [
+        folder for name in names for folder in run_folders(paths, name)
+        if read_record(folder).get("state", "finished") != "finished"
+    ]
+    if not folders:
+        raise PipelineError(f"There is no unfinished run of {', '.join(names)} in {paths.ckpt}; nothing to resume.")
+    return max(folders, key=_age)
+
+
+def load_start(paths, module, config, *, unfinished=False):
+    """Put the weights of config.init_from (a run folder or checkpoint file) into `module`.
+
+    Raises:
+        PipelineError: it does not fit; says which runs exist.
+    """
+    file = resolve_checkpoint(config.init_from, unfinished=unfinished)
+    with_runs = describe_runs(paths, config.name)
+    try:
+        start, _ = load_checkpoint(file, type(module).__name__)
+        load_weights(module, start.state_dict(), file)
+    except PipelineError as error:
+        raise PipelineError(f"{error} {with_runs}") from error
+
+
+def describe_runs(paths, name):
+    """One sentence on which runs of a model there are."""
+    runs = [f"{folder.name} ({read_record(folder).get('state', 'damaged')})" for folder in run_folders(paths, name)]
+    return f"Runs of {name}: {', '.join(runs[-5:])}." if runs else f"There are no runs of {name} yet."
+
+
+def run_folders(paths, name):
+    """Run folders of a model, oldest first (by the time in the name, then the number behind it)."""
+    parent = paths.ckpt / name
+    if not parent.is_dir():
+        return []
+    return sorted((folder for folder in parent.iterdir() if folder.is_dir()), key=_age)
+
+
+def _age(folder):
+    return folder.name[:12], len(folder.name), folder.name
+

@@ -1,0 +1,151 @@
+"""What stops a training before harm is done."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from model import loop, model
+from model.dataset import Batch, CaseFeed
+from model.module import CSVModule
+from model.run import Run
+from model.training import train_csv, train_image
+from model_config import CSV_MODEL, IMAGE_MODELS
+from processing.errors import PipelineError
+from processing.tables import CONTINUE, CSV_FEATURES, PATIENT, VA
+from tests.test_model import make_cases
+from tests.test_run import state
+
+CSV = replace(CSV_MODEL, epochs=3, batch_size=2, device="cpu")
+IMAGE = replace(IMAGE_MODELS[1], epochs=1, batch_size=4, device="cpu")
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("column", [CSV_FEATURES[0], CSV_FEATURES[15], VA, CONTINUE])
+def test_a_feature_or_label_that_is_no_number_is_named_by_eye_and_column(column, value):
+    cases = make_cases(5)
+    cases.loc[3, column] = value
+    with pytest.raises(PipelineError, match=f"3L: {column} is {value}"):
+        CaseFeed(cases, CPU)
+
+
+def test_a_label_of_an_image_that_is_no_number_is_named_by_file(demo_copy):
+    table = pd.read_csv(demo_copy.train_table)
+    row = table.index[table["after"] == 1][2]
+    table.loc[row, "CST"] = np.inf
+    table.to_csv(demo_copy.train_table, index=False)
+    with pytest.raises(PipelineError, match=r"img/train/.*\.jpg: CST is inf"):
+        train_image(demo_copy, [IMAGE])
+
+
+class Poison(torch.nn.Module):
+    """A loss that goes wrong in one step of one epoch: in its value, or in its gradient alone."""
+
+    parts = ("VA", "continue injection")
+
+    def __init__(self, step, *, kind):
+        super().__init__()
+        self.step, self.kind, self.calls = step, kind, 0
+
+    def forward(self, outputs, targets):
+        self.calls += 1
+        loss = (outputs[0] - targets[0]).square().mean()
+        if self.calls == self.step:
+            finite_with_a_slope_that_is_not = torch.sqrt(outputs[0].sum() * 0)
+            loss = loss + (torch.nan if self.kind == "loss" else finite_with_a_slope_that_is_not)
+        return loss, (loss, loss)
+
+
+@pytest.mark.parametrize(("kind", "what"), [("loss", "the loss"), ("gradient", "a gradient")])
+def test_a_loss_or_gradient_that_is_not_finite_stops_before_the_weights_change(demo_copy, monkeypatch, kind, what):
+    seen = []
+    step = torch.optim.Adam.step
+    monkeypatch.setattr(torch.optim.Adam, "step", lambda self, *a: (step(self, *a), seen.append(1))[0])
+    monkeypatch.setattr(model, "CSVLoss", lambda: Poison(4, kind=kind))
+    message = rf"Model-CSV, epoch 2: {what} is not finite in batch 2 \(\S+, \S+, \S+\)\. "
+    with pytest.raises(PipelineError, match=message):
+        train_csv(demo_copy, replace(CSV, batch_size=3))
+    assert len(seen) == 3
+    folder, = (demo_copy.ckpt / "Model-CSV").iterdir()
+    assert state(folder) == "failed"
+    assert torch.load(folder / "Model-CSV.pt", weights_only=True)["epoch"] == 1
+
+
+def test_weights_that_are_not_finite_are_never_saved(demo_copy, monkeypatch):
+    train_epoch = loop.train_epoch
+
+    def spoil(module, *arguments):
+        losses = train_epoch(module, *arguments)
+        spoil.calls += 1
+        if spoil.calls == 2:
+            torch.nn.init.constant_(module.layers[0].bias, torch.inf)
+        return losses
+
+    spoil.calls = 0
+    monkeypatch.setattr(loop, "train_epoch", spoil)
+    with pytest.raises(PipelineError, match="not finite after epoch 2"):
+        train_csv(demo_copy, CSV)
+    folder, = (demo_copy.ckpt / "Model-CSV").iterdir()
+    saved = torch.load(folder / "Model-CSV.pt", weights_only=True)
+    assert saved["epoch"] == 1
+    assert all(value.isfinite().all() for value in saved["state"].values())
+
+
+def out_of_memory_above(limit, monkeypatch):
+    """Let every forward pass of more than `limit` rows fail as a graphics card's memory does."""
+    forward = CSVModule.forward
+
+    def forward_or_fail(self, x):
+        if len(x) > limit:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(self, x)
+
+    monkeypatch.setattr(CSVModule, "forward", forward_or_fail)
+
+
+def test_too_little_memory_halves_the_batch_says_so_and_records_it(demo_copy, monkeypatch, capsys):
+    out_of_memory_above(1, monkeypatch)
+    folder, = train_csv(demo_copy, replace(CSV, batch_size=4))
+    assert "going on with batches of 2" in capsys.readouterr().out
+    record = json.loads((folder / "run.json").read_text())
+    assert (record["state"], record["batch_size"], record["halvings"]) == ("finished", 1, 2)
+    monkeypatch.undo()
+    whole, = train_csv(demo_copy, replace(CSV, batch_size=1))
+    assert (folder / "history.csv").read_bytes() == (whole / "history.csv").read_bytes()
+
+
+def test_after_three_halvings_it_stops_with_advice(demo_copy, monkeypatch):
+    out_of_memory_above(0, monkeypatch)
+    with pytest.raises(PipelineError, match=r"too little memory even for batches of 2\. .*--device cpu"):
+        train_csv(demo_copy, replace(CSV, batch_size=16))
+
+
+def test_an_error_of_a_batch_half_way_starts_the_epoch_anew(monkeypatch):
+    """Out of memory in the second batch: the first one's step is taken back."""
+    cases = make_cases(6)
+    torch.manual_seed(0)
+    module = CSVModule()
+    start = {name: value.clone() for name, value in module.state_dict().items()}
+    optimizer = torch.optim.Adam(module.parameters(), lr=0.1)
+    run = Run(Path("unused"), CSV, record={}, values={})
+    run.restore(module, optimizer)
+    batches = list(CaseFeed(cases, CPU).epoch(1, 2))
+    loop.train_epoch(module, Poison(0, kind="loss"), batches[:1], optimizer)
+    assert not torch.equal(module.layers[0].weight, start["layers.0.weight"])
+    run.rewind(module, optimizer)
+    for name, value in module.state_dict().items():
+        assert torch.equal(value, start[name])
+    assert optimizer.state_dict()["state"] == {}
+
+
+def test_a_batch_names_its_rows():
+    cases = make_cases(5)
+    feed = CaseFeed(cases, CPU)
+    batch = feed.epoch(1, 2)[1]
+    assert isinstance(batch, Batch)
+    assert feed.names(batch.rows) == cases[PATIENT].tolist()[2:4]

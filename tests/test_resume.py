@@ -1,0 +1,158 @@
+"""A stopped run goes on from its last complete epoch, and ends as if it had never been stopped."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+
+from model.checkpoint import load_checkpoint
+from model.run import Run
+from model.training import train_csv, train_image
+from model_config import CSV_MODEL, IMAGE_MODELS
+from processing.errors import PipelineError
+from tests.helpers import REPOSITORY, run_main
+
+EPOCHS = 3
+CSV = replace(CSV_MODEL, epochs=EPOCHS, batch_size=2, learning_rate=1e-3, device="cpu")
+IMAGE = replace(IMAGE_MODELS[1], epochs=EPOCHS, batch_size=3, device="cpu")
+
+
+class Stop(BaseException):
+    """Stands in for a kill at a chosen moment."""
+
+
+def train(paths, config, **arguments):
+    if config is CSV or config.name == CSV.name:
+        return train_csv(paths, config, **arguments)[0]
+    return train_image(paths, [config], **arguments)[0]
+
+
+def result(folder):
+    """History and all that the checkpoint holds, to be compared bit for bit."""
+    name = folder.parent.name
+    content = torch.load(folder / f"{name}.pt", weights_only=True)
+    states = content["optimizer"]["state"].items()
+    optimizer = {(number, part): value for number, state in states for part, value in state.items()}
+    tensors = {name: value.numpy().tobytes() for name, value in (content["state"] | optimizer).items()}
+    return (folder / "history.csv").read_bytes(), tensors, content["epoch"], content["optimizer"]["param_groups"]
+
+
+def stop_after(monkeypatch, epochs, *, within=False):
+    """Let a training die when it has done `epochs` epochs: at their end, or within the next."""
+    finish = Run.finish_epoch
+
+    def finish_and_stop(run, epoch, *arguments):
+        if within and epoch == epochs + 1:
+            raise Stop
+        finish(run, epoch, *arguments)
+        if epoch == epochs and not within:
+            raise Stop
+
+    monkeypatch.setattr(Run, "finish_epoch", finish_and_stop)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "within"), [(0, True), *((epochs, within) for epochs in range(1, EPOCHS) for within in (False, True))]
+)
+@pytest.mark.parametrize("config", [CSV, IMAGE], ids=["csv", "image"])
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(demo_copy, monkeypatch, config, epochs, within):
+    whole = result(train(demo_copy, config))
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        stop_after(patch, epochs, within=within)
+        train(demo_copy, config)
+    stopped = sorted((demo_copy.ckpt / config.name).iterdir())[-1]
+    assert json.loads((stopped / "run.json").read_text())["epochs_done"] == epochs
+    folder = train(demo_copy, replace(config, epochs=99), resume="")       # the run's own config counts
+    assert folder == stopped
+    assert json.loads((folder / "run.json").read_text())["state"] == "finished"
+    assert result(folder) == whole
+
+
+def test_with_reading_processes_too(demo_copy, monkeypatch):
+    config = replace(IMAGE, epochs=2, workers=2)
+    whole = result(train(demo_copy, config))
+    assert result(train(demo_copy, replace(config, workers=0))) == whole
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        stop_after(patch, 1)
+        train(demo_copy, config)
+    assert result(train(demo_copy, config, resume="")) == whole
+
+
+def test_a_killed_run_is_resumed(demo_copy):
+    """kill -9: nothing could be said at the end, the run stands as running."""
+    words = ("2", "--epochs", 400, "--batch-size", 2, "--device", "cpu")
+    process = subprocess.Popen(
+        [sys.executable, REPOSITORY / "main.py", *map(str, words)], stdout=subprocess.DEVNULL,
+        env=os.environ | {"APTOS_ROOT": str(demo_copy.root)},
+    )
+    end = time.monotonic() + 60
+    while not list(demo_copy.ckpt.glob("Model-CSV/*/Model-CSV.pt")):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    stopped, = (demo_copy.ckpt / "Model-CSV").iterdir()
+    assert json.loads((stopped / "run.json").read_text())["state"] == "running"
+    done = load_checkpoint(stopped / "Model-CSV.pt", "CSVModule")[1]["epoch"]
+    assert 1 <= done < 400
+    answer = run_main("2", "--resume", root=demo_copy.root)
+    assert answer.returncode == 0, answer.stderr
+    assert f"goes on after epoch {done} of 400" in answer.stdout
+    assert run_main(*words, root=demo_copy.root).returncode == 0
+    resumed, whole = sorted((demo_copy.ckpt / "Model-CSV").iterdir())
+    assert result(resumed) == result(whole)
+
+
+def test_resume_goes_on_with_the_models_behind_in_the_list(demo_copy, monkeypatch):
+    configs = [replace(config, epochs=1, batch_size=8, device="cpu") for config in IMAGE_MODELS]
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        stop_after(patch, 0, within=True)
+        train_image(demo_copy, configs[1:])
+    folders = train_image(demo_copy, configs, resume="")
+    assert [folder.parent.name for folder in folders] == ["Model-Image-After", "Model-Image-All"]
+
+
+def test_what_cannot_be_resumed_is_refused(demo_copy, monkeypatch, tmp_path):
+    with pytest.raises(PipelineError, match="There is no unfinished run of Model-CSV"):
+        train_csv(demo_copy, CSV, resume="")
+    finished = train(demo_copy, CSV)
+    with pytest.raises(PipelineError, match="is finished; there is nothing to resume"):
+        train_csv(demo_copy, CSV, resume=str(finished))
+    with pytest.raises(PipelineError, match="is no run folder"):
+        train_csv(demo_copy, CSV, resume=str(tmp_path))
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        stop_after(patch, 1)
+        train(demo_copy, CSV)
+    table = demo_copy.train_table.read_text(encoding="utf-8")
+    demo_copy.train_table.write_text(table.replace("9000-0001L", "9000-0001R"), encoding="utf-8")
+    with pytest.raises(PipelineError, match="cannot be resumed: train.csv changed since it began"):
+        train_csv(demo_copy, CSV, resume="")
+
+
+def test_a_run_in_use_cannot_be_resumed_by_another_process(demo_copy):
+    process = subprocess.Popen(
+        [sys.executable, REPOSITORY / "main.py", "2", "--epochs", "1000000", "--device", "cpu"], stdout=subprocess.PIPE,
+        env=os.environ | {"APTOS_ROOT": str(demo_copy.root), "PYTHONUNBUFFERED": "1"}, encoding="utf-8",
+    )
+    try:
+        while "eyes, cpu" not in process.stdout.readline():
+            pass
+        answer = run_main("2", "--resume", root=demo_copy.root)
+        assert answer.returncode == 1
+        assert "is in use by another process" in answer.stderr
+        assert process.poll() is None
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_flags_of_the_config_beside_resume_are_refused(demo_copy):
+    answer = run_main("2", "--resume", "--epochs", 5, root=demo_copy.root)
+    assert answer.returncode == 2
+    assert "--resume takes the run's own config; leave out --epochs" in answer.stderr
