@@ -1,5 +1,6 @@
 """Decode, crop, encode: bytes <-> arrays. Pixels are uint8, arrays H x W x 3 in OpenCV's order (blue first)."""
 
+import struct
 from pathlib import Path
 
 import cv2
@@ -7,6 +8,13 @@ import numpy as np
 
 from processing.errors import PipelineError
 from processing.files import write_bytes
+
+
+# A screen has 0.75 million pixels; a header that claims many more is damaged, or made to fill the memory
+MAX_PIXELS = 50_000_000
+_PNG = b"\x89PNG\r\n\x1a\n"
+_JPEG = b"\xff\xd8\xff"
+_JPEG_SIZE_MARKERS = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}      # start of frame, any kind
 
 
 class ImageError(PipelineError):
@@ -37,8 +45,9 @@ def decode_image(data):
     Raises:
         ImageError: no image, or a damaged one.
     """
-    if not data:
-        raise ImageError("the file is empty")
+    width, height = read_size(data)
+    if width * height > MAX_PIXELS:
+        raise ImageError(f"it claims to have {width} x {height} pixels, more than any screen")
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error as error:
@@ -46,6 +55,40 @@ def decode_image(data):
     if image is None:
         raise ImageError("cannot be decoded: damaged, or no image")
     return image
+
+
+def read_size(data):
+    """Width and height in pixels that the header of a JPEG or PNG file states; nothing is decoded.
+
+    Raises:
+        ImageError: empty, another format, or no size in it.
+    """
+    if not data:
+        raise ImageError("the file is empty")
+    try:
+        if data.startswith(_PNG):
+            return struct.unpack_from(">II", data, 16)
+        if data.startswith(_JPEG):
+            return _read_jpeg_size(data)
+    except struct.error as error:
+        raise ImageError("cannot be decoded: damaged, it ends in its header") from error
+    raise ImageError("cannot be decoded: damaged, or neither JPEG nor PNG")
+
+
+def _read_jpeg_size(data):
+    """Walk from segment to segment (marker, length) up to the frame's: precision, height, width."""
+    place = 2
+    while True:
+        fill, marker, length = struct.unpack_from(">BBH", data, place)
+        if fill != 0xFF:
+            raise ImageError("cannot be decoded: damaged in its header")
+        if marker == 0xFF:                      # a fill byte before the marker
+            place += 1
+        elif marker in _JPEG_SIZE_MARKERS:
+            height, width = struct.unpack_from(">HH", data, place + 5)
+            return width, height
+        else:
+            place += 2 + length
 
 
 def crop_image(image, box):

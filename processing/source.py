@@ -82,6 +82,8 @@ def find_tables(source):
 def find_files(folder):
     """Every file below `folder` but hidden ones (.DS_Store, __MACOSX), sorted by folder and name.
 
+    A folder with an image's name (x.jpg) counts as a file, so that reading it fails and is reported.
+
     Linked folders are entered, each real folder once, so that a loop of links ends.
     """
     entered = set()
@@ -92,7 +94,7 @@ def find_files(folder):
             continue
         entered.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
-        for name in sorted(names):
+        for name in sorted([*names, *(name for name in folders if name.lower().endswith(SUFFIXES))]):
             if not name.startswith("."):
                 yield Path(place, name)
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config import CROP, CropBox
-from processing.images import ImageError, crop_image, decode_image, encode_jpeg, read_image, write_image
+from processing.images import ImageError, crop_image, decode_image, encode_jpeg, read_image, read_size, write_image
 from tests.helpers import make_screen, put_screen
 
 
@@ -65,6 +65,37 @@ def test_a_truncated_jpeg_is_refused(tmp_path, share):
 def test_what_is_no_image_is_refused(content):
     with pytest.raises(ImageError, match="empty|damaged"):
         decode_image(content)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_the_size_is_read_from_the_header(suffix):
+    assert read_size(cv2.imencode(suffix, make_screen(50, 70))[1].tobytes()) == (70, 50)
+
+
+def test_a_header_that_claims_a_giant_is_refused_before_anything_is_decoded(monkeypatch):
+    data = bytearray(cv2.imencode(".jpg", make_screen(64, 64))[1].tobytes())
+    frame = data.index(b"\xff\xc0")
+    data[frame + 5:frame + 9] = (20000).to_bytes(2, "big") * 2
+    monkeypatch.setattr(cv2, "imdecode", None)
+    with pytest.raises(ImageError, match="20000 x 20000 pixels"):
+        decode_image(bytes(data))
+
+
+@pytest.mark.parametrize("suffix", [".bmp", ".tiff", ".webp"])
+def test_other_formats_under_an_images_name_are_refused(suffix):
+    with pytest.raises(ImageError, match="neither JPEG nor PNG"):
+        decode_image(cv2.imencode(suffix, make_screen(64, 64))[1].tobytes())
+
+
+@pytest.mark.parametrize("kind", ["16-bit", "with alpha", "grey"])
+def test_other_depths_and_channels_decode_to_the_same_eight_bits(kind):
+    screen = make_screen(64, 96)
+    stored = {
+        "16-bit": screen.astype(np.uint16) * 257,
+        "with alpha": np.dstack([screen, np.full((64, 96), 7, np.uint8)]),
+        "grey": screen[..., 0],
+    }[kind]
+    np.testing.assert_array_equal(decode_image(cv2.imencode(".png", stored)[1].tobytes()), screen)
 
 
 def test_a_file_that_cannot_be_read_is_refused(tmp_path):
