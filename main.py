@@ -6,6 +6,7 @@
 """
 
 import argparse
+import contextlib
 import dataclasses
 import signal
 import sys
@@ -16,7 +17,7 @@ from typing import NamedTuple
 DONE, FAILED, WRONG_USAGE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 
 FIELD_HELP = {
-    "epochs": "passes over the data",
+    "epochs": "passes over the data; without this flag and those below, model_config.py decides",
     "learning_rate": "Adam's step",
     "batch_size": "images or eyes per step",
     "seed": "first weights and order of the data",
@@ -27,12 +28,9 @@ FIELD_HELP = {
 }
 IMAGE_FIELDS = ("epochs", "learning_rate", "batch_size", "seed", "recipe", "init_from", "device", "workers")
 CSV_FIELDS = ("epochs", "learning_rate", "batch_size", "seed", "recipe", "init_from", "device")
-CHECKPOINT_FLAGS = {
-    "image_before": "Model-Image-Before",
-    "image_after": "Model-Image-After",
-    "image_all": "Model-Image-All",
-    "csv": "Model-CSV",
-}
+SHARED_FIELDS = tuple(name for name in CSV_FIELDS if name != "init_from")       # no checkpoint fits both kinds
+BEFORE_AFTER_FLAGS = {"image_before": "Model-Image-Before", "image_after": "Model-Image-After", "csv": "Model-CSV"}
+ALL_FLAGS = {"image_all": "Model-Image-All", "csv": "Model-CSV"}
 
 
 # ---- One short function per option: torch, cv2 and pandas are imported when one of them runs
@@ -65,13 +63,23 @@ def train_csv_and_image(arguments):
 def predict_before_after(arguments):
     from data.predict import predict_before_after
 
-    predict_before_after(**_prediction(arguments))
+    predict_before_after(**_prediction(arguments, BEFORE_AFTER_FLAGS))
 
 
 def predict_all(arguments):
     from data.predict import predict_all
 
-    predict_all(**_prediction(arguments))
+    predict_all(**_prediction(arguments, ALL_FLAGS))
+
+
+def import_data(arguments):
+    from pathlib import Path
+
+    from config import PATHS
+    from processing.importer import import_data
+
+    sources = [Path(source).expanduser() for source in arguments.sources or _ask_for_sources()]
+    import_data(PATHS, sources, confirm=_say_yes if arguments.yes else _confirm)
 
 
 def demo(arguments):
@@ -116,7 +124,7 @@ def _add_csv_flags(parser):
 def _add_both_flags(parser):
     _add_start_flags(parser)
     _add_models_flag(parser)
-    _add_config_flags(parser, CSV_FIELDS)
+    _add_config_flags(parser, SHARED_FIELDS)
     _add_config_flags(parser, CSV_FIELDS, "csv_")
     _add_config_flags(parser, IMAGE_FIELDS, "image_")
 
@@ -136,7 +144,7 @@ def _add_models_flag(parser):
     from model_config import IMAGE_MODELS
 
     names = [config.name for config in IMAGE_MODELS]
-    parser.add_argument("--models", nargs="+", choices=names, default=names, help="image models to train")
+    parser.add_argument("--models", nargs="+", choices=names, default=names, help="image models to train (all)")
 
 
 def _add_config_flags(parser, fields, prefix=""):
@@ -150,17 +158,39 @@ def _add_config_flags(parser, fields, prefix=""):
         parser.add_argument(flag, type=types[name], default=argparse.SUPPRESS, help=FIELD_HELP[name] + only)
 
 
-def _add_predict_flags(parser):
-    for flag, name in CHECKPOINT_FLAGS.items():
+def _add_before_after_flags(parser):
+    _add_predict_flags(parser, BEFORE_AFTER_FLAGS)
+
+
+def _add_all_flags(parser):
+    _add_predict_flags(parser, ALL_FLAGS)
+
+
+def _add_predict_flags(parser, checkpoints):
+    for flag, name in checkpoints.items():
         text = f"run folder or checkpoint file of {name}; default: its newest finished run"
         parser.add_argument("--" + flag.replace("_", "-"), metavar="PATH", help=text)
     parser.add_argument("--device", default="auto", help=FIELD_HELP["device"])
     _add_unfinished_flag(parser)
 
 
+def _add_import_flags(parser):
+    text = "folders, zip files or tables as downloaded; without any, the program asks"
+    parser.add_argument("sources", nargs="*", metavar="PATH", help=text)
+    parser.add_argument("--yes", action="store_true", help="do it without asking")
+
+
 def _add_demo_flags(parser):
-    parser.add_argument("--size", choices=("smallest", "default"), default="default", help="how much data it makes")
-    parser.add_argument("--seed", type=int, default=2021, help="the eyes that it invents")
+    text = "how much data it makes (default)"
+    parser.add_argument("--size", choices=("smallest", "default"), default="default", help=text)
+    parser.add_argument("--seed", type=_seed, default=2021, help="the eyes that it invents (2021)")
+
+
+def _seed(text):
+    """A whole number, 0 or more."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number, 0 or more")
+    return int(text)
 
 
 def _image_configs(arguments, prefix=""):
@@ -194,8 +224,8 @@ def _starts(arguments):
     return {"resume": arguments.resume, "unfinished": arguments.allow_unfinished}
 
 
-def _prediction(arguments):
-    checkpoints = {name: getattr(arguments, flag) for flag, name in CHECKPOINT_FLAGS.items()}
+def _prediction(arguments, flags):
+    checkpoints = {name: getattr(arguments, flag) for flag, name in flags.items()}
     return {
         "checkpoints": checkpoints, "device": arguments.device, "unfinished": arguments.allow_unfinished,
     }
@@ -216,8 +246,9 @@ OPTIONS = (
     Option("1", "train_image", "train the image models", train_image, _add_image_flags),
     Option("2", "train_csv", "train Model-CSV", train_csv, _add_csv_flags),
     Option("3", "train_csv + train_image", "options 2 and 1", train_csv_and_image, _add_both_flags),
-    Option("4", "predict_before_after", "predict with Before and After", predict_before_after, _add_predict_flags),
-    Option("5", "predict_all", "predict with All", predict_all, _add_predict_flags),
+    Option("4", "predict_before_after", "predict with Before and After", predict_before_after, _add_before_after_flags),
+    Option("5", "predict_all", "predict with All", predict_all, _add_all_flags),
+    Option("7", "import_data", "lay out downloaded files under data/source", import_data, _add_import_flags),
     Option("10", "demo", "make synthetic data and run everything on it", demo, _add_demo_flags),
 )
 QUIT = ("q", "quit", "exit")
@@ -243,8 +274,8 @@ def build_parser():
     commands = parser.add_subparsers(metavar="OPTION", title="options (none: the menu)")
     for option in OPTIONS:
         command = commands.add_parser(
-            _command(option), aliases=[option.number], help=f"{option.number}: {option.help}", description=option.help,
-            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+            _command(option), aliases=sorted({option.number, option.name} - {_command(option)}),
+            help=f"{option.number}: {option.help}", description=option.help, usage="%(prog)s [flags]",
         )
         option.add_flags(command)
         command.set_defaults(option=option)
@@ -280,6 +311,36 @@ def _ask():
         print("Not an option; type one of the numbers above. / 没有这个选项，请输入上面的数字。")
 
 
+def _ask_for_sources():
+    """Paths that the user types, one a line, until an empty line or the end of input."""
+    from processing.errors import PipelineError
+
+    sources = []
+    print("Folders, zip files or tables to import, one a line, then an empty line:")
+    print("要导入的文件夹、压缩包或表格，每行一个，空行结束：")
+    with contextlib.suppress(EOFError):
+        while line := input("> ").strip():
+            sources.append(line.strip("\"'"))
+    if not sources:
+        raise PipelineError("Nothing was named; nothing is imported.")
+    return sources
+
+
+def _confirm(plan):
+    """Show the plan and ask; the end of input is a no."""
+    print(plan)
+    try:
+        return input("Do it? y / n: ").translate(FULL_WIDTH).strip().lower() in ("y", "yes", "是")
+    except EOFError:
+        print()
+        return False
+
+
+def _say_yes(plan):
+    print(plan)
+    return True
+
+
 def run(option, arguments):
     """Run an option; errors become one or two lines. Returns the exit status."""
     from model_config import ConfigError
@@ -312,6 +373,20 @@ def _log_traceback():
         traceback.print_exc()
 
 
+def _complain_of_configuration():
+    """Say what is wrong in config.py or model_config.py, if they cannot be used. Returns whether that is so."""
+    try:
+        import config  # noqa: F401
+        import model_config  # noqa: F401
+    except (ValueError, TypeError, NameError, AttributeError) as error:
+        place = traceback.extract_tb(error.__traceback__)
+        own = [frame for frame in place if frame.filename.endswith("config.py") and frame.name == "<module>"]
+        where = f"{own[-1].filename}, line {own[-1].lineno}: " if own else ""
+        print(f"{where}{error}", file=sys.stderr)
+        return True
+    return False
+
+
 def _terminate(_signal, _frame):
     raise SystemExit(TERMINATED)
 
@@ -323,12 +398,14 @@ def main(words=None):
             stream.reconfigure(errors="replace")        # a console that lacks a character shows ? for it
     signal.signal(signal.SIGTERM, _terminate)
     try:
+        if _complain_of_configuration():
+            return WRONG_USAGE
         arguments = build_parser().parse_args(words)
         if not hasattr(arguments, "option"):
             return run_menu()
         return run(arguments.option, arguments)
     except KeyboardInterrupt:
-        print("\nStopped. What was finished is kept.", file=sys.stderr)
+        print("\nStopped.", file=sys.stderr)
         return INTERRUPTED
 
 

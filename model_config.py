@@ -4,6 +4,7 @@ A bad value is refused when a config is built, with the value in the message. No
 """
 
 import math
+import re
 from dataclasses import dataclass, replace
 
 
@@ -83,9 +84,14 @@ def _check_training(config, recipes):
     _check(config, "batch_size", _is_int(size) and size >= 1, "a whole number, 1 or more")
     _check(config, "seed", _is_int(config.seed) and 0 <= config.seed < 2**32, "a whole number, 0 to 2**32 - 1")
     _check(config, "recipe", config.recipe in recipes, f"one of {', '.join(recipes)}")
-    device = str(config.device)
-    known = device in DEVICES or (device.startswith("cuda:") and device[5:].isdecimal())
-    _check(config, "device", known, f"one of {', '.join(DEVICES)}, or cuda:<number>")
+    check_device(config.device)
+
+
+def check_device(device):
+    """Raise ConfigError unless `device` is one of DEVICES or cuda:<number>."""
+    known = device in DEVICES or (isinstance(device, str) and re.fullmatch(r"cuda:\d+", device))
+    if not known:
+        raise ConfigError(f"device is {device!r}; it must be one of {', '.join(DEVICES)}, or cuda:<number>.")
 
 
 def _check(config, field, holds, wanted):

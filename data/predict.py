@@ -10,13 +10,14 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from config import CHECKPOINTS, PATHS
+from config import CHECKPOINTS, CROP, PATHS, CropBox
 from data.submission import Submission, read_templates, write_submission
 from model.checkpoint import load_checkpoint
 from model.choice import describe_runs, find_checkpoint
 from model.device import select_device
 from model.model import CSVModel, ImageModel
-from model.training import ROUND_NAMES, check_crops, select_rows, training_means
+from model.training import ROUND_NAMES, select_rows, training_means
+from processing.crops import check_crops, describe_box
 from processing.errors import PipelineError
 from processing.progress import say
 from processing.tables import (
@@ -34,7 +35,11 @@ from processing.tables import (
     PRE_CST,
     PRE_FINDINGS,
     PRE_VA,
+    PROCESSED,
     SIDE,
+    TEST_COLUMNS,
+    TRAIN_COLUMNS,
+    VA,
     build_case_table,
     read_processed,
 )
@@ -43,6 +48,11 @@ CSV_MODEL = "Model-CSV"
 BEFORE_AFTER = {"before": "Model-Image-Before", "after": "Model-Image-After"}
 ALL = {"before": "Model-Image-All", "after": "Model-Image-All"}
 CLINICAL = [GENDER, AGE, DIAGNOSIS, DRUG, SIDE, PRE_VA]
+CROP_2021 = (50, 450, 550, 1200)
+NO_IMAGES = "no images; the training mean"
+NO_BEFORE = "no images before treatment; the training mean"
+NO_AFTER = "no images after treatment; the training mean"
+SOME_ABSENT = "some images of the template absent; the mean of the eye's visit, or else the training mean"
 BEFORE_COLUMNS, AFTER_COLUMNS = [PRE_CST, *PRE_FINDINGS], [CST, *FINDINGS]
 
 
@@ -90,16 +100,18 @@ def _load_models(paths, image_models, checkpoints, *, device, unfinished):
             module, content = load_checkpoint(file, kind)
         except PipelineError as error:
             raise PipelineError(f"{error} {describe_runs(paths, name)}") from error
-        say(f"{name}: {file}")
+        other = content.get("name", name) != name
+        say(f"{name}: {file}" + (f" (trained as {content['name']})" if other else ""))
         loaded[name] = Loaded(model_class(module, device), content.get("values", {}), file)
     return loaded
 
 
 def _predict(paths, image_models, models, option):
-    test = read_processed(paths.test_table)
+    test = read_processed(paths.test_table, TEST_COLUMNS)
     if test.empty:
         raise PipelineError(f"{paths.test_table} has no images to predict. Put test images into {paths.source}.")
-    check_crops(test, paths)
+    check_crops(test[PROCESSED].tolist(), paths, CROP)
+    _check_boxes(models)
     templates = read_templates(paths, test)
     csv_model, values, _ = models[CSV_MODEL]
     filler = Filler(values.get("training_means") or _means_of_train_table(paths))
@@ -116,6 +128,17 @@ def _predict(paths, image_models, models, option):
     return folder
 
 
+def _check_boxes(models):
+    """Refuse an image model that was trained on crops of another box (the published ones are of the 2021 box)."""
+    for name, loaded in models.items():
+        box = CropBox(*loaded.values.get("crop_box", CROP_2021)) if name != CSV_MODEL else CROP
+        if box != CROP:
+            raise PipelineError(
+                f"{loaded.file} was trained on crops of the box {describe_box(box)}; config.py says "
+                f"{describe_box(CROP)}. Set that box and run option 0, or train the model anew."
+            )
+
+
 def _identity(file):
     return {"file": str(file), "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
 
@@ -124,7 +147,7 @@ def _means_of_train_table(paths):
     """The training means for a Model-CSV that does not carry its own (the published one)."""
     if not paths.train_table.is_file():
         return {}
-    return training_means(build_case_table(read_processed(paths.train_table)))
+    return training_means(build_case_table(read_processed(paths.train_table, TRAIN_COLUMNS)))
 
 
 def _predict_images(test, paths, image_models, models):
@@ -149,14 +172,22 @@ class Filler:
 
     def of_round(self, final):
         """The same filler with that round's means first (the other round's where it has none)."""
-        own = self._means.get(ROUND_NAMES[final]) or next(iter(self._means.values()), None)
+        own = self._means.get(ROUND_NAMES[final])
+        if own is None and self._means:
+            own = _in_units_of(final, next(iter(self._means.values())))
         return _RoundFiller(own, self.gaps)
 
     def warn(self):
         """Say whose values are means."""
         for gap, patients in self.gaps.items():
             shown = ", ".join(patients[:5]) + (", ..., all named in runs.json" if len(patients) > 5 else "")
-            say(f"Warning: {len(patients)} eyes have {gap}; means stand in for them: {shown}")
+            say(f"Warning: eyes with {gap} stands in: {len(patients)}: {shown}")
+
+
+def _in_units_of(final, means):
+    """The other round's means with acuity in this round's unit: logMAR (preliminary) or decimal (final)."""
+    convert = (lambda logmar: 10**-logmar) if final else (lambda decimal: -np.log10(max(decimal, 1e-3)))
+    return means | {name: float(convert(means[name])) for name in (PRE_VA, VA)}
 
 
 class _RoundFiller:
@@ -194,9 +225,9 @@ def _predict_eyes(template, images, csv_model, filler):
     """
     eyes = template.set_index(PATIENT).join(_features(images))
     seen = eyes[GENDER].notna()
-    filler.note("no images", eyes.index[~seen])
-    filler.note("no images before treatment", eyes.index[seen & eyes[PRE_CST].isna()])
-    filler.note("no images after treatment", eyes.index[seen & eyes[CST].isna()])
+    filler.note(NO_IMAGES, eyes.index[~seen])
+    filler.note(NO_BEFORE, eyes.index[seen & eyes[PRE_CST].isna()])
+    filler.note(NO_AFTER, eyes.index[seen & eyes[CST].isna()])
     eyes = filler.fill(eyes)
     answers = csv_model.eval(eyes).where(seen, np.nan)
     return filler.fill(eyes.join(answers)).reset_index()
@@ -214,7 +245,7 @@ def _predict_pics(template, images, filler):
     """One row per image of the template: its findings; without the image, the mean of the eye's visit."""
     keys = [PATIENT, AFTER, IMAGE]
     pics = template.merge(images[[*keys, *FINDINGS]], on=keys, how="left")
-    filler.note("images that are not there", pics[PATIENT][pics[FINDINGS[0]].isna()].unique())
+    filler.note(SOME_ABSENT, pics[PATIENT][pics[FINDINGS[0]].isna()].unique())
     visits = images.groupby([PATIENT, AFTER])[FINDINGS].mean()
     pics[FINDINGS] = pics[FINDINGS].fillna(pics[[PATIENT, AFTER]].join(visits, on=[PATIENT, AFTER])[FINDINGS])
     before = filler.fill(pics[FINDINGS].set_axis(PRE_FINDINGS, axis=1)).set_axis(FINDINGS, axis=1)

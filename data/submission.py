@@ -81,7 +81,10 @@ def read_templates(paths, test):
 
 
 def _read_template(path, parsers, unique):
-    return read_table(path, parsers, unique=unique) if path.is_file() else None
+    """The template of that name, in any case, or None where there is none."""
+    folder = path.parent.iterdir() if path.parent.is_dir() else ()
+    files = [file for file in folder if file.name.lower() == path.name.lower()]
+    return read_table(files[0], parsers, unique=unique) if files else None
 
 
 def write_submission(paths, submission, origin):

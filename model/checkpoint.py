@@ -70,11 +70,10 @@ def load_checkpoint(path, kind):
         if not sealed:
             raise PipelineError(f"{path} is damaged: its content does not match its SHA-256. Use another checkpoint.")
         _check_kind(path, content["kind"], kind)
-        module = KINDS[kind](**content.pop("arguments"))
-        state = content.pop("state")
+        module, state = _build(path, kind, content.pop("arguments")), content.pop("state")
     elif type(content) in KINDS.values():
         _check_kind(path, type(content).__name__, kind)
-        module, state, content = KINDS[kind](), content.state_dict(), {}
+        module, state, content = KINDS[kind](), _published_state(path, content), {}
     else:
         raise PipelineError(f"{path} is no checkpoint of this program.")
     load_weights(module, state, path)
@@ -95,7 +94,22 @@ def load_weights(module, state, path):
     except RuntimeError as error:
         first = str(error).strip().splitlines()[-1].strip()
         wanted = f"{type(module).__name__} of recipe {module.recipe}"
-        raise PipelineError(f"{path} does not fit a {wanted}: {first}") from error
+        raise PipelineError(f"{path} does not fit {wanted}: {first}") from error
+
+
+def _build(path, kind, arguments):
+    try:
+        return KINDS[kind](**arguments)
+    except (KeyError, TypeError, ValueError) as error:
+        raise PipelineError(f"{path} cannot be built by this version of the program: {arguments}.") from error
+
+
+def _published_state(path, module):
+    """The weights of a module that was pickled whole; only its tensors are used, never the object."""
+    try:
+        return module.state_dict()
+    except AttributeError as error:
+        raise PipelineError(f"{path} is no checkpoint, or a damaged one; nothing of it was used.") from error
 
 
 def _arguments(module):
@@ -107,7 +121,7 @@ def _arguments(module):
 
 def _check_kind(path, found, wanted):
     if found != wanted:
-        raise PipelineError(f"{path} holds a {found}; a {wanted} is needed here.")
+        raise PipelineError(f"{path} holds the weights of {found}; those of {wanted} are needed here.")
 
 
 def _read(path):

@@ -20,7 +20,7 @@ def find_checkpoint(paths, name, chosen=None, *, unfinished=False):
         PipelineError: none is there; says which option makes one and which runs exist.
     """
     if chosen:
-        return resolve_checkpoint(chosen, unfinished=unfinished)
+        return resolve_checkpoint(paths, chosen, unfinished=unfinished)
     files = [
         folder / f"{name}.pt" for folder in run_folders(paths, name)
         if unfinished or read_record(folder).get("state") == "finished"
@@ -35,13 +35,16 @@ def find_checkpoint(paths, name, chosen=None, *, unfinished=False):
     return files[-1]
 
 
-def resolve_checkpoint(chosen, *, unfinished=False):
-    """The checkpoint file of a run folder or file that the user named.
+def resolve_checkpoint(paths, chosen, *, unfinished=False):
+    """The checkpoint file of a run folder or file that the user named, from the current folder or the root.
 
     Raises:
         PipelineError: not there, or of a run that is not finished.
     """
+    if not isinstance(chosen, (str, Path)):
+        raise PipelineError(f"{chosen!r} is no path of a checkpoint: name a run folder or a .pt file.")
     path = Path(chosen).expanduser()
+    path = path if path.exists() else paths.root / path
     if not path.exists():
         raise PipelineError(f"The checkpoint {path} is not there: name a run folder or a .pt file.")
     record = read_record(path if path.is_dir() else path.parent)
@@ -63,7 +66,8 @@ def find_unfinished(paths, names, chosen=None):
         PipelineError: there is none.
     """
     if chosen:
-        return Path(chosen).expanduser()
+        path = Path(chosen).expanduser()
+        return path if path.exists() else paths.root / path
     folders = [
         folder for name in names for folder in run_folders(paths, name)
         if read_record(folder).get("state", "finished") != "finished"
@@ -79,7 +83,7 @@ def load_start(paths, module, config, *, unfinished=False):
     Raises:
         PipelineError: it does not fit; says which runs exist.
     """
-    file = resolve_checkpoint(config.init_from, unfinished=unfinished)
+    file = resolve_checkpoint(paths, config.init_from, unfinished=unfinished)
     with_runs = describe_runs(paths, config.name)
     try:
         start, _ = load_checkpoint(file, type(module).__name__)

@@ -5,6 +5,7 @@ import platform
 
 import torch
 
+from model_config import check_device
 from processing.errors import PipelineError
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4     # glibc's malloc.h
@@ -14,8 +15,10 @@ def select_device(wanted="auto"):
     """The torch.device of that name; "auto" takes cuda, then mps, then cpu.
 
     Raises:
+        ConfigError: no such name.
         PipelineError: this machine does not have it.
     """
+    check_device(wanted)
     there = {
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),

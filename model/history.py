@@ -31,6 +31,10 @@ class History:
         self._rows.append(row)
 
     def save(self):
-        """Write history.csv and redraw the plot from it."""
+        """Write history.csv."""
         write_csv(self._table, pd.DataFrame(self._rows))
-        plot_log(self._table, self._plot)
+
+    def draw(self):
+        """Draw the loss plot from history.csv, if there is an epoch in it."""
+        if self._table.is_file():
+            plot_log(self._table, self._plot)

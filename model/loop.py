@@ -7,7 +7,7 @@ import torch
 from processing.errors import PipelineError
 from processing.progress import progress, say
 
-MAX_LINES = 50          # a run of more epochs than this says only about so many of its losses
+MAX_LINES = 200         # a run of more epochs than this says only about every so many-th epoch's loss, and the last
 MAX_HALVINGS = 3        # of the batch size, where the memory of a graphics card does not suffice
 
 
@@ -34,7 +34,7 @@ def fit(module, loss_function, feed, run):
             losses = _train_epoch_in_memory(module, loss_function, feed, optimizer, epoch=epoch, run=run, bar=bar)
             _check_weights(module, epoch)
             run.finish_epoch(epoch, module, optimizer, losses)
-            if epoch % max(1, config.epochs // MAX_LINES) == 0:
+            if epoch % -(-config.epochs // MAX_LINES) == 0 or epoch == config.epochs:
                 say(_line(config, epoch, losses, time.monotonic() - started))
 
 

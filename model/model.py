@@ -10,8 +10,11 @@ from model.device import keep_freed_memory
 from model.loop import fit
 from model.loss import UM_PER_UNIT, CSVLoss, ImageLoss
 from model_config import PREDICT_BATCH_SIZE
+from processing.errors import PipelineError
 from processing.progress import progress
 from processing.tables import CONTINUE, CST, CSV_FEATURES, FINDINGS, PATIENT, VA
+
+WHOLE_IN_ONE_PX = 256       # the blocks leave one pixel of a crop that is no larger
 
 
 class ImageModel:
@@ -41,6 +44,12 @@ class ImageModel:
             run: model.run.Run, with an ImageConfig.
         """
         dataset = ImageDataset(rows, root, self.module.crop_size, run.config.target)
+        if max(self.module.crop_size) <= WHOLE_IN_ONE_PX and len(rows) % run.batch_size == 1:
+            raise PipelineError(
+                f"The last of {len(rows)} images would make a batch of its own, and from crops of "
+                f"{self.module.crop_size[0]} x {self.module.crop_size[1]} batch norm cannot learn of one image. "
+                "Choose another batch size (--batch-size)."
+            )
         fit(self.module, ImageLoss(), ImageFeed(dataset, run.config, self.device), run)
 
     def eval(self, rows, root, *, workers=-1, label="predict"):

@@ -7,6 +7,7 @@ from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+HERE = Path(__file__).resolve().parent.parent
 PACKAGES = ("torch", "torchvision", "opencv-python", "numpy", "pandas", "scikit-learn")
 
 
@@ -44,11 +45,17 @@ def _version(package):
 
 
 def _git_commit():
-    """Commit of this program's checkout, or None outside one."""
-    try:
-        answer = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10
-        )
-    except (OSError, subprocess.TimeoutExpired):
+    """Commit of this program's checkout, "+ changes" where code differs from it, or None outside a checkout."""
+    top, commit = _git("rev-parse", "--show-toplevel"), _git("rev-parse", "HEAD")
+    if not commit or Path(top) != HERE:
         return None
-    return answer.stdout.strip() or None if answer.returncode == 0 else None
+    return commit + (" + changes" if _git("status", "--porcelain", "--", "*.py") else "")
+
+
+def _git(*words):
+    """What git says, or nothing where it fails or is not there."""
+    try:
+        answer = subprocess.run(["git", *words], cwd=HERE, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return answer.stdout.strip() if answer.returncode == 0 else ""

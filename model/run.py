@@ -23,9 +23,9 @@ from model_config import ConfigError, CSVConfig, ImageConfig
 from processing.errors import PipelineError
 from processing.files import locked, make_timed_folder, write_json
 
-# Epochs that take less than this are not each written to disk, but the last complete one always is
-SAVE_EVERY_S = 2.0
-SAVE_SHARE = 0.05       # of the time may go into writing and drawing
+# Of the time that a training takes, how much may go into writing its epochs and into drawing them. Epochs that are
+# short beside that are not each written; the last complete one always is, when the run ends or is stopped.
+SAVE_SHARE, DRAW_SHARE = 0.1, 0.05
 
 
 class Run:
@@ -44,7 +44,8 @@ class Run:
         plot = f"{config.name}-loss-epoch({config.epochs})-eta({eta})-{folder.name}.png"
         self._history = History(folder / "history.csv", folder / plot)
         self._record, self._values = record, values
-        self._snapshot, self._saved_epoch, self._save_from = None, 0, 0.0
+        self._snapshot, self._saved_epoch = None, 0
+        self._saving, self._drawing = _Pace(SAVE_SHARE), _Pace(DRAW_SHARE)
         self._restored = None
         self._open = ExitStack()
 
@@ -107,6 +108,7 @@ class Run:
         with self._open:
             try:
                 self._save()
+                self._history.draw()
             except BaseException as problem:
                 self._write_state("failed", problem)
                 raise
@@ -145,27 +147,46 @@ class Run:
         self._history.add(epoch=epoch, **losses)
         self.epochs_done = self._record["epochs_done"] = epoch
         self._module, self._snapshot = module, _copy_states(module, optimizer)
-        if time.monotonic() >= self._save_from:
-            self._save()
+        if self._saving.is_due():
+            with self._saving:
+                self._save()
+        if self._drawing.is_due():
+            with self._drawing:
+                self._history.draw()
 
     def _save(self):
         """Write the last complete epoch. The history first: a run killed in between has a row too many, not too few."""
         if self.epochs_done == self._saved_epoch:
             return
-        started = time.monotonic()
         self._history.save()
         file = self.folder / f"{self.name}.pt"
         save_checkpoint(file, self._module, **self._snapshot, name=self.name, epoch=self.epochs_done,
                         values=self._values)
         self._write_state("running")
-        self._saved_epoch, ended = self.epochs_done, time.monotonic()
-        self._save_from = ended + max(SAVE_EVERY_S, (ended - started) / SAVE_SHARE)
+        self._saved_epoch = self.epochs_done
 
     def _write_state(self, state, error=None):
         self._record |= {"state": state, "written": datetime.now().isoformat(timespec="seconds")}
         if error is not None:
             self._record["error"] = f"{type(error).__name__}: {error}"
         write_json(self.folder / "run.json", self._record)
+
+
+class _Pace:
+    """Keeps something that is done again and again to a share of the time."""
+
+    def __init__(self, share):
+        self._share, self._next = share, 0.0
+
+    def is_due(self):
+        return time.monotonic() >= self._next
+
+    def __enter__(self):
+        self._started = time.monotonic()
+
+    def __exit__(self, *_):
+        ended = time.monotonic()
+        self._next = ended + (ended - self._started) / self._share
 
 
 def read_record(folder):

@@ -3,6 +3,9 @@
 Reads data/processed/train.csv and the crops; writes run folders under model/ckpt.
 """
 
+from typing import NamedTuple
+
+import pandas as pd
 import torch
 from sklearn.utils import resample
 
@@ -14,9 +17,10 @@ from model.model import CSVModel, ImageModel
 from model.module import CSVModule, ImageModule
 from model.run import Run
 from model_config import ImageConfig
+from processing.crops import check_crops
 from processing.errors import PipelineError
 from processing.progress import say
-from processing.tables import AFTER, FINAL, PROCESSED, build_case_table, read_processed
+from processing.tables import AFTER, FINAL, PROCESSED, TRAIN_COLUMNS, build_case_table, read_processed
 
 CASE_ORDER_SEED = 2021      # the 2021 system shuffled its cases once, by this seed
 ROUND_NAMES = {0: "preliminary", 1: "final"}
@@ -40,7 +44,8 @@ def train_image(paths=PATHS, configs=None, *, resume=None, unfinished=False, box
         PipelineError: no processed data, no images for a model, a start that does not fit, no such device,
             nothing to resume.
     """
-    return _train(paths, configs or model_config.IMAGE_MODELS, resume=resume, unfinished=unfinished, box=box)
+    configs = model_config.IMAGE_MODELS if configs is None else configs
+    return _train(paths, configs, resume=resume, unfinished=unfinished, box=box)
 
 
 def train_csv(paths=PATHS, config=None, *, resume=None, unfinished=False):
@@ -54,63 +59,82 @@ def train_csv(paths=PATHS, config=None, *, resume=None, unfinished=False):
 
 def train_csv_and_image(paths=PATHS, csv_config=None, image_configs=None, *, resume=None, unfinished=False):
     """Option 3: option 2, then option 1. Returns the run folders; arguments and errors as for train_image."""
-    configs = [csv_config or model_config.CSV_MODEL, *(image_configs or model_config.IMAGE_MODELS)]
+    images = model_config.IMAGE_MODELS if image_configs is None else image_configs
+    configs = [csv_config or model_config.CSV_MODEL, *images]
     return _train(paths, configs, resume=resume, unfinished=unfinished)
 
 
+class _Job(NamedTuple):
+    """A training that is ready to begin."""
+
+    rows: pd.DataFrame      # images or cases
+    module: torch.nn.Module
+    device: torch.device
+    values: dict            # to keep beside the weights
+    run: Run | None         # a resumed one
+
+
 def _train(paths, configs, *, resume, unfinished, box=CROP):
-    """Train each config's model in its order, from the start or from where `resume` says."""
-    table = read_processed(paths.train_table)
-    folders = []
+    """Train each config's model in its order, from the start or from where `resume` says.
+
+    Everything that can be refused is refused before the first training begins.
+    """
+    if not configs:
+        raise PipelineError("There is no model to train: model_config.IMAGE_MODELS is empty.")
+    table = read_processed(paths.train_table, TRAIN_COLUMNS)
+    jobs = []
     if resume is not None:
         names = [config.name for config in configs]
-        folder = find_unfinished(paths, names, resume)
-        run, module = Run.resume(folder, [paths.train_table])
-        say(f"{run.name}: {folder} goes on after epoch {run.epochs_done} of {run.config.epochs}.")
-        folders.append(_train_model(paths, table, run.config, module=module, run=run, box=box))
+        run, module = Run.resume(find_unfinished(paths, names, resume), [paths.train_table])
+        jobs.append((run.config, _prepare(paths, table, run.config, box=box, run=run, module=module)))
         configs = configs[names.index(run.name) + 1:] if run.name in names else []
-    for config in configs:
-        folders.append(_train_model(paths, table, config, unfinished=unfinished, box=box))
-    return folders
+    jobs += [(config, _prepare(paths, table, config, box=box, unfinished=unfinished)) for config in configs]
+    return [_train_model(paths, config, job) for config, job in jobs]
 
 
-def _train_model(paths, table, config, *, module=None, run=None, unfinished=False, box=CROP):
-    """Train one model: a new run, or `run` with the weights of `module`. Returns its folder."""
-    rows, values = _select(paths, table, config)
+def _prepare(paths, table, config, *, box, run=None, module=None, unfinished=False):
+    """Select rows, device and first weights; `run` and `module` are those of a resumed run.
+
+    Raises:
+        PipelineError: no rows, crops missing or cut with another box, a start that does not fit, no such device.
+    """
     device = select_device(config.device)
     is_image = isinstance(config, ImageConfig)
+    rows, values = _select_images(paths, table, config, box) if is_image else _select_cases(paths, table)
     if module is None:
         torch.manual_seed(config.seed)
         module = ImageModule(config.recipe, (box.height, box.width)) if is_image else CSVModule(config.recipe)
         if config.init_from:
             load_start(paths, module, config, unfinished=unfinished)
-    run = run or Run.start(paths, config, device=device, tables=[paths.train_table], values=values)
+    return _Job(rows, module, device, values, run)
+
+
+def _train_model(paths, config, job):
+    """Train, in a new run or the resumed one. Returns the run's folder."""
+    run = job.run or Run.start(paths, config, device=job.device, tables=[paths.train_table], values=job.values)
+    is_image = isinstance(config, ImageConfig)
     with run:
-        say(f"{config.name}: {len(rows)} {'images' if is_image else 'eyes'}, {device}, {run.folder}")
+        goes_on = f", goes on after epoch {run.epochs_done} of {config.epochs}" if job.run else ""
+        say(f"{config.name}: {len(job.rows)} {'images' if is_image else 'eyes'}, {job.device}, {run.folder}{goes_on}")
         if is_image:
-            ImageModel(module, device).train(rows, paths.root, run)
+            ImageModel(job.module, job.device).train(job.rows, paths.root, run)
         else:
-            CSVModel(module, device).train(rows, run)
+            CSVModel(job.module, job.device).train(job.rows, run)
     return run.folder
 
 
-def _select(paths, table, config):
-    """The rows that a config's model is trained on, and the values to keep beside its weights.
+def _select_images(paths, table, config, box):
+    rows = select_rows(table, config.visit)
+    if rows.empty:
+        raise PipelineError(f"{paths.train_table} has no images of the visit {config.visit!r}, for {config.name}.")
+    check_crops(rows[PROCESSED].tolist(), paths, box)
+    return rows, {"crop_box": list(box)}
 
-    Raises:
-        PipelineError: none, or crops that are not there.
-    """
-    if isinstance(config, ImageConfig):
-        rows = select_rows(table, config.visit)
-        if rows.empty:
-            raise PipelineError(f"{paths.train_table} has no images of the visit {config.visit!r}, for {config.name}.")
-        check_crops(rows, paths)
-        return rows, {}
+
+def _select_cases(paths, table):
     cases = build_case_table(table)
     if cases.empty:
         raise PipelineError(f"{paths.train_table} has no eye with images of both visits: nothing to train on.")
-    if len(cases) < config.batch_size:
-        say(f"{len(cases)} eyes are fewer than a batch of {config.batch_size}: all of them make one batch.")
     shuffled = resample(cases, replace=False, random_state=CASE_ORDER_SEED)
     return shuffled, {"training_means": training_means(cases)}
 
@@ -122,18 +146,10 @@ def select_rows(table, visit):
     return table[table[AFTER] == (visit == "after")]
 
 
-def check_crops(rows, paths):
-    """Raise PipelineError unless the crop of every row is there."""
-    absent = [name for name in rows[PROCESSED] if not (paths.root / name).is_file()]
-    if absent:
-        raise PipelineError(
-            f"{len(absent)} of {len(rows)} crops are not there, the first is {paths.root / absent[0]}. "
-            "Option 0 (processing_data) cuts them."
-        )
-
-
 def training_means(cases):
     """Means of each round's training eyes: dict of round name -> dict of column -> mean."""
+    if cases.empty:
+        return {}
     return {
         ROUND_NAMES[final]: rows.mean().to_dict() for final, rows in cases.select_dtypes("number").groupby(FINAL)
     }

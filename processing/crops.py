@@ -1,7 +1,8 @@
 """Every screen becomes a crop on disk, on all cores; what is there and unchanged is left alone.
 
 Reads the source images; writes the crops and data/processed/csv/crops.csv, the record of what each crop was
-cut from (file, size, time, box), by which a second run knows what is new or changed.
+cut from (file, size, time, box), by which a second run knows what is new or changed, and training and prediction
+that all crops were cut with one box.
 """
 
 import contextlib
@@ -12,13 +13,15 @@ from concurrent.futures import ThreadPoolExecutor
 import cv2
 import pandas as pd
 
+from processing.errors import PipelineError
 from processing.files import replacing, write_csv
-from processing.images import ImageError, crop_image, encode_jpeg, read_image
+from processing.images import MAX_PIXELS, ImageError, crop_image, encode_jpeg, read_image
 from processing.progress import progress
 from processing.tables import PROCESSED, SOURCE
 
 RECORD_COLUMNS = [
-    PROCESSED, SOURCE, "source_bytes", "source_mtime_ns", "crop_bytes", "screen_width", "screen_height", "box",
+    PROCESSED, SOURCE, "source_bytes", "source_mtime_ns", "crop_bytes", "crop_mtime_ns", "screen_width",
+    "screen_height", "box",
 ]
 SAVE_EVERY_S = 10       # a killed run loses the record of its last seconds' crops and cuts those again
 
@@ -29,7 +32,7 @@ class CropRecord:
     def __init__(self, path):
         self._path = path
         self._rows = {}
-        self._saved_at = time.monotonic()
+        self._changed, self._saved_at = False, time.monotonic()
         if path.is_file():
             with contextlib.suppress(ValueError):       # no such table: every crop is cut again
                 rows = pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records")
@@ -43,14 +46,21 @@ class CropRecord:
     def add(self, row):
         """Note a crop that was cut; the table is saved every few seconds."""
         self._rows[row[PROCESSED]] = {name: str(value) for name, value in row.items()}
+        self._changed = True
         if time.monotonic() - self._saved_at > SAVE_EVERY_S:
             self.save()
 
     def save(self):
-        """Write the table."""
+        """Write the table, if anything was added."""
+        if not self._changed:
+            return
         rows = [self._rows[name] for name in sorted(self._rows)]
         write_csv(self._path, pd.DataFrame(rows, columns=RECORD_COLUMNS))
-        self._saved_at = time.monotonic()
+        self._changed, self._saved_at = False, time.monotonic()
+
+    def boxes(self):
+        """dict of processed_path -> the box that the crop was cut with, as text."""
+        return {name: row["box"] for name, row in self._rows.items()}
 
     def screens(self):
         """DataFrame of source_path, screen_width, screen_height (px) of every crop in the record."""
@@ -101,16 +111,65 @@ def _crop_one(row, paths, box, record):
         SOURCE: row[SOURCE],
         "source_bytes": state.st_size,
         "source_mtime_ns": state.st_mtime_ns,
-        "box": f"{box.top}:{box.bottom},{box.left}:{box.right}",
+        "box": describe_box(box),
     }
-    if target.is_file() and record.holds(cut | {"crop_bytes": target.stat().st_size}):
+    if target.is_file() and record.holds(cut | _state_of_crop(target)):
         return None
     try:
         screen = read_image(source)
         data = encode_jpeg(crop_image(screen, box))
     except ImageError as error:
-        target.unlink(missing_ok=True)      # a crop of what the file held before would be wrong now
         return error
     with replacing(target) as temporary:
         temporary.write_bytes(data)
-    return cut | {"crop_bytes": len(data), "screen_width": screen.shape[1], "screen_height": screen.shape[0]}
+    size = {"screen_width": screen.shape[1], "screen_height": screen.shape[0]}
+    return cut | _state_of_crop(target) | size
+
+
+def _state_of_crop(target):
+    state = target.stat()
+    return {"crop_bytes": state.st_size, "crop_mtime_ns": state.st_mtime_ns}
+
+
+def describe_box(box):
+    """A box as rows and columns, e.g. 50:450,550:1200."""
+    return f"{box.top}:{box.bottom},{box.left}:{box.right}"
+
+
+def check_box(box):
+    """Refuse a crop box that cuts nothing or wraps around.
+
+    Raises:
+        PipelineError: an edge is no whole number, or out of order.
+    """
+    whole = all(isinstance(edge, int) for edge in box)
+    if not whole or not (0 <= box.top < box.bottom and 0 <= box.left < box.right):
+        raise PipelineError(f"config.CROP is {box}; whole numbers are wanted, 0 <= top < bottom and 0 <= left < right.")
+    if box.height * box.width > MAX_PIXELS:
+        raise PipelineError(f"config.CROP is {box}: {box.height} x {box.width} pixels are more than any screen has.")
+
+
+def check_crops(names, paths, box):
+    """Make sure that crops are there and were all cut with `box`.
+
+    Args:
+        names: processed_path of each.
+        paths: config.Paths.
+        box: config.CropBox.
+
+    Raises:
+        PipelineError: a crop is missing, or was cut with another box.
+    """
+    absent = [name for name in names if not (paths.root / name).is_file()]
+    if absent:
+        raise PipelineError(
+            f"{len(absent)} of {len(names)} crops are not there, the first is {paths.root / absent[0]}. "
+            "Option 0 (processing_data) cuts them."
+        )
+    boxes = CropRecord(paths.crop_record).boxes()
+    other = [name for name in names if boxes.get(name) != describe_box(box)]
+    if other:
+        raise PipelineError(
+            f"{len(other)} of {len(names)} crops were not cut with the box {describe_box(box)} of config.py, the first "
+            f"is {paths.root / other[0]} ({boxes.get(other[0], 'unknown')}). Option 0 (processing_data) cuts them anew."
+        )

@@ -11,7 +11,7 @@ import pandas as pd
 
 import config
 from processing import tables
-from processing.crops import crop_all
+from processing.crops import check_box, crop_all
 from processing.errors import PipelineError
 from processing.files import write_csv
 from processing.images import read_image, write_image
@@ -64,6 +64,7 @@ def processing_data(paths=config.PATHS, box=config.CROP):
     Raises:
         PipelineError: no data, a table missing or faulty.
     """
+    check_box(box)
     rows, problems = _all_img_path_source(paths)
     annotations = _read_annotations(paths, rows)
     images, failed, made = crop_img(rows, paths, box)
@@ -95,7 +96,7 @@ def crop_img(rows, paths, box):
     problems, made, record = crop_all(rows, paths, box)
     failed = {source for source, _ in problems}
     images = pd.DataFrame([row for row in rows if row[SOURCE] not in failed], columns=IMAGE_COLUMNS)
-    if len(images) and (made or not paths.crop_preview.is_file()):
+    if len(images) and _is_older(paths.crop_preview, paths.crop_record):
         draw_crop_preview(paths.crop_preview, _preview_sources(images, record.screens(), paths), box)
     return images, problems, made
 
@@ -154,20 +155,26 @@ def _unlabelled(images, train, test):
     return [(source, "its annotation table has no row for it") for source in images[SOURCE] if source not in used]
 
 
-def _preview_sources(images, screens, paths, per_kind=2):
-    """A few source images of each kind: round and size of the screen.
+def _is_older(file, other):
+    return not file.is_file() or file.stat().st_mtime_ns < other.stat().st_mtime_ns
+
+
+def _preview_sources(images, screens, paths, per_kind=2, kinds_per_round=2):
+    """A few source images of each kind: round and size of the screen, the commonest sizes of a round.
 
     Returns:
         list of (title, Path).
     """
     kinds = images.merge(screens, on=SOURCE)
+    shape = [FINAL, "screen_width", "screen_height"]
+    common = kinds.groupby(shape).size().sort_values(ascending=False).groupby(level=0).head(kinds_per_round).index
     picked = []
-    for (final, width, height), rows in kinds.groupby([FINAL, "screen_width", "screen_height"]):
+    for (final, width, height), rows in kinds.set_index(shape, drop=False).loc[common].groupby(level=[0, 1, 2]):
         eyes = rows.drop_duplicates(PATIENT)
         for row in eyes.iloc[:: max(1, len(eyes) // per_kind)].head(per_kind).to_dict("records"):
             title = f"{ROUNDS[final]} round, {width} x {height} px: {row[PATIENT]}, {row['injection']}"
             picked.append((title, paths.root / row[SOURCE]))
-    return picked[:8]
+    return picked
 
 
 def _write_problems(problems, paths):

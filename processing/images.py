@@ -9,7 +9,6 @@ import numpy as np
 from processing.errors import PipelineError
 from processing.files import write_bytes
 
-
 # A screen has 0.75 million pixels; a header that claims many more is damaged, or made to fill the memory
 MAX_PIXELS = 50_000_000
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -48,12 +47,19 @@ def decode_image(data):
     width, height = read_size(data)
     if width * height > MAX_PIXELS:
         raise ImageError(f"it claims to have {width} x {height} pixels, more than any screen")
+    image = _imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    if b"Exif\0\0" in data and not np.array_equal(image, _imdecode(data, cv2.IMREAD_COLOR)):
+        raise ImageError("it carries a rotation mark (EXIF); which way is up is not certain. Save it without")
+    return image
+
+
+def _imdecode(data, flags):
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
         raise ImageError(f"cannot be decoded: {error.err}") from error
     if image is None:
-        raise ImageError("cannot be decoded: damaged, or no image")
+        raise ImageError("cannot be decoded: damaged")
     return image
 
 

@@ -13,6 +13,8 @@ from processing.images import crop_image, read_image
 
 # Okabe and Ito's palette, told apart by colour-blind readers
 ORANGE, BLUE, BOX = "#D55E00", "#0072B2", "#E69F00"
+PART_COLORS = ("#009E73", "#CC79A7")
+PART_LABELS = {"loss findings": "findings (counts twice)"}
 DPI = 100
 
 
@@ -54,13 +56,18 @@ def plot_log(history, path):
     axis = figure.subplots()
     marker = "o" if len(table) <= 60 else None
     axis.plot(table["epoch"], table["loss"], color=ORANGE, marker=marker, markersize=4, label="training loss")
-    for name, style in zip(parts, ("--", ":", "-."), strict=False):
-        axis.plot(table["epoch"], table[name], color="#666666", linestyle=style, linewidth=1.2, label=name[5:])
+    for name, color, style in zip(parts, PART_COLORS, ("--", ":"), strict=False):
+        label = PART_LABELS.get(name, name.removeprefix("loss "))
+        axis.plot(
+            table["epoch"], table[name], color=color, linestyle=style, marker=marker, markersize=2, linewidth=1.2,
+            label=label,
+        )
     axis.set_title(path.stem)
     axis.set_xlabel("epoch")
     axis.set_ylabel("loss (mean over the epoch)")
     axis.set_ylim(bottom=0)
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.set_xlim(min(table["epoch"]) - 0.5, max(table["epoch"]) + 0.5)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axis.grid(alpha=0.3)
     axis.legend()
     _save(figure, path)

@@ -108,7 +108,7 @@ def parse_table(path, parsers, *, unique=()):
     except CellError as error:
         return pd.DataFrame(columns=list(parsers)), [Fault(None, None, None, str(error))]
     places, missing = _find_columns(header, parsers)
-    faults += missing
+    faults += missing if lines else [*missing, Fault(None, None, None, "it has a header and no rows")]
     values = {}
     for name, place in places.items():
         values[name] = [_parse(parsers[name], cells[place], row, name, faults) for row, cells in lines]

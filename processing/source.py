@@ -28,6 +28,7 @@ from processing.tables import (
 )
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
+MAX_NAME_BYTES = 220         # a crop's name is up to 35 bytes longer, systems allow 255
 ROUNDS = ("preliminary", "final")
 SETS = {"train_set": "train", "test_set": "test"}       # folder name in lower case -> data_type
 
@@ -74,7 +75,7 @@ def find_tables(source):
     for folder in _round_folders(source):
         for file in find_files(folder):
             table = wanted.get((folder.name.lower(), file.name.lower()))
-            if table and found.setdefault(table, file).read_bytes() != file.read_bytes():
+            if table and _read(found.setdefault(table, file)) != _read(file):
                 raise PipelineError(f"{found[table]} and {file} are one table with different content; keep one.")
     return found
 
@@ -116,8 +117,9 @@ def read_image_rows(paths):
             if file.suffix.lower() not in SUFFIXES or file.name in config.EXCLUDED_IMAGES:
                 continue
             row = parse_name(file.relative_to(folder), round_name)
-            if row is None:
-                problems.append((paths.relative(file), f"its name follows no rule of the {round_name} round"))
+            reason = _why_unusable(file, row, round_name)
+            if reason:
+                problems.append((_printable(paths.relative(file)), reason))
             else:
                 rows.append(row | _paths_of(row, file, data_type, paths))
     rows.sort(key=lambda row: row[SOURCE])
@@ -148,6 +150,22 @@ def parse_name(path, round_name):
     }
 
 
+def _why_unusable(file, row, round_name):
+    """What is wrong with an image's name, or nothing."""
+    if row is None:
+        return f"its name follows no rule of the {round_name} round"
+    if str(file) != _printable(str(file)):
+        return "its name is not UTF-8 (unpacked on another system?); rename it"
+    if len(file.name.encode()) > MAX_NAME_BYTES:
+        return f"its name is longer than {MAX_NAME_BYTES} bytes; shorten it"
+    return None
+
+
+def _printable(name):
+    """A file name with \\x.. for each byte that is no text."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def _final_eye_and_visit(path):
     if len(path.parts) < 3:
         return None, None
@@ -174,6 +192,13 @@ def _without_clashes(rows, problems):
         if first is not row:
             problems.append((row[SOURCE], f"same eye, visit and image name as {first[SOURCE]}"))
     return list(kept.values())
+
+
+def _read(file):
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise PipelineError(f"{file} cannot be read: {error.strerror or error}.") from error
 
 
 def _round_folders(source):

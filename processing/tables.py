@@ -78,7 +78,8 @@ def parse_visit(cell):
 
 
 def _digits(codes):
-    return code({str(value): value for value in codes})
+    parse = code({str(value): value for value in codes})
+    return lambda cell: parse(cell.removesuffix(".0"))      # a table saved again by a spreadsheet may hold 1.0
 
 
 _PRELIMINARY_CLINICAL = {
@@ -102,35 +103,37 @@ _FINAL_CLINICAL = {
 def read_preliminary_annotation(path):
     """TrainingAnnotation.csv: one row per eye, missing values filled, continue injection clipped to 0-1."""
     labels = {name: number for name in (PRE_CST, *PRE_FINDINGS, VA, CONTINUE, CST, *FINDINGS)}
-    return _fill(read_table(path, _PRELIMINARY_CLINICAL | labels, unique=[PATIENT]))
+    return _fill(read_table(path, _PRELIMINARY_CLINICAL | labels, unique=[PATIENT]), path)
 
 
 def read_preliminary_info(path):
     """PreliminaryValidationSet_Info.csv: the clinical row of each test eye."""
-    return _fill(read_table(path, _PRELIMINARY_CLINICAL, unique=[PATIENT]))
+    return _fill(read_table(path, _PRELIMINARY_CLINICAL, unique=[PATIENT]), path)
 
 
 def read_final_case(path):
     """train_anno_case.csv: the clinical row and the labels of each eye of the final round."""
     labels = {PRE_CST: number, VA: _decimal_va, CST: number, CONTINUE: number}
-    return _fill(read_table(path, _FINAL_CLINICAL | labels, unique=[PATIENT]))
+    return _fill(read_table(path, _FINAL_CLINICAL | labels, unique=[PATIENT]), path)
 
 
 def read_final_pic(path):
     """train_anno_pic.csv: the findings of each image. (Eye 513L has eleven images twice; both rows stay.)"""
     labels = {name: number for name in FINDINGS}
-    return _fill(read_table(path, {PATIENT: parse_patient, INJECTION: parse_visit, IMAGE: text} | labels))
+    return _fill(read_table(path, {PATIENT: parse_patient, INJECTION: parse_visit, IMAGE: text} | labels), path)
 
 
 def read_final_info(path):
     """test_info.csv: the clinical row of each test eye of the final round."""
-    return _fill(read_table(path, _FINAL_CLINICAL, unique=[PATIENT]))
+    return _fill(read_table(path, _FINAL_CLINICAL, unique=[PATIENT]), path)
 
 
-def _fill(table):
+def _fill(table, path):
     """Missing measures take the column's mean, missing findings and continue injection 0 (as in 2021)."""
     filled = table.copy()
     for name in filled.columns.intersection(_MEASURES):
+        if filled[name].isna().all():
+            raise PipelineError(f"{path}: the column {name} has no value at all.")
         filled[name] = filled[name].fillna(filled[name].mean())
     for name in filled.columns.intersection(_ANSWERS):
         filled[name] = filled[name].fillna(0)
@@ -211,16 +214,31 @@ def _stack(parts, columns):
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
 
 
-def read_processed(path):
+def read_processed(path, columns):
     """Read image_data.csv, train.csv or test.csv back; IDs and names stay text.
+
+    Args:
+        path: the file.
+        columns: what it must hold: IMAGE_COLUMNS, TRAIN_COLUMNS or TEST_COLUMNS.
 
     Raises:
         PipelineError: it is not there, or no such table.
     """
     if not path.is_file():
         raise PipelineError(f"{path} is not there. Option 0 (processing_data) makes it.")
+    texts = dict.fromkeys([PATIENT, IMAGE, INJECTION, DATA_TYPE, PROCESSED, SOURCE], str)
+    numbers = {name: ["", "nan"] for name in columns if name not in texts}
     try:
-        names = {PATIENT: str, IMAGE: str, INJECTION: str, DATA_TYPE: str, PROCESSED: str, SOURCE: str}
-        return pd.read_csv(path, dtype=names, keep_default_na=False, na_values={})
+        table = pd.read_csv(path, dtype=texts, keep_default_na=False, na_values=numbers)
     except (ValueError, OSError) as error:
-        raise PipelineError(f"{path} cannot be read: {error}. Option 0 (processing_data) makes it anew.") from error
+        raise PipelineError(f"{path} cannot be read: {error}. {_MAKE_ANEW}") from error
+    absent = [name for name in columns if name not in table]
+    if absent:
+        raise PipelineError(f"{path} lacks {', '.join(absent)}. {_MAKE_ANEW}")
+    wrong = [name for name in numbers if len(table) and not pd.api.types.is_numeric_dtype(table[name])]
+    if wrong:
+        raise PipelineError(f"{path} holds text where numbers belong, in {', '.join(wrong)}. {_MAKE_ANEW}")
+    return table
+
+
+_MAKE_ANEW = "Option 0 (processing_data) makes it anew."

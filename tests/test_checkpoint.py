@@ -114,7 +114,7 @@ def test_code_in_a_checkpoint_is_never_run(tmp_path, kind):
 
 
 def test_the_wrong_kind_is_refused_by_name(checkpoint):
-    with pytest.raises(PipelineError, match="holds a CSVModule; a ImageModule is needed"):
+    with pytest.raises(PipelineError, match="holds the weights of CSVModule; those of ImageModule are needed"):
         load_checkpoint(checkpoint, "ImageModule")
 
 
@@ -129,3 +129,22 @@ def test_what_is_no_file_is_refused(tmp_path):
     for path in (tmp_path, tmp_path / "absent.pt"):
         with pytest.raises(PipelineError, match="cannot be read"):
             load_checkpoint(path, "CSVModule")
+
+
+def test_a_module_without_insides_and_an_unknown_recipe_are_refused(tmp_path, monkeypatch):
+    torch.save(CSVModule.__new__(CSVModule), tmp_path / "hollow.pt")
+    with pytest.raises(PipelineError, match="hollow.pt is no checkpoint"):
+        load_checkpoint(tmp_path / "hollow.pt", "CSVModule")
+    module = CSVModule()
+    module.recipe = "future"
+    save_checkpoint(tmp_path / "future.pt", module)
+    with pytest.raises(PipelineError, match="cannot be built by this version of the program: .*future"):
+        load_checkpoint(tmp_path / "future.pt", "CSVModule")
+
+
+def test_weights_that_are_no_numbers_are_refused(tmp_path):
+    module = CSVModule()
+    torch.nn.init.constant_(module.layers[2].bias, torch.nan)
+    save_checkpoint(tmp_path / "nan.pt", module)
+    with pytest.raises(PipelineError, match="weights that are no finite numbers .layers.2.bias"):
+        load_checkpoint(tmp_path / "nan.pt", "CSVModule")

@@ -6,10 +6,10 @@ import pandas as pd
 import pytest
 
 from config import CROP, CropBox, Paths
-from processing.data_factory import processing_data
+from processing.data_factory import _preview_sources, processing_data
 from processing.errors import PipelineError
 from processing.tables import IMAGE_COLUMNS, PATIENT, PROCESSED, SOURCE
-from tests.helpers import put_screen
+from tests.helpers import make_screen, put_screen
 
 INFO = "patient ID,gender,age,diagnosis,anti-VEGF,preVA\n7R,Male,60,DME,Avastin,0.5\n"
 
@@ -29,7 +29,8 @@ def crops(paths):
 
 
 def tables(paths):
-    return {path.name: path.read_bytes() for path in paths.processed.rglob("*.csv")}
+    """All but the record of crops, which holds times."""
+    return {path.name: path.read_bytes() for path in paths.processed.rglob("*.csv") if path != paths.crop_record}
 
 
 def test_it_writes_crops_tables_and_the_preview(paths, source):
@@ -117,8 +118,8 @@ def test_bad_images_are_skipped_and_named_and_the_rest_goes_on(paths, source, ca
 def test_a_crop_of_a_screen_that_became_unreadable_is_not_used_any_more(paths, source):
     processing_data(paths)
     (source / "7R" / "Pre Injection OCT Images" / "眼 (1).jpg").write_bytes(b"gone bad")
-    assert processing_data(paths).images == 1
-    assert set(crops(paths)) == {"7R_1_1_1_127. (16).jpg"}
+    made = processing_data(paths)
+    assert (made.images, made.test, made.problems) == (1, 1, 1)
 
 
 def test_an_image_that_the_table_does_not_know_is_named(paths, source):
@@ -175,3 +176,67 @@ def test_the_demonstration_reaches_every_table(demo_root):
         assert not table.isna().any(axis=None)
     assert not set(train[PATIENT]) & set(test[PATIENT])
     assert pd.read_csv(demo_root.problems).empty
+
+
+@pytest.mark.parametrize(
+    "box",
+    [CropBox(450, 50, 550, 1200), CropBox(-50, 450, 550, 1200), CropBox(50, 50, 550, 1200), CropBox(50, 450, -1, 9),
+     CropBox(50, 450, 550.0, 1200), CropBox(0, 100_000, 0, 100_000)],
+)
+def test_a_box_that_cannot_be_cut_is_refused_before_anything_is_touched(paths, source, box):
+    processing_data(paths)
+    before = tables(paths) | crops(paths)
+    with pytest.raises(PipelineError, match="config.CROP is"):
+        processing_data(paths, box)
+    assert tables(paths) | crops(paths) == before
+
+
+def test_a_box_outside_every_screen_keeps_the_old_crops(paths, source):
+    processing_data(paths)
+    before = crops(paths)
+    with pytest.raises(PipelineError, match="None of 2 images could be cropped"):
+        processing_data(paths, CropBox(50, 450, 2000, 2100))
+    assert crops(paths) == before
+
+
+def test_a_crop_that_was_damaged_without_changing_its_size_is_cut_again(paths, source):
+    processing_data(paths)
+    crop = next(paths.crops.rglob("*.jpg"))
+    good = crop.read_bytes()
+    crop.write_bytes(bytes(len(good)))
+    assert processing_data(paths).crops == 1
+    assert crop.read_bytes() == good
+
+
+def test_names_that_no_table_can_hold_are_named_as_problems(paths, source):
+    folder = os.fsencode(source / "7R" / "Pre Injection OCT Images")
+    for name in (b"\xd6\xd0.jpg", b"x" * 240 + b".jpg"):
+        with open(os.path.join(folder, name), "wb"):
+            pass
+    made = processing_data(paths)
+    assert (made.images, made.problems) == (2, 2)
+    text = paths.problems.read_text(encoding="utf-8")
+    assert "\\xd6\\xd0.jpg" in text
+    assert "not UTF-8" in text
+    assert "longer than 220 bytes" in text
+
+
+def test_an_image_with_a_rotation_mark_is_named(paths, source):
+    upright = cv2.imencode(".jpg", make_screen(seed=3))[1].tobytes()
+    exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"
+    marked = upright[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + upright[2:]
+    (source / "7R" / "Pre Injection OCT Images" / "turned.jpg").write_bytes(marked)
+    assert processing_data(paths).images == 2
+    assert "rotation mark" in paths.problems.read_text(encoding="utf-8")
+
+
+def test_the_preview_shows_both_rounds_however_many_sizes_there_are(paths, source):
+    images = pd.DataFrame([
+        {SOURCE: f"{number}.jpg", PATIENT: f"{number}L", "final": int(number == 0), "injection": "Pre injection"}
+        for number in range(12)
+    ])
+    screens = pd.DataFrame([(f"{number}.jpg", 1000 + number, 596) for number in range(12)],
+                           columns=[SOURCE, "screen_width", "screen_height"])
+    titles = [title for title, _ in _preview_sources(images, screens, paths)]
+    assert len(titles) == 3
+    assert sum("final round" in title for title in titles) == 1

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 import main
-from tests.helpers import REPOSITORY, run_main
+from tests.helpers import REPOSITORY, put_screen, run_main
 
 MENU = [
     "0 -> processing_data",
@@ -101,6 +101,10 @@ def test_every_option_works_through_the_menu(demo_copy):
         (["1", "--device", "gpu"], "device is 'gpu'"),
         (["1", "--models", "Model-X"], "invalid choice: 'Model-X'"),
         (["0", "--epochs", "1"], "unrecognized arguments"),
+        (["4", "--device", "foo"], "device is 'foo'; it must be one of auto, cuda"),
+        (["4", "--image-all", "x"], "unrecognized arguments"),
+        (["3", "--init-from", "x"], "unrecognized arguments"),
+        (["demo", "--seed", "-1"], "'-1' is no whole number, 0 or more"),
     ],
 )
 def test_wrong_usage_ends_with_status_2_and_a_line(tmp_path, words, message):
@@ -160,3 +164,46 @@ def test_a_console_without_chinese_still_shows_the_menu(tmp_path):
     answer = run_main(root=tmp_path, typed="q\n", PYTHONIOENCODING="ascii")
     assert answer.returncode == 0
     assert "Pick a number / ?" in answer.stdout
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        ("CSV_MODEL = CSVConfig(epochs=0)", "CSVConfig: epochs is 0; it must be a whole number, 1 or more."),
+        ("CSV_MODEL = CSVConfig(epoch=5)", "unexpected keyword argument 'epoch'"),
+        ("CSV_MODEL = CSVConfg()", "name 'CSVConfg' is not defined"),
+    ],
+)
+def test_a_bad_value_in_model_config_is_one_line_with_its_place(tmp_path, edit, message):
+    for name in ("main.py", "config.py", "model_config.py"):
+        (tmp_path / name).write_text((REPOSITORY / name).read_text(encoding="utf-8"), encoding="utf-8")
+    with open(tmp_path / "model_config.py", "a", encoding="utf-8") as file:
+        file.write(edit + "\n")
+    for words in (["0"], []):
+        answer = subprocess.run(
+            [sys.executable, tmp_path / "main.py", *words], input="q\n", capture_output=True, encoding="utf-8"
+        )
+        assert answer.returncode == 2
+        assert message in answer.stderr
+        assert "model_config.py, line " in answer.stderr
+        assert len(answer.stderr.splitlines()) == 1
+
+
+def test_an_option_is_found_by_its_whole_name_on_the_command_line(tmp_path):
+    answer = run_main("train_csv + train_image", root=tmp_path)
+    assert "train.csv is not there" in answer.stderr
+
+
+def test_import_asks_for_paths_and_before_it_does_anything(tmp_path):
+    screen = tmp_path / "download" / "Train Set" / "7R" / "Pre Injection OCT Images" / "1.jpg"
+    put_screen(screen)
+    root = tmp_path / "root"
+    root.mkdir()
+    placed = root / "data/source/final/Train_Set/7R/Pre Injection OCT Images/1.jpg"
+    answer = run_main(root=root, typed=f"7\n{tmp_path / 'download'}\n\nn\n7\n\nq\n")
+    assert not placed.exists()
+    assert "Nothing was named" in answer.stderr
+    answer = run_main(root=root, typed=f"7\n{tmp_path / 'download'}\n\ny\nq\n")
+    assert placed.samefile(screen), answer.stderr
+    answer = run_main("import_data", tmp_path / "download", "--yes", root=root)
+    assert answer.returncode == 0, answer.stderr

@@ -73,8 +73,8 @@ def test_the_seed_recipes_loss_falls(tmp_path):
 
 
 def test_the_mean_loss_weighs_every_image_alike(tmp_path):
-    """Five images in batches of 4 and 1 with a step of almost nothing: the mean over images, not over batches."""
-    rows = make_crops(tmp_path, 5)
+    """Six images in batches of 4 and 2 with a step of almost nothing: the mean over images, not over batches."""
+    rows = make_crops(tmp_path, 6)
     config = image_config(epochs=1, batch_size=4, learning_rate=1e-12)
     torch.manual_seed(0)
     module = ImageModule("seed", (64, 96))
@@ -82,7 +82,7 @@ def test_the_mean_loss_weighs_every_image_alike(tmp_path):
         block.layers[1] = torch.nn.Identity()       # batch norm would make the loss depend on the batch
     recorder = Recorder(config)
     ImageModel(module, CPU).train(rows, tmp_path, recorder)
-    one_batch = Recorder(image_config(epochs=1, batch_size=5, learning_rate=1e-12))
+    one_batch = Recorder(image_config(epochs=1, batch_size=6, learning_rate=1e-12))
     ImageModel(module, CPU).train(rows, tmp_path, one_batch)
     assert recorder.losses[0]["loss"] == pytest.approx(one_batch.losses[0]["loss"], rel=1e-5)
 
@@ -239,3 +239,9 @@ def test_devices():
     if not torch.cuda.is_available():
         with pytest.raises(PipelineError, match="has no cuda; it has .*cpu"):
             select_device("cuda")
+
+
+def test_a_last_batch_of_one_small_crop_is_refused_in_words(tmp_path):
+    rows = make_crops(tmp_path, 3)
+    with pytest.raises(PipelineError, match="from crops of 64 x 96 batch norm cannot learn of one image"):
+        train_images(rows, tmp_path, image_config(epochs=1, batch_size=2))

@@ -1,4 +1,5 @@
 import json
+import shutil
 import zipfile
 
 import numpy as np
@@ -6,9 +7,11 @@ import pandas as pd
 import pytest
 import torch
 
+from config import CROP, Paths
+from data import predict
 from data.predict import predict_all, predict_before_after
 from data.submission import COLUMNS, STAGE1, STAGE2_CASE, STAGE2_PIC, Submission, write_submission
-from model.checkpoint import load_checkpoint
+from model.checkpoint import load_checkpoint, save_checkpoint
 from model.choice import find_checkpoint
 from model.model import ImageModel
 from processing.errors import PipelineError
@@ -26,13 +29,21 @@ def template(paths, name):
 
 
 @pytest.fixture(scope="module")
-def result(trained_root):
-    return predict_before_after(trained_root)
+def trained(trained_root, tmp_path_factory):
+    """A trained demonstration for all tests of this file that only add results."""
+    root = tmp_path_factory.mktemp("predict") / "root"
+    shutil.copytree(trained_root.root, root)
+    return Paths(root)
 
 
-def test_the_files_have_the_templates_rows_in_their_order(trained_root, result):
+@pytest.fixture(scope="module")
+def result(trained):
+    return predict_before_after(trained)
+
+
+def test_the_files_have_the_templates_rows_in_their_order(trained, result):
     for table, name in zip(read(result), NAMES, strict=True):
-        wanted = template(trained_root, name)
+        wanted = template(trained, name)
         keys = [key for key in ("image number", PATIENT, INJECTION, IMAGE) if key in wanted]
         assert table.columns.tolist() == COLUMNS[name]
         pd.testing.assert_frame_equal(table[keys], wanted[keys])
@@ -57,17 +68,17 @@ def test_the_zip_holds_the_three_files_and_runs_json_says_where_they_came_from(r
     assert runs["means"] == {}
 
 
-def test_an_eyes_values_are_the_means_over_its_visits_images(trained_root, result):
+def test_an_eyes_values_are_the_means_over_its_visits_images(trained, result):
     _, case, pic = read(result)
-    test = pd.read_csv(trained_root.test_table, dtype={PATIENT: str, IMAGE: str})
+    test = pd.read_csv(trained.test_table, dtype={PATIENT: str, IMAGE: str})
     test = test[test[FINAL] == 1]
     assert set(case[PATIENT]) == set(test[PATIENT])
 
     for name, after, column in (("Model-Image-Before", 0, PRE_CST), ("Model-Image-After", 1, CST)):
         rows = test[test[AFTER] == after]
-        module, _ = load_checkpoint(find_checkpoint(trained_root, name), "ImageModule")
+        module, _ = load_checkpoint(find_checkpoint(trained, name), "ImageModule")
         model = ImageModel(module, torch.device("cpu"))
-        predicted = rows.join(model.eval(rows, trained_root.root))
+        predicted = rows.join(model.eval(rows, trained.root))
         means = predicted.groupby(PATIENT)[CST].mean()
         np.testing.assert_allclose(case.set_index(PATIENT)[column], means[case[PATIENT]], rtol=1e-4)
         merged = pic.merge(predicted, on=[PATIENT, IMAGE, INJECTION], suffixes=("", "_image"))
@@ -75,8 +86,8 @@ def test_an_eyes_values_are_the_means_over_its_visits_images(trained_root, resul
         np.testing.assert_allclose(merged["PED"], merged["PED_image"], atol=1e-5)
 
 
-def test_option_5_takes_model_image_all_for_both_visits(trained_root, result):
-    other = predict_all(trained_root)
+def test_option_5_takes_model_image_all_for_both_visits(trained, result):
+    other = predict_all(trained)
     assert other != result
     runs = json.loads((other / "runs.json").read_text(encoding="utf-8"))
     assert set(runs["checkpoints"]) == {"Model-Image-All", "Model-CSV"}
@@ -107,16 +118,16 @@ def test_eyes_and_visits_without_images_take_training_means_and_are_named(traine
     stage1, case, pic = read(folder)
     said = capsys.readouterr().out
     gaps = json.loads((folder / "runs.json").read_text(encoding="utf-8"))["means"]
-    assert gaps["no images"] == ["0000-9999L"]
-    assert gaps["no images after treatment"] == [eyes[0]]
-    assert gaps["images that are not there"] == [eyes[0]]
+    assert gaps[predict.NO_IMAGES] == ["0000-9999L"]
+    assert gaps[predict.NO_AFTER] == [eyes[0]]
+    assert gaps[predict.SOME_ABSENT] == [eyes[0]]
     assert "0000-9999L" in said
     assert eyes[0] in said
 
     from model.training import training_means
-    from processing.tables import build_case_table, read_processed
+    from processing.tables import TRAIN_COLUMNS, build_case_table, read_processed
 
-    means = training_means(build_case_table(read_processed(trained_copy.train_table)))
+    means = training_means(build_case_table(read_processed(trained_copy.train_table, TRAIN_COLUMNS)))
     last = stage1.iloc[-1]
     assert last[[PRE_CST, CST, VA, CONTINUE]].tolist() == pytest.approx(
         [means["preliminary"][name] for name in (PRE_CST, CST, VA, CONTINUE)], abs=1e-5
@@ -138,9 +149,9 @@ def test_an_image_that_is_missing_takes_the_mean_of_its_visit(trained_copy):
 
 
 def test_nothing_is_predicted_without_a_finished_run(demo_root):
-    for predict, name in ((predict_before_after, "Model-Image-Before"), (predict_all, "Model-Image-All")):
+    for option, name in ((predict_before_after, "Model-Image-Before"), (predict_all, "Model-Image-All")):
         with pytest.raises(PipelineError, match=rf"{name} has no finished run .*Option 1 \(train_image\) makes one"):
-            predict(demo_root)
+            option(demo_root)
     assert not demo_root.result.exists()
 
 
@@ -156,7 +167,8 @@ def test_a_named_checkpoint_is_taken_and_a_wrong_one_refused(trained_copy, capsy
     image, = (trained_copy.ckpt / "Model-Image-Before").iterdir()
     predict_all(trained_copy, checkpoints={"Model-Image-All": str(image)})
     assert str(image) in capsys.readouterr().out
-    with pytest.raises(PipelineError, match="holds a CSVModule; a ImageModule is needed"):
+    message = "holds the weights of CSVModule; those of ImageModule are needed here. Runs of Model-Image-All: "
+    with pytest.raises(PipelineError, match=message):
         predict_all(trained_copy, checkpoints={"Model-Image-All": str(csv)})
 
 
@@ -177,3 +189,51 @@ def test_a_value_that_is_none_writes_nothing(paths):
     assert not paths.result.exists()
     folder = write_submission(paths, tables, {})
     assert sorted(file.name for file in folder.iterdir()) == sorted([*NAMES, "runs.json", "submit.zip"])
+
+
+def test_a_model_of_another_crop_box_is_refused(trained_copy):
+    file = next((trained_copy.ckpt / "Model-Image-All").glob("*/*.pt"))
+    module, values = load_checkpoint(file, "ImageModule")
+    save_checkpoint(file, module, **values | {"values": {"crop_box": [50, 450, 500, 1150]}})
+    message = "was trained on crops of the box 50:450,500:1150; config.py says 50:450,550:1200"
+    with pytest.raises(PipelineError, match=message):
+        predict_all(trained_copy)
+    assert list(CROP) == [50, 450, 550, 1200]
+
+
+def test_means_of_the_other_round_come_in_this_rounds_unit_of_acuity():
+    means = predict._in_units_of(1, {VA: 1.0, "preVA": 0.3, CST: 300.0})
+    assert means == {VA: pytest.approx(0.1), "preVA": pytest.approx(0.501, abs=1e-3), CST: 300.0}
+    means = predict._in_units_of(0, {VA: 0.1, "preVA": 0.5, CST: 300.0})
+    assert means == {VA: pytest.approx(1.0), "preVA": pytest.approx(0.301, abs=1e-3), CST: 300.0}
+
+
+def test_a_model_without_training_means_still_predicts_where_none_is_needed(trained_copy):
+    file = next((trained_copy.ckpt / "Model-CSV").glob("*/*.pt"))
+    module, _ = load_checkpoint(file, "CSVModule")
+    save_checkpoint(file, module, name="Model-CSV", values={})
+    pd.read_csv(trained_copy.train_table).head(0).to_csv(trained_copy.train_table, index=False)
+    assert predict_all(trained_copy).is_dir()
+    wanted = template(trained_copy, STAGE1)
+    wanted.loc[len(wanted)] = ["0000-9999L"] + [0] * (wanted.shape[1] - 1)
+    wanted.to_csv(trained_copy.submit / STAGE1, index=False)
+    with pytest.raises(PipelineError, match="does not carry the means of its training data"):
+        predict_all(trained_copy)
+
+
+def test_a_template_is_found_in_any_case(trained_copy):
+    wanted = template(trained_copy, STAGE1).iloc[::-1]
+    (trained_copy.submit / STAGE1).unlink()
+    wanted.to_csv(trained_copy.submit / STAGE1.upper(), index=False)
+    assert read(predict_all(trained_copy))[0][PATIENT].tolist() == wanted[PATIENT].tolist()
+
+
+def test_paths_in_config_are_taken_from_the_root(trained_copy, monkeypatch, capsys):
+    name = "Model-Image-Before"
+    folder, = (trained_copy.ckpt / name).iterdir()
+    monkeypatch.setitem(predict.CHECKPOINTS, "Model-Image-All", f"model/ckpt/{name}/{folder.name}")
+    predict_all(trained_copy)
+    assert f"{folder / name}.pt (trained as {name})" in capsys.readouterr().out
+    monkeypatch.setitem(predict.CHECKPOINTS, "Model-Image-All", 123)
+    with pytest.raises(PipelineError, match="123 is no path of a checkpoint"):
+        predict_all(trained_copy)

@@ -60,20 +60,24 @@ def full_size(real, real_tree, tmp_path_factory):
 
 
 def test_the_real_tree_and_tables_give_the_expected_counts(full_size, expected):
-    for file, counts in (("csv/image_data.csv", "image_data.csv"), ("train.csv",) * 2, ("test.csv",) * 2):
-        table = tables.read_processed(full_size.processed / file)
+    for file, counts, columns in (
+        ("csv/image_data.csv", "image_data.csv", tables.IMAGE_COLUMNS),
+        ("train.csv", "train.csv", tables.TRAIN_COLUMNS),
+        ("test.csv", "test.csv", tables.TEST_COLUMNS),
+    ):
+        table = tables.read_processed(full_size.processed / file, columns)
         wanted = expected["processed"][counts]
         assert len(table) == wanted["rows"]
         assert table[PATIENT].nunique() == wanted["patients"]
         for key in wanted.keys() - {"rows", "patients"}:
             column, value = key.split("=")
             assert (table[column] == int(value)).sum() == wanted[key], key
-    cases = build_case_table(tables.read_processed(full_size.train_table))
+    cases = build_case_table(tables.read_processed(full_size.train_table, tables.TRAIN_COLUMNS))
     assert len(cases) == expected["processed"]["case table of train_csv"]["rows"]
 
 
 def test_the_real_trees_sets(full_size, expected):
-    images = tables.read_processed(full_size.image_table)
+    images = tables.read_processed(full_size.image_table, tables.IMAGE_COLUMNS)
     assert len(images) == expected["tree"]["paths"]
     for folder in expected["tree"].keys() - {"paths"}:
         under = images["source_path"].str.lower().str.startswith(f"data/source/{folder}/".lower())
@@ -91,7 +95,8 @@ def test_csv_training_from_the_published_checkpoint_gives_the_originals_losses(r
     folder, = train_csv(full_size, replace(CSV_MODEL, epochs=5, learning_rate=1e-5, init_from=start, device="cpu"))
     losses = pd.read_csv(folder / "history.csv")["loss"]
     assert losses[0] == pytest.approx(0.4012, abs=1e-4)
-    assert (losses.diff()[1:] < 0).all()
+    # By a second, independent reading of tables and recipe in plain pandas and torch, on the same machine
+    assert losses.tolist() == pytest.approx([0.40124, 0.40054, 0.40027, 0.40012, 0.40001], abs=1e-4)
 
 
 def test_the_published_csv_model_has_the_expected_size_and_predicts(real, expected, full_size):
@@ -99,7 +104,7 @@ def test_the_published_csv_model_has_the_expected_size_and_predicts(real, expect
     wanted = expected["published checkpoints"]["Model-CSV.pt"]
     assert sum(parameter.numel() for parameter in module.parameters()) == wanted["parameters"]
     assert module.layers[0].in_features == wanted["features"] == len(tables.CSV_FEATURES)
-    cases = build_case_table(tables.read_processed(full_size.train_table))
+    cases = build_case_table(tables.read_processed(full_size.train_table, tables.TRAIN_COLUMNS))
     predicted = CSVModel(module, CPU).eval(cases)
     assert np.corrcoef(predicted["VA"], cases["VA"])[0, 1] > 0.6
 
@@ -136,16 +141,16 @@ def test_the_demonstration_is_real_enough_for_the_published_model(real, tmp_path
     from processing.demo import DemoSize, write_demo
 
     paths = config.Paths(tmp_path)
-    write_demo(paths, DemoSize(36, 2, 2, 2, images=3), seed=34)
+    write_demo(paths, DemoSize(44, 2, 2, 2, images=3), seed=34)
     processing_data(paths)
-    rows = tables.read_processed(paths.train_table)
+    rows = tables.read_processed(paths.train_table, tables.TRAIN_COLUMNS)
     rows = rows[(rows[AFTER] == 1) & (rows[FINAL] == 0)]
     annotation = pd.read_csv(paths.source / "preliminary/Train_set/TrainingAnnotation.csv")
     known = annotation[annotation[CST].notna()][PATIENT]
     rows = rows[rows[PATIENT].isin(known)]
-    assert len(rows) >= 90
+    assert len(rows) >= 100
     model = published_image_model(real)
     predicted = model.eval(rows, paths.root)[CST]
-    assert rows[CST].min() < 250
-    assert rows[CST].max() > 500
+    assert rows[CST].min() < 220
+    assert rows[CST].max() > 600
     assert np.corrcoef(predicted, rows[CST])[0, 1] >= 0.8

@@ -120,7 +120,7 @@ def test_a_start_must_fit(paths, make_run):
     module = CSVModule("fixed")
     load_start(paths, module, replace(CONFIG, init_from=str(folder)))
     torch.testing.assert_close(module.layers[0].weight, start.layers[0].weight)
-    with pytest.raises(PipelineError, match="holds a CSVModule"):
+    with pytest.raises(PipelineError, match="holds the weights of CSVModule.*Runs of Model-CSV: .*finished"):
         load_start(paths, ImageModule(), replace(CONFIG, init_from=str(folder)))
 
 
@@ -128,7 +128,7 @@ def test_a_start_of_other_layers_is_refused(make_run, paths, tmp_path):
     from model.checkpoint import save_checkpoint
 
     save_checkpoint(tmp_path / "resnet.pt", ImageModule("resnet"))
-    with pytest.raises(PipelineError, match="does not fit a ImageModule of recipe seed"):
+    with pytest.raises(PipelineError, match="does not fit ImageModule of recipe seed"):
         load_start(paths, ImageModule("seed"), replace(CONFIG, init_from=str(tmp_path / "resnet.pt")))
 
 

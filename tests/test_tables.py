@@ -175,4 +175,41 @@ def test_names_that_look_like_numbers_stay_text(tmp_path):
     assert t.read_final_pic(file)[t.IMAGE].tolist() == ["0012"]
     processed = image_rows(("7R", 1, 0, "0012", "train"), ("7R", 1, 0, "NA", "train"))
     processed.to_csv(tmp_path / "image_data.csv", index=False)
-    assert t.read_processed(tmp_path / "image_data.csv")[t.IMAGE].tolist() == ["0012", "NA"]
+    assert t.read_processed(tmp_path / "image_data.csv", t.IMAGE_COLUMNS)[t.IMAGE].tolist() == ["0012", "NA"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("garbage\n1\n", "lacks patient ID, L0R1"),
+        ("", "cannot be read"),
+        (",".join(t.IMAGE_COLUMNS) + "\n7R,right,1,0,Pre,a,b,c,train\n", "text where numbers belong, in L0R1"),
+    ],
+)
+def test_a_processed_table_that_was_damaged_by_hand_is_refused(tmp_path, content, message):
+    file = write(tmp_path, content, "image_data.csv")
+    with pytest.raises(PipelineError, match=rf"(?s){message}.*Option 0 \(processing_data\) makes it anew"):
+        t.read_processed(file, t.IMAGE_COLUMNS)
+
+
+def test_a_column_without_any_value_is_refused(tmp_path):
+    row = "0000-0001L,1,60,1,0.2,1,200,1,0,1,0,0.5,1,nan,0,1,0,1"
+    with pytest.raises(PipelineError, match="table.csv: the column CST has no value at all"):
+        t.read_preliminary_annotation(write(tmp_path, annotation(row)))
+
+
+def test_a_table_without_rows_is_refused(tmp_path):
+    with pytest.raises(PipelineError, match="it has a header and no rows"):
+        t.read_final_case(write(tmp_path, CASE_HEADER))
+
+
+def test_codes_that_a_spreadsheet_wrote_as_1_0_are_read(tmp_path):
+    row = "0000-0001L,1.0,60,6.0,0.2,0.0,200,1,0,1,0,0.5,1,300,0,1,0,1"
+    table = t.read_preliminary_annotation(write(tmp_path, annotation(row)))
+    assert table[[t.GENDER, t.DIAGNOSIS, t.DRUG]].values.tolist() == [[1, 6, 0]]
+
+
+def test_an_endless_quote_is_a_fault_not_a_crash(tmp_path):
+    text = CASE_HEADER + '1L,"Male' + "x" * 140_000 + "\n"
+    with pytest.raises(PipelineError, match="it is no table"):
+        t.read_final_case(write(tmp_path, text))

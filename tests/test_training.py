@@ -6,18 +6,19 @@ import pandas as pd
 import pytest
 import torch
 
+from config import CROP
 from model.checkpoint import load_checkpoint
 from model.training import select_rows, train_csv, train_csv_and_image, train_image, training_means
 from model_config import CSV_MODEL, IMAGE_MODELS
 from processing.errors import PipelineError
-from processing.tables import AFTER, build_case_table, read_processed
+from processing.tables import AFTER, TRAIN_COLUMNS, build_case_table, read_processed
 
 QUICK_CSV = replace(CSV_MODEL, epochs=2)
 QUICK_IMAGE = replace(IMAGE_MODELS[1], epochs=1, batch_size=8)
 
 
 def test_each_image_model_takes_its_visit(demo_root):
-    train = read_processed(demo_root.train_table)
+    train = read_processed(demo_root.train_table, TRAIN_COLUMNS)
     before, after = select_rows(train, "before"), select_rows(train, "after")
     assert set(before[AFTER]) == {0}
     assert set(after[AFTER]) == {1}
@@ -38,7 +39,7 @@ def test_option_3_makes_a_finished_run_of_every_model(trained_root):
 
 
 def test_model_csv_carries_the_training_means_of_each_round(trained_root):
-    cases = build_case_table(read_processed(trained_root.train_table))
+    cases = build_case_table(read_processed(trained_root.train_table, TRAIN_COLUMNS))
     folder, = (trained_root.ckpt / "Model-CSV").iterdir()
     means = load_checkpoint(folder / "Model-CSV.pt", "CSVModule")[1]["values"]["training_means"]
     assert means == training_means(cases)
@@ -91,6 +92,36 @@ def test_nothing_to_train_on_is_said(demo_copy):
 def test_a_start_that_does_not_fit_makes_no_run(trained_copy):
     folder, = (trained_copy.ckpt / "Model-CSV").iterdir()
     runs = sorted(trained_copy.ckpt.rglob("run.json"))
-    with pytest.raises(PipelineError, match="holds a CSVModule; a ImageModule is needed"):
+    with pytest.raises(PipelineError, match="holds the weights of CSVModule; those of ImageModule are needed"):
         train_image(trained_copy, [replace(QUICK_IMAGE, init_from=str(folder))])
     assert sorted(trained_copy.ckpt.rglob("run.json")) == runs
+
+
+def test_crops_of_another_box_are_never_trained_on(demo_copy):
+    """An edited box without option 0, and an option 0 that was stopped half way: both leave crops of another box."""
+    moved = CROP._replace(left=CROP.left - 50, right=CROP.right - 50)
+    with pytest.raises(PipelineError, match=r"crops were not cut with the box 50:450,500:1150 of config.py"):
+        train_image(demo_copy, [QUICK_IMAGE], box=moved)
+    lines = demo_copy.crop_record.read_text().splitlines()
+    lines[-1] = lines[-1].replace("550:1200", "500:1150")
+    demo_copy.crop_record.write_text("\n".join(lines))
+    with pytest.raises(PipelineError, match="1 of .* crops were not cut with the box 50:450,550:1200 of config.py"):
+        train_image(demo_copy, [replace(QUICK_IMAGE, visit="all")])
+    assert not demo_copy.ckpt.exists()
+
+
+@pytest.mark.parametrize(
+    "values", [{"init_from": "absent.pt"}, {"device": "mps"}, {"visit": "after", "name": "Model-Image-After"}],
+    ids=["start", "device", "crops"],
+)
+def test_option_3_refuses_all_that_it_can_before_the_first_training(demo_copy, values):
+    if "name" in values:
+        sorted(demo_copy.crops.rglob("train/*_1_?_*.jpg"))[0].unlink()
+    with pytest.raises(PipelineError, match="is not there|has no mps|are not there"):
+        train_csv_and_image(demo_copy, QUICK_CSV, [replace(QUICK_IMAGE, **values)])
+    assert not demo_copy.ckpt.exists()
+
+
+def test_an_empty_list_of_models_is_said(demo_root):
+    with pytest.raises(PipelineError, match="IMAGE_MODELS is empty"):
+        train_image(demo_root, [])
