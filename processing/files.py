@@ -173,10 +173,10 @@ def _sync(path):
 
 
 def _sync_folder(folder):
-    if os.name == "nt":  # Windows cannot open a folder for syncing
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    """Sync a folder where the system can (Windows and some network disks cannot); the file is in place already."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
