@@ -26,6 +26,8 @@ class Paths:
         self.crop_record = self.processed / "csv" / "crops.csv"        # what each crop was cut from
         self.crop_preview = self.processed / "crop_preview.png"
         self.problems = self.processed / "problems.csv"                # what option 0 left out, and why
+        self.check_table = self.processed / "check.csv"                # what option 6 found
+        self.check_picture = self.processed / "check.png"
         self.train_table = self.processed / "train.csv"
         self.test_table = self.processed / "test.csv"
 

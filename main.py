@@ -35,10 +35,10 @@ ALL_FLAGS = {"image_all": "Model-Image-All", "csv": "Model-CSV"}
 
 # ---- One short function per option: torch, cv2 and pandas are imported when one of them runs
 
-def processing_data(_arguments):
+def processing_data(arguments):
     from processing.data_factory import processing_data
 
-    processing_data()
+    processing_data(strict=arguments.strict)
 
 
 def train_image(arguments):
@@ -70,6 +70,13 @@ def predict_all(arguments):
     from data.predict import predict_all
 
     predict_all(**_prediction(arguments, ALL_FLAGS))
+
+
+def check_data(_arguments):
+    from processing.check import check_data
+
+    if any(finding.severity == "stops" for finding in check_data()):
+        return FAILED
 
 
 def import_data(arguments):
@@ -108,6 +115,11 @@ def demo(arguments):
 
 def _add_no_flags(_parser):
     pass
+
+
+def _add_processing_flags(parser):
+    text = "stop before any table is written if a single image is unreadable or unknown to the tables"
+    parser.add_argument("--strict", action="store_true", help=text)
 
 
 def _add_image_flags(parser):
@@ -242,12 +254,13 @@ class Option(NamedTuple):
 
 
 OPTIONS = (
-    Option("0", "processing_data", "cut the scans and make the tables", processing_data, _add_no_flags),
+    Option("0", "processing_data", "cut the scans and make the tables", processing_data, _add_processing_flags),
     Option("1", "train_image", "train the image models", train_image, _add_image_flags),
     Option("2", "train_csv", "train Model-CSV", train_csv, _add_csv_flags),
     Option("3", "train_csv + train_image", "options 2 and 1", train_csv_and_image, _add_both_flags),
     Option("4", "predict_before_after", "predict with Before and After", predict_before_after, _add_before_after_flags),
     Option("5", "predict_all", "predict with All", predict_all, _add_all_flags),
+    Option("6", "check_data", "report all that is wrong or odd with the data", check_data, _add_no_flags),
     Option("7", "import_data", "lay out downloaded files under data/source", import_data, _add_import_flags),
     Option("10", "demo", "make synthetic data and run everything on it", demo, _add_demo_flags),
 )
@@ -347,7 +360,7 @@ def run(option, arguments):
     from processing.errors import PipelineError
 
     try:
-        option.run(arguments)
+        return option.run(arguments) or DONE
     except ConfigError as error:
         print(error, file=sys.stderr)
         return WRONG_USAGE
@@ -358,7 +371,6 @@ def run(option, arguments):
         print(f"Unexpected {type(error).__name__}: {error}", file=sys.stderr)
         _log_traceback()
         return FAILED
-    return DONE
 
 
 def _log_traceback():

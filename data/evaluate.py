@@ -5,7 +5,6 @@ Reads a result folder and a folder of truth tables in the form of the submission
 
 import numpy as np
 
-from data.submission import STAGE1, STAGE2_CASE, STAGE2_PIC
 from model import metrics
 from processing.errors import PipelineError
 from processing.reader import number, read_table, text
@@ -15,6 +14,9 @@ from processing.tables import (
     IMAGE_NUMBER,
     PATIENT,
     PRE_CST,
+    STAGE1,
+    STAGE2_CASE,
+    STAGE2_PIC,
     VA,
     parse_patient,
 )

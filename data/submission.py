@@ -17,7 +17,6 @@ from processing.reader import read_table, text
 from processing.tables import (
     AFTER,
     CONTINUE,
-    CST,
     FINAL,
     FINDINGS,
     IMAGE,
@@ -25,23 +24,19 @@ from processing.tables import (
     INJECTION,
     PATIENT,
     POST,
-    PRE_CST,
-    VA,
+    STAGE1,
+    STAGE2_CASE,
+    STAGE2_PIC,
+    SUBMISSION_COLUMNS,
     parse_patient,
     parse_visit,
 )
 
-STAGE1, STAGE2_CASE, STAGE2_PIC = "submit_stage1.csv", "submit_stage2_case.csv", "submit_stage2_pic.csv"
-COLUMNS = {
-    STAGE1: [PATIENT, PRE_CST, VA, CONTINUE, CST, "IRF", "SRF", "HRF"],
-    STAGE2_CASE: [PATIENT, VA, CONTINUE, PRE_CST, CST],
-    STAGE2_PIC: [IMAGE_NUMBER, PATIENT, INJECTION, IMAGE, *FINDINGS],
-}
 DECIMALS = 6
 
 
 class Submission(NamedTuple):
-    """One DataFrame per file: first the rows that are asked for, in the end with all of COLUMNS."""
+    """One DataFrame per file: first the rows that are asked for, in the end with all of SUBMISSION_COLUMNS."""
 
     stage1: pd.DataFrame
     stage2_case: pd.DataFrame
@@ -92,7 +87,7 @@ def write_submission(paths, submission, origin):
 
     Args:
         paths: config.Paths.
-        submission: Submission, each table with the columns of COLUMNS.
+        submission: Submission, each table with the columns of SUBMISSION_COLUMNS.
         origin: dict of plain values: which option and runs it came from.
 
     Returns:
@@ -102,7 +97,7 @@ def write_submission(paths, submission, origin):
         PipelineError: a value is not finite or out of range, or the folder cannot be written; nothing is left.
     """
     tables = {}
-    for (name, columns), table in zip(COLUMNS.items(), submission, strict=True):
+    for (name, columns), table in zip(SUBMISSION_COLUMNS.items(), submission, strict=True):
         tables[name] = table[columns].round(DECIMALS)
         _check_values(name, tables[name])
     with new_timed_folder(paths.result) as folder:

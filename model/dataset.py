@@ -109,9 +109,13 @@ class EpochShuffle(Sampler):
 
 
 def image_loader(dataset, batch_size, device, *, workers=-1, sampler=None):
-    """Batches of an ImageDataset, in the order of its rows or of `sampler`.
+    """Batches of an ImageDataset, as a DataLoader.
 
     Args:
+        dataset: ImageDataset.
+        batch_size: items per batch; the last may have fewer.
+        device: torch.device that the batches will go to.
+        sampler: gives the order of the indices; None: the order of the rows.
         workers: reading processes; -1: none beside a CPU that trains (it needs the cores), else up to MAX_WORKERS.
     """
     if workers < 0:
@@ -128,7 +132,7 @@ def image_loader(dataset, batch_size, device, *, workers=-1, sampler=None):
 
 
 def to_device(batches, device):
-    """Batches of a loader on `device`; images become float32 in 0-1 there.
+    """Batches of an image_loader on `device`; images become float32 in 0-1 there.
 
     Yields:
         Batch.

@@ -42,7 +42,10 @@ def train_epoch(module, loss_function, batches, optimizer, names=list):
     """One pass over `batches`.
 
     Args:
+        module: ImageModule or CSVModule.
+        loss_function: gives (total, parts) of (outputs, targets).
         batches: iterable of Batch, on the module's device.
+        optimizer: of the module's parameters.
         names: function from a batch's rows to what the user knows them by.
 
     Returns:

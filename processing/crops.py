@@ -113,7 +113,7 @@ def _crop_one(row, paths, box, record):
         "source_mtime_ns": state.st_mtime_ns,
         "box": describe_box(box),
     }
-    if target.is_file() and record.holds(cut | _state_of_crop(target)):
+    if target.is_file() and record.holds(cut | state_of_crop(target)):
         return None
     try:
         screen = read_image(source)
@@ -123,10 +123,11 @@ def _crop_one(row, paths, box, record):
     with replacing(target) as temporary:
         temporary.write_bytes(data)
     size = {"screen_width": screen.shape[1], "screen_height": screen.shape[0]}
-    return cut | _state_of_crop(target) | size
+    return cut | state_of_crop(target) | size
 
 
-def _state_of_crop(target):
+def state_of_crop(target):
+    """What the record keeps of a crop file: its size and time."""
     state = target.stat()
     return {"crop_bytes": state.st_size, "crop_mtime_ns": state.st_mtime_ns}
 

@@ -22,13 +22,6 @@ from processing.tables import DATA_TYPE, FINAL, IMAGE_COLUMNS, PATIENT, SOURCE
 
 __all__ = ["crop_img", "plot_log", "processing_data", "read_image", "write_image"]
 
-READERS = {
-    "annotation": tables.read_preliminary_annotation,
-    "preliminary_info": tables.read_preliminary_info,
-    "case": tables.read_final_case,
-    "pic": tables.read_final_pic,
-    "final_info": tables.read_final_info,
-}
 # The tables without which images of a round and set have no row
 NEEDED = {
     ("preliminary", "train"): ["annotation"],
@@ -48,7 +41,7 @@ class Processed(NamedTuple):
     problems: int   # rows of problems.csv
 
 
-def processing_data(paths=config.PATHS, box=config.CROP):
+def processing_data(paths=config.PATHS, box=config.CROP, *, strict=False):
     """Option 0: data/source becomes data/processed.
 
     Tables are checked before the first image is opened; the processed tables are written when all crops
@@ -57,12 +50,14 @@ def processing_data(paths=config.PATHS, box=config.CROP):
     Args:
         paths: config.Paths.
         box: config.CropBox, what is cut out of each screen.
+        strict: whether a single problem (an image that is unreadable, or unknown to the tables) stops the stage
+            before a table is written; otherwise it is listed and left out.
 
     Returns:
         Processed, the counts.
 
     Raises:
-        PipelineError: no data, a table missing or faulty.
+        PipelineError: no data, a table missing or faulty, no usable image; with `strict`, any problem.
     """
     check_box(box)
     rows, problems = _all_img_path_source(paths)
@@ -75,11 +70,13 @@ def processing_data(paths=config.PATHS, box=config.CROP):
     train = tables.build_train_table(images, **_pick(annotations, annotation="annotation", case="case", pic="pic"))
     test = tables.build_test_table(images, **_pick(annotations, preliminary="preliminary_info", final="final_info"))
     problems += _unlabelled(images, train, test)
+    _write_problems(problems, paths)
+    if strict and problems:
+        raise PipelineError(f"--strict: {len(problems)} problems; no table was written. See {paths.problems}.")
 
     write_csv(paths.image_table, images)
     write_csv(paths.train_table, train)
     write_csv(paths.test_table, test)
-    _write_problems(problems, paths)
     processed = Processed(len(images), len(train), len(test), made, len(problems))
     _say_summary(processed, problems, paths)
     return processed
@@ -122,13 +119,13 @@ def _read_annotations(paths, rows):
     """
     files = find_tables(paths.source)
     if not rows:
-        raise PipelineError(_how_to_start(paths, files))
+        raise PipelineError(how_to_start(paths, files))
     present = {(ROUNDS[row[FINAL]], row[DATA_TYPE]) for row in rows}
     needed = [table for key in sorted(present) for table in NEEDED[key]]
     absent = [table for table in needed if table not in files]
     if absent:
         raise PipelineError("\n".join(_ask_for(table, paths) for table in absent))
-    return {table: READERS[table](files[table]) for table in needed}
+    return {table: tables.read_annotation_table(files[table], table) for table in needed}
 
 
 def _ask_for(table, paths):
@@ -136,7 +133,8 @@ def _ask_for(table, paths):
     return f"{' or '.join(names)} is missing: put it anywhere below {paths.source / round_name}."
 
 
-def _how_to_start(paths, files):
+def how_to_start(paths, files):
+    """What to say to a user who has put no image below data/source; `files` as found by find_tables."""
     found = f"No images below {paths.source}" + (f", only {len(files)} tables" if files else "") + "."
     return (
         f"{found} Put the APTOS 2021 folders there: preliminary/Train_set, preliminary/Test_set, "

@@ -12,10 +12,9 @@ from processing.archive import file_entry
 from processing.files import write_bytes
 from processing.reader import parse_table
 from processing.source import SETS, SUFFIXES, TABLE_FILES, find_files, find_set_folders, find_tables, parse_name
-from processing.tables import AFTER, IMAGE, PATIENT, parse_patient
+from processing.tables import AFTER, IMAGE, PATIENT, SUBMISSION_COLUMNS, parse_patient
 
 IMAGES, TABLES, TEMPLATES = "images", "tables", "templates"
-TEMPLATE_FILES = ("submit_stage1.csv", "submit_stage2_case.csv", "submit_stage2_pic.csv")
 TRAIN_TABLES = ("annotation", "case", "pic")            # keys of TABLE_FILES; the other tables are of test eyes
 SET_FOLDERS = {                                         # made where a set has no folder yet
     ("preliminary", "train"): "Train_set",
@@ -59,7 +58,7 @@ def find_place(parts):
     suffix = PurePosixPath(name).suffix.lower()
     if name.lower() in _TABLE_OF_NAME:
         return _table_place(name), None
-    if name.lower() in TEMPLATE_FILES:
+    if name.lower() in SUBMISSION_COLUMNS:
         return Place(TEMPLATES, "", None, (name.lower(),), (name.lower(),)), None
     if suffix in SUFFIXES:
         return _image_place(parts)
@@ -90,7 +89,7 @@ def find_existing(paths):
     for file in find_tables(paths.source).values():
         existing[_table_place(file.name).identity] = file
     for file in find_files(paths.submit) if paths.submit.is_dir() else ():
-        if file.name.lower() in TEMPLATE_FILES:
+        if file.name.lower() in SUBMISSION_COLUMNS:
             existing[TEMPLATES, "", None, (file.name.lower(),)] = file
     return existing
 

@@ -40,7 +40,7 @@ def draw_crop_preview(path, sources, box):
         for axis in (left, right):
             axis.set_xlabel("column (pixels)")
             axis.set_ylabel("row (pixels)")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_log(history, path):
@@ -70,9 +70,10 @@ def plot_log(history, path):
     axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axis.grid(alpha=0.3)
     axis.legend()
-    _save(figure, path)
+    save_figure(figure, path)
 
 
-def _save(figure, path):
+def save_figure(figure, path):
+    """Write a matplotlib Figure as PNG, whole or not at all."""
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=DPI)

@@ -132,17 +132,8 @@ def _read_cells(path):
     Raises:
         CellError: no table at all.
     """
-    content = _decode(path)
-    first = content.lstrip("\r\n").split("\n", 1)[0]
-    separator = max(SEPARATORS, key=first.count)
-    reader = csv.reader(io.StringIO(content, newline=None), delimiter=separator)
-    try:
-        lines = [(row, [cell.strip() for cell in cells]) for row, cells in enumerate(reader, start=1) if any(cells)]
-    except csv.Error as error:
-        raise CellError(f"it is no table: {error}") from error
-    lines = [(row, cells) for row, cells in lines if any(cells)]
-    if not lines:
-        raise CellError("it is empty; a table with a header line is wanted")
+    separator, lines = read_lines(path)
+    lines = [(row, [cell.strip() for cell in cells]) for row, cells in lines]
     header = _without_empty_end(lines[0][1])
     kept, faults = [], []
     for row, cells in lines[1:]:
@@ -152,6 +143,25 @@ def _read_cells(path):
         else:
             faults.append(Fault(row, None, None, f"it has {len(cells)} cells, the header has {len(header)}"))
     return header, kept, faults
+
+
+def read_lines(path):
+    """The separator of a CSV file, and (row number, cells as they stand) of each line that is not empty.
+
+    Raises:
+        CellError: no table at all.
+    """
+    content = _decode(path)
+    first = content.lstrip("\r\n").split("\n", 1)[0]
+    separator = max(SEPARATORS, key=first.count)
+    reader = csv.reader(io.StringIO(content, newline=None), delimiter=separator)
+    try:
+        lines = [(row, cells) for row, cells in enumerate(reader, start=1) if any(map(str.strip, cells))]
+    except csv.Error as error:
+        raise CellError(f"it is no table: {error}") from error
+    if not lines:
+        raise CellError("it is empty; a table with a header line is wanted")
+    return separator, lines
 
 
 def _decode(path):

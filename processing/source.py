@@ -119,7 +119,7 @@ def read_image_rows(paths):
             row = parse_name(file.relative_to(folder), round_name)
             reason = _why_unusable(file, row, round_name)
             if reason:
-                problems.append((_printable(paths.relative(file)), reason))
+                problems.append((printable(paths.relative(file)), reason))
             else:
                 rows.append(row | _paths_of(row, file, data_type, paths))
     rows.sort(key=lambda row: row[SOURCE])
@@ -154,14 +154,14 @@ def _why_unusable(file, row, round_name):
     """What is wrong with an image's name, or nothing."""
     if row is None:
         return f"its name follows no rule of the {round_name} round"
-    if str(file) != _printable(str(file)):
+    if str(file) != printable(str(file)):
         return "its name is not UTF-8 (unpacked on another system?); rename it"
     if len(file.name.encode()) > MAX_NAME_BYTES:
         return f"its name is longer than {MAX_NAME_BYTES} bytes; shorten it"
     return None
 
 
-def _printable(name):
+def printable(name):
     """A file name with \\x.. for each byte that is no text."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 

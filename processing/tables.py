@@ -43,6 +43,14 @@ PRELIMINARY_GENDERS = (1, 2)                        # male, female
 PRELIMINARY_DIAGNOSES = (1, 2, 3, 4, 5, 6, 9)       # wet AMD, PCV, DME, RVO, CME, fellow eye, other
 PRELIMINARY_DRUGS = (0, 1, 2, 3, 4, 5, 6, 9)        # none, as DRUGS up to 3, conbercept, triamcinolone, mixed, other
 
+# The submission files and what each holds
+STAGE1, STAGE2_CASE, STAGE2_PIC = "submit_stage1.csv", "submit_stage2_case.csv", "submit_stage2_pic.csv"
+SUBMISSION_COLUMNS = {
+    STAGE1: [PATIENT, PRE_CST, VA, CONTINUE, CST, "IRF", "SRF", "HRF"],
+    STAGE2_CASE: [PATIENT, VA, CONTINUE, PRE_CST, CST],
+    STAGE2_PIC: [IMAGE_NUMBER, PATIENT, INJECTION, IMAGE, *FINDINGS],
+}
+
 # What Model-CSV sees of an eye, in this order
 CSV_FEATURES = [GENDER, AGE, DIAGNOSIS, DRUG, SIDE, PRE_VA, PRE_CST, *PRE_FINDINGS, CST, *FINDINGS]
 
@@ -51,8 +59,8 @@ _PLACE_COLUMNS = [SIDE, INJECTION, IMAGE, AFTER, FINAL, DATA_TYPE, PROCESSED, SO
 TRAIN_COLUMNS = [PATIENT, GENDER, AGE, DIAGNOSIS, DRUG, PRE_VA, VA, PRE_CST, CST, *FINDINGS, CONTINUE, *_PLACE_COLUMNS]
 TEST_COLUMNS = [PATIENT, GENDER, AGE, DIAGNOSIS, DRUG, PRE_VA, *_PLACE_COLUMNS]
 
-_MEASURES = [AGE, PRE_VA, VA, PRE_CST, CST]         # missing: the column's mean over the annotation table
-_ANSWERS = [*PRE_FINDINGS, *FINDINGS, CONTINUE]     # missing: 0
+MEASURES = [AGE, PRE_VA, VA, PRE_CST, CST]         # missing: the column's mean over the annotation table
+ANSWERS = [*PRE_FINDINGS, *FINDINGS, CONTINUE]     # missing: 0
 
 
 # ---- Annotation tables as handed out -> typed columns
@@ -99,43 +107,43 @@ _FINAL_CLINICAL = {
     PRE_VA: _decimal_va,
 }
 
-
-def read_preliminary_annotation(path):
-    """TrainingAnnotation.csv: one row per eye, missing values filled, continue injection clipped to 0-1."""
-    labels = {name: number for name in (PRE_CST, *PRE_FINDINGS, VA, CONTINUE, CST, *FINDINGS)}
-    return _fill(read_table(path, _PRELIMINARY_CLINICAL | labels, unique=[PATIENT]), path)
-
-
-def read_preliminary_info(path):
-    """PreliminaryValidationSet_Info.csv: the clinical row of each test eye."""
-    return _fill(read_table(path, _PRELIMINARY_CLINICAL, unique=[PATIENT]), path)
+# What each table must hold, by the keys of source.TABLE_FILES
+PARSERS = {
+    "annotation": _PRELIMINARY_CLINICAL | dict.fromkeys([PRE_CST, *PRE_FINDINGS, VA, CONTINUE, CST, *FINDINGS], number),
+    "preliminary_info": _PRELIMINARY_CLINICAL,
+    "case": _FINAL_CLINICAL | {PRE_CST: number, VA: _decimal_va, CST: number, CONTINUE: number},
+    "pic": {PATIENT: parse_patient, INJECTION: parse_visit, IMAGE: text} | dict.fromkeys(FINDINGS, number),
+    "final_info": _FINAL_CLINICAL,
+}
 
 
-def read_final_case(path):
-    """train_anno_case.csv: the clinical row and the labels of each eye of the final round."""
-    labels = {PRE_CST: number, VA: _decimal_va, CST: number, CONTINUE: number}
-    return _fill(read_table(path, _FINAL_CLINICAL | labels, unique=[PATIENT]), path)
+def read_annotation_table(path, table):
+    """Read one of the tables that are handed out; missing values are filled, continue injection clipped to 0-1.
 
+    Eyes are unique in all of them but "pic", the findings of each image: the real one has eleven images of eye 513L
+    twice, and both rows stay.
 
-def read_final_pic(path):
-    """train_anno_pic.csv: the findings of each image. (Eye 513L has eleven images twice; both rows stay.)"""
-    labels = {name: number for name in FINDINGS}
-    return _fill(read_table(path, {PATIENT: parse_patient, INJECTION: parse_visit, IMAGE: text} | labels), path)
+    Args:
+        path: the file.
+        table: a key of PARSERS.
 
+    Returns:
+        DataFrame with the columns of PARSERS[table].
 
-def read_final_info(path):
-    """test_info.csv: the clinical row of each test eye of the final round."""
-    return _fill(read_table(path, _FINAL_CLINICAL, unique=[PATIENT]), path)
+    Raises:
+        PipelineError: all faults of the file, or a column without any value.
+    """
+    return _fill(read_table(path, PARSERS[table], unique=[] if table == "pic" else [PATIENT]), path)
 
 
 def _fill(table, path):
     """Missing measures take the column's mean, missing findings and continue injection 0 (as in 2021)."""
     filled = table.copy()
-    for name in filled.columns.intersection(_MEASURES):
+    for name in filled.columns.intersection(MEASURES):
         if filled[name].isna().all():
             raise PipelineError(f"{path}: the column {name} has no value at all.")
         filled[name] = filled[name].fillna(filled[name].mean())
-    for name in filled.columns.intersection(_ANSWERS):
+    for name in filled.columns.intersection(ANSWERS):
         filled[name] = filled[name].fillna(0)
     if CONTINUE in filled:
         filled[CONTINUE] = filled[CONTINUE].clip(0, 1)
@@ -149,8 +157,7 @@ def build_train_table(images, *, annotation=None, case=None, pic=None):
 
     Args:
         images: DataFrame with IMAGE_COLUMNS (test images are left out).
-        annotation: read_preliminary_annotation's table, or None without that round.
-        case, pic: read_final_case's and read_final_pic's tables, or None.
+        annotation, case, pic: tables of read_annotation_table, or None without that round.
 
     Returns:
         DataFrame with TRAIN_COLUMNS. A preliminary image carries its eye's findings of the visit; a final

@@ -115,6 +115,18 @@ def test_bad_images_are_skipped_and_named_and_the_rest_goes_on(paths, source, ca
     assert "problems.csv" in said
 
 
+def test_strict_stops_at_a_problem_before_any_table_is_written(paths, source):
+    processing_data(paths, strict=True)
+    before = tables(paths)
+    (source / "7R" / "Pre Injection OCT Images" / "text.jpg").write_text("no image")
+    with pytest.raises(PipelineError, match="--strict: 1 problems; no table was written"):
+        processing_data(paths, strict=True)
+    assert {name: data for name, data in tables(paths).items() if name != "problems.csv"} == {
+        name: data for name, data in before.items() if name != "problems.csv"
+    }
+    assert "text.jpg" in paths.problems.read_text(encoding="utf-8")
+
+
 def test_a_crop_of_a_screen_that_became_unreadable_is_not_used_any_more(paths, source):
     processing_data(paths)
     (source / "7R" / "Pre Injection OCT Images" / "眼 (1).jpg").write_bytes(b"gone bad")

@@ -158,10 +158,10 @@ def test_crops_are_grey_and_screens_have_the_devices_size(demo):
 
 
 def test_tables_can_be_read_and_match_the_screens(demo):
-    annotation = t.read_preliminary_annotation(demo.source / "preliminary/Train_set/TrainingAnnotation.csv")
+    annotation = t.read_annotation_table(demo.source / "preliminary/Train_set/TrainingAnnotation.csv", "annotation")
     assert set(annotation[t.DIAGNOSIS]) >= {6} and annotation[t.CST].between(180, 700).all()
-    case = t.read_final_case(demo.source / "final/Train_Set/train_anno_case.csv")
-    pic = t.read_final_pic(demo.source / "final/Train_Set/train_anno_pic.csv")
+    case = t.read_annotation_table(demo.source / "final/Train_Set/train_anno_case.csv", "case")
+    pic = t.read_annotation_table(demo.source / "final/Train_Set/train_anno_pic.csv", "pic")
     assert set(case[t.PATIENT]) == set(pic[t.PATIENT])
     rows = pd.DataFrame(read_image_rows(demo)[0])
     keys = [t.PATIENT, t.INJECTION, t.IMAGE]

@@ -3,8 +3,8 @@ import pandas as pd
 import pytest
 
 from data.evaluate import describe_match, score_submission
-from data.submission import STAGE1, STAGE2_CASE, STAGE2_PIC
 from processing.errors import PipelineError
+from processing.tables import STAGE1, STAGE2_CASE, STAGE2_PIC
 
 
 @pytest.fixture

@@ -15,13 +15,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import config
-from data.submission import COLUMNS
 from processing import importer
 from processing.archive import file_entry, find_entries, same_content
 from processing.errors import PipelineError
 from processing.files import replacing
 from processing.importer import UNDONE, Imported, import_data
-from processing.placing import TEMPLATE_FILES, find_place
+from processing.placing import find_place
 from processing.source import read_image_rows
 from processing.tables import DATA_TYPE, SOURCE
 
@@ -147,10 +146,6 @@ def test_set_folders_are_used_in_the_case_that_they_have(paths, downloads):
     put(paths.source, "Final/TRAIN_set/README.md")
     import_data(paths, [put(downloads / "Train Set", FINAL)], confirm=yes)
     assert placed(paths) == [f"source/Final/TRAIN_set/{FINAL}"]
-
-
-def test_templates_are_those_that_the_submission_fills():
-    assert set(TEMPLATE_FILES) == set(COLUMNS)
 
 
 @pytest.mark.parametrize("where", ["sources", "zip", "layout"])

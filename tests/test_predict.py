@@ -10,12 +10,27 @@ import torch
 from config import CROP, Paths
 from data import predict
 from data.predict import predict_all, predict_before_after
-from data.submission import COLUMNS, STAGE1, STAGE2_CASE, STAGE2_PIC, Submission, write_submission
+from data.submission import Submission, write_submission
 from model.checkpoint import load_checkpoint, save_checkpoint
 from model.choice import find_checkpoint
 from model.model import ImageModel
 from processing.errors import PipelineError
-from processing.tables import AFTER, CONTINUE, CST, FINAL, FINDINGS, IMAGE, INJECTION, PATIENT, PRE_CST, VA
+from processing.tables import (
+    AFTER,
+    CONTINUE,
+    CST,
+    FINAL,
+    FINDINGS,
+    IMAGE,
+    INJECTION,
+    PATIENT,
+    PRE_CST,
+    STAGE1,
+    STAGE2_CASE,
+    STAGE2_PIC,
+    SUBMISSION_COLUMNS,
+    VA,
+)
 
 NAMES = [STAGE1, STAGE2_CASE, STAGE2_PIC]
 
@@ -45,7 +60,7 @@ def test_the_files_have_the_templates_rows_in_their_order(trained, result):
     for table, name in zip(read(result), NAMES, strict=True):
         wanted = template(trained, name)
         keys = [key for key in ("image number", PATIENT, INJECTION, IMAGE) if key in wanted]
-        assert table.columns.tolist() == COLUMNS[name]
+        assert table.columns.tolist() == SUBMISSION_COLUMNS[name]
         pd.testing.assert_frame_equal(table[keys], wanted[keys])
 
 
@@ -181,7 +196,8 @@ def test_a_faulty_template_is_named(trained_copy):
 
 
 def test_a_value_that_is_none_writes_nothing(paths):
-    tables = Submission(*(pd.DataFrame([{column: 0.5 for column in columns}]) for columns in COLUMNS.values()))
+    rows = ({column: 0.5 for column in columns} for columns in SUBMISSION_COLUMNS.values())
+    tables = Submission(*(pd.DataFrame([row]) for row in rows))
     for column, value in ((CST, np.nan), (VA, np.inf), (CONTINUE, 1.5), (PRE_CST, -1)):
         broken = tables._replace(stage2_case=tables.stage2_case.assign(**{column: value}))
         with pytest.raises(PipelineError, match=f"{STAGE2_CASE}: {column} of"):

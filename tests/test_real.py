@@ -11,7 +11,6 @@ import torch
 
 from config import CROP
 from data.predict import predict_before_after
-from data.submission import STAGE1
 from model.checkpoint import load_checkpoint
 from model.model import CSVModel, ImageModel
 from model.training import train_csv, train_image
@@ -19,7 +18,7 @@ from model_config import CSV_MODEL, IMAGE_MODELS
 from processing import data_factory, tables
 from processing.data_factory import processing_data
 from processing.images import crop_image, encode_jpeg, read_image
-from processing.tables import AFTER, CST, FINAL, FINDINGS, PATIENT, PROCESSED, build_case_table
+from processing.tables import AFTER, CST, FINAL, FINDINGS, PATIENT, PROCESSED, STAGE1, build_case_table
 
 PLACES = {
     "TrainingAnnotation.csv": "preliminary/Train_set", "PreliminaryValidationSet_Info.csv": "preliminary/Test_set",
@@ -86,7 +85,7 @@ def test_the_real_trees_sets(full_size, expected):
 
 
 def test_nlp_is_decimal_0_in_the_real_tables(real):
-    case = tables.read_final_case(real / "tables" / "train_anno_case.csv")
+    case = tables.read_annotation_table(real / "tables" / "train_anno_case.csv", "case")
     assert (case["preVA"] == 0).sum() == 1
 
 

@@ -5,6 +5,12 @@ import pytest
 from processing import tables as t
 from processing.errors import PipelineError
 
+
+def reader(table):
+    return lambda file: t.read_annotation_table(file, table)
+
+
+read_annotation, read_info, read_case, read_pic = map(reader, ("annotation", "final_info", "case", "pic"))
 CASE_HEADER = "patient ID,gender,age,diagnosis,anti-VEGF,preVA,preCST,VA,CST,continue injection\n"
 
 
@@ -26,14 +32,14 @@ def test_texts_of_the_final_round_become_the_codes(tmp_path):
     genders = ["Male", "Male ", "Female", "male", "Female", "Female", "Male", "Male"]
     rows = zip(range(8), genders, diagnoses, drugs, strict=True)
     text = CASE_HEADER + "".join(f"{i}L,{g},60,{d},{v},0.5,300,0.5,250,1\n" for i, g, d, v in rows)
-    table = t.read_final_case(write(tmp_path, text))
+    table = read_case(write(tmp_path, text))
     assert table[t.DRUG].tolist() == [1, 2, 2, 3, 5, 10, 10, 0]
     assert table[t.DIAGNOSIS].tolist() == [1, 2, 3, 4, 5, 1, 1, 1]
     assert table[t.GENDER].tolist() == [1, 1, 2, 1, 2, 2, 1, 1]
 
 
 def test_no_light_perception_is_decimal_0(tmp_path):
-    table = t.read_final_case(write(tmp_path, CASE_HEADER + "1L,Male,60,DME,Avastin,NLP,300,0.5,250,1\n"))
+    table = read_case(write(tmp_path, CASE_HEADER + "1L,Male,60,DME,Avastin,NLP,300,0.5,250,1\n"))
     assert table[t.PRE_VA].tolist() == [0.0]
 
 
@@ -45,7 +51,7 @@ def test_all_faults_of_a_table_are_named_by_row_column_and_value(tmp_path):
         "1l,Male,60,XYZ,Avastin,0.5,inf,0.5,250,1\n"
     )
     with pytest.raises(PipelineError) as caught:
-        t.read_final_case(write(tmp_path, text))
+        read_case(write(tmp_path, text))
     message = str(caught.value)
     for part in ("table.csv", "row 3, gender: 'Mann'", "row 3, age: 'sixty'", "row 5, diagnosis: 'XYZ'",
                  "CNVM, PCV, DME", "row 5, preCST: 'inf'", "row 5, patient ID: '1L'; it stands in row 2 already"):
@@ -57,11 +63,11 @@ def test_a_category_that_the_code_table_lacks_is_an_error(tmp_path, cell, column
     cells = {t.GENDER: "1", t.DIAGNOSIS: "1", t.DRUG: "1"} | {column: cell}
     row = f"0000-0001L,{cells[t.GENDER]},60,{cells[t.DIAGNOSIS]},0.5,{cells[t.DRUG]},300,0,0,0,0,0.5,1,250,0,0,0,0"
     with pytest.raises(PipelineError, match=f"row 2, {column}: '{cell}'"):
-        t.read_preliminary_annotation(write(tmp_path, annotation(row)))
+        read_annotation(write(tmp_path, annotation(row)))
 
 
 def test_missing_measures_take_the_mean_and_missing_answers_0(tmp_path):
-    table = t.read_preliminary_annotation(write(tmp_path, annotation(
+    table = read_annotation(write(tmp_path, annotation(
         "0000-0001L,1,60,1,0.2,1,200,1,1,1,1,0.5,6,300,1,1,1,1",
         "0000-0002L,2,70,6,0.4,0,400,0,0,0,0,0.7,-1,500,0,0,0,0",
         "0000-0003L,2,80,9,nan,9,nan,nan,nan,nan,nan,nan,nan,nan,nan,nan,nan,nan",
@@ -75,22 +81,22 @@ def test_missing_measures_take_the_mean_and_missing_answers_0(tmp_path):
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "gb18030"])
 def test_tables_in_the_encodings_that_users_have(tmp_path, encoding):
     text = CASE_HEADER.replace("\n", ",备注\r\n") + "1L,Male,60,DME,Avastin,0.5,300,0.5,250,1,好\r\n"
-    assert t.read_final_case(write(tmp_path, text, encoding=encoding))[t.PATIENT].tolist() == ["1L"]
+    assert read_case(write(tmp_path, text, encoding=encoding))[t.PATIENT].tolist() == ["1L"]
 
 
 def test_missing_columns_an_empty_file_and_odd_rows_are_named(tmp_path):
     with pytest.raises(PipelineError) as caught:
-        t.read_final_info(write(tmp_path, "patient ID,gender,age\n1L,Male,old\n"))
+        read_info(write(tmp_path, "patient ID,gender,age\n1L,Male,old\n"))
     for part in ("diagnosis: the column is missing", "anti-VEGF: the", "preVA: the", "row 2, age: 'old'; a number"):
         assert part in str(caught.value)
     with pytest.raises(PipelineError, match="age: the column is there 2 times"):
-        t.read_final_info(write(tmp_path, "patient ID,gender,age,Age,diagnosis,anti-VEGF,preVA\n"))
+        read_info(write(tmp_path, "patient ID,gender,age,Age,diagnosis,anti-VEGF,preVA\n"))
     with pytest.raises(PipelineError, match="is empty"):
-        t.read_final_info(write(tmp_path, "\n"))
+        read_info(write(tmp_path, "\n"))
     with pytest.raises(PipelineError, match="row 2: it has 2 cells, the header has 6"):
-        t.read_final_info(write(tmp_path, "patient ID,gender,age,diagnosis,anti-VEGF,preVA\n1L,Male\n"))
+        read_info(write(tmp_path, "patient ID,gender,age,diagnosis,anti-VEGF,preVA\n1L,Male\n"))
     with pytest.raises(PipelineError, match="cannot be read"):
-        t.read_final_info(tmp_path / "absent.csv")
+        read_info(tmp_path / "absent.csv")
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
@@ -100,7 +106,7 @@ def test_tables_as_spreadsheets_export_them(tmp_path, separator):
     rows = [line.replace(",", separator) for line in lines]
     if separator == ";":
         rows = [row.replace("0.25", "0,25") for row in rows]
-    table = t.read_final_info(write(tmp_path, "\r\n".join(rows)))
+    table = read_info(write(tmp_path, "\r\n".join(rows)))
     assert table[[t.PATIENT, t.AGE, t.PRE_VA, t.DIAGNOSIS]].values.tolist() == [["0012L", 60, 0.25, 3]]
 
 
@@ -123,9 +129,9 @@ def two_rounds(tmp_path):
         ("8R", 1, 0, "g", "test"),
     )
     row = "0000-0001L,1,60,1,0.2,1,200,1,0,1,0,0.5,1,300,0,1,0,1"
-    eyes = t.read_preliminary_annotation(write(tmp_path, annotation(row)))
-    case = t.read_final_case(write(tmp_path, CASE_HEADER + "7R,Female,50,PCV,Eylea,0.25,350,0.5,260,0\n", "case.csv"))
-    pic = t.read_final_pic(write(
+    eyes = read_annotation(write(tmp_path, annotation(row)))
+    case = read_case(write(tmp_path, CASE_HEADER + "7R,Female,50,PCV,Eylea,0.25,350,0.5,260,0\n", "case.csv"))
+    pic = read_pic(write(
         tmp_path,
         "patient ID,injection,image name,IRF,SRF,PED,HRF\n7R,Pre injection,d,1,1,0,0\n7R,Post injection,e,0,0,1,1\n"
         "7R,Post injection,e,1,0,1,1\n7R,Post injection,no image,0,0,0,0\n",
@@ -164,7 +170,7 @@ def test_an_eye_without_one_visit_makes_no_case(tmp_path):
 def test_test_table_holds_only_test_images(tmp_path):
     images, _ = two_rounds(tmp_path)
     header = "patient ID,gender,age,diagnosis,anti-VEGF,preVA\n"
-    info = t.read_final_info(write(tmp_path, header + "8R,Male,55,DME,Avastin,0.25\n"))
+    info = read_info(write(tmp_path, header + "8R,Male,55,DME,Avastin,0.25\n"))
     test = t.build_test_table(images, final=info)
     assert test.columns.tolist() == t.TEST_COLUMNS
     assert test[[t.PATIENT, t.IMAGE, t.DIAGNOSIS, t.FINAL]].values.tolist() == [["8R", "g", 3, 1]]
@@ -172,7 +178,7 @@ def test_test_table_holds_only_test_images(tmp_path):
 
 def test_names_that_look_like_numbers_stay_text(tmp_path):
     file = write(tmp_path, "patient ID,injection,image name,IRF,SRF,PED,HRF\n7R,Pre injection,0012,1,1,0,0\n")
-    assert t.read_final_pic(file)[t.IMAGE].tolist() == ["0012"]
+    assert read_pic(file)[t.IMAGE].tolist() == ["0012"]
     processed = image_rows(("7R", 1, 0, "0012", "train"), ("7R", 1, 0, "NA", "train"))
     processed.to_csv(tmp_path / "image_data.csv", index=False)
     assert t.read_processed(tmp_path / "image_data.csv", t.IMAGE_COLUMNS)[t.IMAGE].tolist() == ["0012", "NA"]
@@ -195,21 +201,21 @@ def test_a_processed_table_that_was_damaged_by_hand_is_refused(tmp_path, content
 def test_a_column_without_any_value_is_refused(tmp_path):
     row = "0000-0001L,1,60,1,0.2,1,200,1,0,1,0,0.5,1,nan,0,1,0,1"
     with pytest.raises(PipelineError, match="table.csv: the column CST has no value at all"):
-        t.read_preliminary_annotation(write(tmp_path, annotation(row)))
+        read_annotation(write(tmp_path, annotation(row)))
 
 
 def test_a_table_without_rows_is_refused(tmp_path):
     with pytest.raises(PipelineError, match="it has a header and no rows"):
-        t.read_final_case(write(tmp_path, CASE_HEADER))
+        read_case(write(tmp_path, CASE_HEADER))
 
 
 def test_codes_that_a_spreadsheet_wrote_as_1_0_are_read(tmp_path):
     row = "0000-0001L,1.0,60,6.0,0.2,0.0,200,1,0,1,0,0.5,1,300,0,1,0,1"
-    table = t.read_preliminary_annotation(write(tmp_path, annotation(row)))
+    table = read_annotation(write(tmp_path, annotation(row)))
     assert table[[t.GENDER, t.DIAGNOSIS, t.DRUG]].values.tolist() == [[1, 6, 0]]
 
 
 def test_an_endless_quote_is_a_fault_not_a_crash(tmp_path):
     text = CASE_HEADER + '1L,"Male' + "x" * 140_000 + "\n"
     with pytest.raises(PipelineError, match="it is no table"):
-        t.read_final_case(write(tmp_path, text))
+        read_case(write(tmp_path, text))

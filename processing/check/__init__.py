@@ -1,0 +1,137 @@
+"""Option 6: everything that the stages would read is read, and all that is wrong or odd is said in one pass.
+
+Reads data/source, data/submit and, where option 0 has run, data/processed; writes data/processed/check.csv (every
+finding) and check.png (distributions, and a contact sheet of suspicious images). Repairs nothing.
+"""
+
+from collections import Counter, defaultdict
+
+import pandas as pd
+
+import config
+from processing.check.eyes import check_eyes, check_templates
+from processing.check.images import check_images, check_processed
+from processing.check.kinds import KINDS, SEVERITIES, STOPS, Finding, find
+from processing.check.layout import read_layout
+from processing.check.plot import Distributions, Suspect, draw_check
+from processing.check.tables import check_tables
+from processing.crops import check_box
+from processing.data_factory import how_to_start
+from processing.errors import PipelineError
+from processing.files import write_csv
+from processing.images import ImageError, crop_image, read_image
+from processing.progress import say
+from processing.tables import AFTER, AGE, CST, FINAL, PATIENT, PRE_CST, PRE_VA, PROCESSED, SOURCE, VA
+
+__all__ = ["Finding", "check_data"]
+
+MOST_SUSPECTS = 18          # images on the contact sheet
+# Kinds whose images a person should look at, the likeliest fault first
+SUSPICIOUS = ("image-unreadable", "image-empty", "image-identical", "screen-odd", "crop-unreadable", "crop-size",
+              "image-unlabelled")
+
+
+def check_data(paths=config.PATHS, box=config.CROP):
+    """Option 6: report all that is wrong or odd in the data.
+
+    Args:
+        paths: config.Paths.
+        box: config.CropBox, what option 0 cuts out of each screen.
+
+    Returns:
+        list of Finding, the worst first. Where one of them `stops`, a stage would refuse to run.
+
+    Raises:
+        PipelineError: there is no data at all, the box is no box, or the report could not be written.
+    """
+    check_box(box)
+    layout, found = read_layout(paths)
+    processed, faults = check_processed(paths)
+    found += faults
+    if layout.images.empty and processed.empty:
+        if not layout.tables and not found:
+            raise PipelineError(how_to_start(paths, {}))
+        found.append(find("no-images", paths.relative(paths.source)))
+    tables, faults = check_tables(paths, layout.tables)
+    found += faults + check_eyes(paths, layout.images, tables, layout.tables)
+    found += check_templates(paths, layout.images, tables)
+    found += check_images(paths, layout.images, processed, box)
+    found.sort(key=_order)
+    write_csv(paths.check_table, pd.DataFrame(found, columns=Finding._fields, dtype=object))
+    suspects = _read_suspects(found, pd.concat([layout.images, processed]), paths, box)
+    counts = Counter((each.severity, each.kind) for each in found)
+    draw_check(paths.check_picture, _collect(tables, layout.images), counts, suspects)
+    _say_findings(found, counts, paths)
+    return found
+
+
+def _order(finding):
+    return SEVERITIES.index(finding.severity), list(KINDS).index(finding.kind), finding.file, finding.row or 0
+
+
+def _collect(tables, images):
+    """The numbers whose distributions are drawn."""
+    def values(column, *keys):
+        parts = [tables[key][column].dropna().to_numpy(float) for key in keys if column in tables.get(key, ())]
+        return [value for part in parts for value in part]
+
+    visits = images.groupby([PATIENT, FINAL, AFTER]).size().reset_index(name="count")
+    return Distributions(
+        age={"preliminary": values(AGE, "annotation", "preliminary_info"), "final": values(AGE, "case", "final_info")},
+        logmar={PRE_VA: values(PRE_VA, "annotation", "preliminary_info"), VA: values(VA, "annotation")},
+        decimal={PRE_VA: values(PRE_VA, "case", "final_info"), VA: values(VA, "case")},
+        cst_um={PRE_CST: values(PRE_CST, "annotation", "case"), CST: values(CST, "annotation", "case")},
+        images={name: visits["count"][visits[AFTER] == after].tolist()
+                for name, after in (("before treatment", 0), ("after treatment", 1))},
+    )
+
+
+def _read_suspects(found, images, paths, box):
+    """The images of the contact sheet: by turns of each suspicious kind, so that no kind crowds out another."""
+    queues = defaultdict(list)
+    for each in found:
+        queues[each.kind].append(each)
+    turns = sorted((turn, SUSPICIOUS.index(kind), each)
+                   for kind in SUSPICIOUS for turn, each in enumerate(queues[kind][:MOST_SUSPECTS]))
+    by_source, by_crop = (images.drop_duplicates(column).set_index(column, drop=False)
+                          for column in (SOURCE, PROCESSED))
+    suspects = {}
+    for _, _, each in turns:
+        row = by_source.loc[each.file] if each.file in by_source.index else by_crop.loc[each.file]
+        if each.file not in suspects and len(suspects) < MOST_SUSPECTS:
+            suspects[each.file] = Suspect(row[PATIENT], each.file.rsplit("/", 1)[-1], _reason(each),
+                                          _read_crop(paths, row, each.kind, box))
+    return list(suspects.values())
+
+
+def _reason(finding):
+    short = {"image-identical": f"identical to {finding.value.rsplit('/', 1)[-1]}", "image-unlabelled": "no label"}
+    return short.get(finding.kind, " ".join([finding.kind.replace("-", " "), finding.value]).strip())
+
+
+def _read_crop(paths, row, kind, box):
+    """The pixels of a suspicious image, or None."""
+    source = paths.root / row[SOURCE]
+    try:
+        if kind.startswith("crop-") or not source.is_file():
+            return read_image(paths.root / row[PROCESSED])
+        return crop_image(read_image(source), box)
+    except ImageError:
+        return None
+
+
+def _say_findings(found, counts, paths):
+    """One line per kind, then what it comes to."""
+    examples = {}
+    for each in found:
+        examples.setdefault(each.kind, each)
+    for (severity, kind), count in counts.items():
+        each = examples[kind]
+        row = f"row {each.row}" if each.row else ""
+        place = ", ".join(filter(None, [each.file.rsplit("/", 1)[-1], row, each.column]))
+        value = f": {each.value.rsplit('/', 1)[-1]!r}" if each.value else ""
+        say(f"{severity} {count:>6}  {kind:<22}  {each.action} [{place}{value}]")
+    stops = sum(each.severity == STOPS for each in found)
+    verdict = f"{stops} of the findings stop the pipeline" if stops else "Nothing stops the pipeline"
+    say(f"{verdict}; {len(found)} findings in all, each with its reason: {paths.check_table}. "
+        f"Picture: {paths.check_picture}")
