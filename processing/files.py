@@ -138,12 +138,10 @@ def _rename_to_free(folder, names):
 
 
 def _timed_names(parent):
-    """`parent`/<YYYYmmddHHMM>, then with -2, -3, ... behind it, those that are free."""
+    """`parent`/<YYYYmmddHHMM>, then with -2, -3, ... behind it."""
     stamp = datetime.now().strftime(TIME_STAMP)
     for number in count(1):
-        folder = Path(parent) / (stamp if number == 1 else f"{stamp}-{number}")
-        if not folder.exists():
-            yield folder
+        yield Path(parent) / (stamp if number == 1 else f"{stamp}-{number}")
 
 
 @contextmanager

@@ -77,6 +77,18 @@ def test_a_second_run_cuts_only_what_is_new_or_changed(paths, source):
     assert after["7R_1_0_1_眼 (1).jpg"][0] != before["7R_1_0_1_眼 (1).jpg"][0]
 
 
+def test_a_source_that_changed_without_changing_its_size_is_cut_again(paths, source):
+    file = source / "7R" / "Pre Injection OCT Images" / "眼 (1).jpg"
+    first, second = (cv2.imencode(".jpg", make_screen(seed=seed))[1].tobytes() for seed in (11, 12))
+    size = max(len(first), len(second))
+    file.write_bytes(first.ljust(size, b"\0"))
+    processing_data(paths)
+    before = crops(paths)["7R_1_0_1_眼 (1).jpg"][0]
+    file.write_bytes(second.ljust(size, b"\0"))
+    assert processing_data(paths).crops == 1
+    assert crops(paths)["7R_1_0_1_眼 (1).jpg"][0] != before
+
+
 def test_a_lost_or_cut_crop_is_made_again(paths, source):
     processing_data(paths)
     before = crops(paths)
