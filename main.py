@@ -368,9 +368,18 @@ def run(option, arguments):
         print(error, file=sys.stderr)
         return FAILED
     except Exception as error:      # a bug: the traceback goes to a file
+        if _was_interrupted(error):
+            raise KeyboardInterrupt from error
         print(f"Unexpected {type(error).__name__}: {error}", file=sys.stderr)
         _log_traceback()
         return FAILED
+
+
+def _was_interrupted(error):
+    """Whether Ctrl-C lies behind an error (pressed while a compiled module is loaded, it becomes an ImportError)."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _log_traceback():
@@ -405,9 +414,9 @@ def _terminate(_signal, _frame):
 
 def main(words=None):
     """Run the command line `words` (default: sys.argv) or the menu. Returns the exit status."""
-    for stream in (sys.stdout, sys.stderr):
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")        # a console that lacks a character shows ? for it
+            stream.reconfigure(errors="replace")        # what a console cannot show or type becomes ?
     signal.signal(signal.SIGTERM, _terminate)
     try:
         if _complain_of_configuration():

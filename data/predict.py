@@ -14,6 +14,7 @@ from config import CHECKPOINTS, CROP, PATHS, CropBox
 from data.submission import Submission, read_templates, write_submission
 from model.checkpoint import load_checkpoint
 from model.choice import describe_runs, find_checkpoint
+from model.dataset import check_finite
 from model.device import select_device
 from model.model import CSVModel, ImageModel
 from model.training import ROUND_NAMES, select_rows, training_means
@@ -23,6 +24,7 @@ from processing.progress import say
 from processing.tables import (
     AFTER,
     AGE,
+    CONTINUE,
     CST,
     CSV_FEATURES,
     DIAGNOSIS,
@@ -49,6 +51,7 @@ BEFORE_AFTER = {"before": "Model-Image-Before", "after": "Model-Image-After"}
 ALL = {"before": "Model-Image-All", "after": "Model-Image-All"}
 CLINICAL = [GENDER, AGE, DIAGNOSIS, DRUG, SIDE, PRE_VA]
 CROP_2021 = (50, 450, 550, 1200)
+TRAIN_AGAIN = "A model predicted them: train it again, or name another run."
 NO_IMAGES = "no images; the training mean"
 NO_BEFORE = "no images before treatment; the training mean"
 NO_AFTER = "no images after treatment; the training mean"
@@ -116,6 +119,7 @@ def _predict(paths, image_models, models, option):
     csv_model, values, _ = models[CSV_MODEL]
     filler = Filler(values.get("training_means") or _means_of_train_table(paths))
     images = test.join(_predict_images(test, paths, image_models, models))
+    check_finite(images, [CST, *FINDINGS], PROCESSED, advice=TRAIN_AGAIN)
     submission = Submission(
         stage1=_predict_eyes(templates.stage1, images[images[FINAL] == 0], csv_model, filler.of_round(0)),
         stage2_case=_predict_eyes(templates.stage2_case, images[images[FINAL] == 1], csv_model, filler.of_round(1)),
@@ -229,7 +233,9 @@ def _predict_eyes(template, images, csv_model, filler):
     filler.note(NO_BEFORE, eyes.index[seen & eyes[PRE_CST].isna()])
     filler.note(NO_AFTER, eyes.index[seen & eyes[CST].isna()])
     eyes = filler.fill(eyes)
-    answers = csv_model.eval(eyes).where(seen, np.nan)
+    answers = csv_model.eval(eyes)
+    check_finite(answers, [VA, CONTINUE], PATIENT, advice=TRAIN_AGAIN)
+    answers = answers.where(seen, np.nan)
     return filler.fill(eyes.join(answers)).reset_index()
 
 

@@ -91,7 +91,7 @@ def load_weights(module, state, path):
     """
     try:
         module.load_state_dict(state)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError, AttributeError) as error:
         first = str(error).strip().splitlines()[-1].strip()
         wanted = f"{type(module).__name__} of recipe {module.recipe}"
         raise PipelineError(f"{path} does not fit {wanted}: {first}") from error

@@ -67,13 +67,14 @@ class ImageDataset(Dataset):
         return to_image(np.ascontiguousarray(image)).data, labels, index    # 3 x H x W
 
 
-def check_finite(table, columns, name_column):
-    """Refuse NaN and infinity before they are trained on or predicted from.
+def check_finite(table, columns, name_column, *, advice="Option 0 (processing_data) makes the processed tables anew."):
+    """Refuse NaN and infinity before they are trained on, predicted from or handed in.
 
     Args:
         table: DataFrame.
         columns: those that must hold finite numbers only.
         name_column: the column (or the index) that names a row to the user.
+        advice: what the user can do.
 
     Raises:
         PipelineError: names the first rows, columns and values at fault.
@@ -83,10 +84,7 @@ def check_finite(table, columns, name_column):
     if len(wrong):
         names = list(table.get(name_column, table.index))
         shown = "; ".join(f"{names[row]}: {columns[column]} is {values[row, column]}" for row, column in wrong[:5])
-        raise PipelineError(
-            f"{len(wrong)} values are no finite numbers ({shown}). "
-            "Option 0 (processing_data) makes the processed tables anew."
-        )
+        raise PipelineError(f"{len(wrong)} values are no finite numbers ({shown}). {advice}")
 
 
 class EpochShuffle(Sampler):

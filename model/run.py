@@ -10,6 +10,7 @@
 import copy
 import dataclasses
 import json
+import shutil
 import time
 from contextlib import ExitStack
 from datetime import datetime
@@ -61,9 +62,13 @@ class Run:
             values: plain values to keep beside the weights.
         """
         folder = make_timed_folder(paths.ckpt / config.name)
-        run = cls(folder, config, describe_origin(config, device, tables), values or {})
-        write_json(folder / "config.json", dataclasses.asdict(config))
-        run._write_state("running")
+        try:
+            run = cls(folder, config, describe_origin(config, device, tables), values or {})
+            write_json(folder / "config.json", dataclasses.asdict(config))
+            run._write_state("running")
+        except BaseException:       # a folder that does not say what it is would be no run
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
         return run
 
     @classmethod

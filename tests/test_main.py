@@ -207,3 +207,14 @@ def test_import_asks_for_paths_and_before_it_does_anything(tmp_path):
     assert placed.samefile(screen), answer.stderr
     answer = run_main("import_data", tmp_path / "download", "--yes", root=root)
     assert answer.returncode == 0, answer.stderr
+
+
+def test_ctrl_c_behind_another_error_is_still_ctrl_c():
+    def load_a_compiled_module(_arguments):
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as error:
+            raise ImportError("initialization failed") from error
+
+    with pytest.raises(KeyboardInterrupt):
+        main.run(main.OPTIONS[0]._replace(run=load_a_compiled_module), None)

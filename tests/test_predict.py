@@ -13,7 +13,7 @@ from data.predict import predict_all, predict_before_after
 from data.submission import Submission, write_submission
 from model.checkpoint import load_checkpoint, save_checkpoint
 from model.choice import find_checkpoint
-from model.model import ImageModel
+from model.model import CSVModel, ImageModel
 from processing.errors import PipelineError
 from processing.tables import (
     AFTER,
@@ -253,3 +253,21 @@ def test_paths_in_config_are_taken_from_the_root(trained_copy, monkeypatch, caps
     monkeypatch.setitem(predict.CHECKPOINTS, "Model-Image-All", 123)
     with pytest.raises(PipelineError, match="123 is no path of a checkpoint"):
         predict_all(trained_copy)
+
+
+@pytest.mark.parametrize("kind", ["image", "eye"])
+def test_a_prediction_that_is_no_number_is_never_filled_with_a_mean(trained_copy, monkeypatch, kind):
+    target, column, named = {
+        "image": (ImageModel, CST, r"\.jpg: CST is nan"), "eye": (CSVModel, VA, r"[LR]: VA is nan"),
+    }[kind]
+    evaluate = target.eval
+
+    def spoil(self, rows, *arguments, **named_arguments):
+        predicted = evaluate(self, rows, *arguments, **named_arguments)
+        predicted.iloc[0, predicted.columns.get_loc(column)] = np.nan
+        return predicted
+
+    monkeypatch.setattr(target, "eval", spoil)
+    with pytest.raises(PipelineError, match=f"{named}.*train it again"):
+        predict_all(trained_copy)
+    assert not trained_copy.result.exists()

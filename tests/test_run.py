@@ -149,3 +149,15 @@ def test_a_run_whose_last_epoch_cannot_be_written_is_not_finished(make_run, monk
     with pytest.raises(PipelineError, match="disk full"):
         finish(run)
     assert state(run.folder) == "failed"
+
+
+def test_a_run_that_cannot_begin_leaves_no_folder(paths, make_run, monkeypatch):
+    from model import run as module
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "write_json", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        make_run()
+    assert list((paths.ckpt / "Model-CSV").iterdir()) == []
