@@ -77,6 +77,17 @@ def trained_root(demo_root, tmp_path_factory):
 
 
 @pytest.fixture
+def one_thread():
+    """Arithmetic on one thread: on two, one training in some dozens on a busy machine was seen to differ."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
 def trained_copy(trained_root, tmp_path):
     """A trained demonstration of one's own."""
     shutil.copytree(trained_root.root, tmp_path / "trained")

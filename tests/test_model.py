@@ -87,7 +87,7 @@ def test_the_mean_loss_weighs_every_image_alike(tmp_path):
     assert recorder.losses[0]["loss"] == pytest.approx(one_batch.losses[0]["loss"], rel=1e-5)
 
 
-def test_the_same_seed_gives_the_same_run_and_another_seed_another(tmp_path):
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(tmp_path, one_thread):
     rows = make_crops(tmp_path, 6)
     first, again, other = (
         train_images(rows, tmp_path, image_config(epochs=2, batch_size=2, seed=seed))[1] for seed in (1, 1, 2)

@@ -18,6 +18,7 @@ from model_config import CSV_MODEL, IMAGE_MODELS
 from processing.errors import PipelineError
 from tests.helpers import REPOSITORY, run_main
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 EPOCHS = 3
 CSV = replace(CSV_MODEL, epochs=EPOCHS, batch_size=2, learning_rate=1e-3, device="cpu")
 IMAGE = replace(IMAGE_MODELS[1], epochs=EPOCHS, batch_size=3, device="cpu")

@@ -55,7 +55,7 @@ def test_a_run_can_start_from_another(trained_copy):
         torch.testing.assert_close(started.state_dict()[name], value, rtol=1e-5, atol=1e-7)
 
 
-def test_two_runs_of_one_config_are_equal_to_the_last_bit(demo_copy):
+def test_two_runs_of_one_config_are_equal_to_the_last_bit(demo_copy, one_thread):
     first, again = (train_image(demo_copy, [QUICK_IMAGE])[0] for _ in range(2))
     assert first != again
     assert (first / "history.csv").read_bytes() == (again / "history.csv").read_bytes()
