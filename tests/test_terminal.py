@@ -58,6 +58,7 @@ class Terminal:
 def test_in_a_terminal_ctrl_c_at_the_prompt_ends_with_130(tmp_path):
     terminal = Terminal(tmp_path)
     terminal.wait_for("Pick a number")
+    time.sleep(0.5)         # until it waits for the answer
     terminal.type("\x03")
     assert terminal.wait() == 130
     assert "Traceback" not in terminal.screen

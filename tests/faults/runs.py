@@ -126,13 +126,16 @@ class _Program(NamedTuple):
     """A training from the command line."""
 
     name: str
-    words: tuple
+    option: str
+    epochs: int
+    flags: tuple
 
     def start(self, root):
         """Begin it; what it prints goes to root/stdout and root/stderr. One thread: other processes need the cores."""
         with open(root / "stdout", "wb") as told, open(root / "stderr", "wb") as complaint:
             return subprocess.Popen(
-                [sys.executable, REPOSITORY / "main.py", *map(str, self.words)], cwd=root,
+                [sys.executable, REPOSITORY / "main.py", self.option, "--epochs", str(self.epochs), "--device", "cpu",
+                 *self.flags], cwd=root,
                 stdin=subprocess.DEVNULL, stdout=told, stderr=complaint,
                 env=os.environ | {"APTOS_ROOT": str(root), "PYTHONUNBUFFERED": "1"} | ONE_THREAD,
             )
@@ -140,9 +143,8 @@ class _Program(NamedTuple):
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 PROGRAMS = (
-    _Program("Model-CSV", (2, "--epochs", 200, "--batch-size", 2, "--device", "cpu")),
-    _Program("Model-Image-After", (1, "--models", "Model-Image-After", "--epochs", EPOCHS, "--batch-size", 3,
-                                   "--device", "cpu", "--workers", 0)),
+    _Program("Model-CSV", "2", 200, ("--batch-size", "2")),
+    _Program("Model-Image-After", "1", EPOCHS, ("--models", "Model-Image-After", "--batch-size", "3", "--workers", "0")),
 )
 
 
@@ -159,19 +161,23 @@ def terminated_runs(share, folder):
         for number in range(scaled(TERMS, share)):
             cases += 1
             early = number % EARLY_EVERY == EARLY_EVERY - 1
-            delay_s = numbers.uniform(EARLIEST_TERM_S, 0.9 * begin_s) if early else numbers.uniform(0, 0.8 * lasts_s)
-            wrong, end_s, was_resumed = _terminate_and_resume(paths, program, delay_s, whole_run, early=early)
+            moment = numbers.uniform(EARLIEST_TERM_S, 0.9 * begin_s) if early else numbers.uniform(0, program.epochs)
+            wrong, end_s, was_resumed = _terminate_and_resume(
+                paths, program, whole_run, moment=moment, epoch_s=None if early else lasts_s / program.epochs)
             slowest_s, resumed = max(slowest_s, end_s), resumed + was_resumed
-            where = "before" if early else "in"
-            failures += [f"{program.name}, {delay_s:.2f} s {where} the training: {wrong}"] if wrong else []
+            unit = "s from the program's start" if early else "epochs from the training's"
+            failures += [f"{program.name}, {moment:.2f} {unit}: {wrong}"] if wrong else []
     detail = f"the slowest ended after {slowest_s:.1f} s; {resumed} were resumed, the others had not begun or were done"
     return Figure("runs stopped by SIGTERM: status 143, no finished epoch lost, resumed bit for bit", cases,
                   cases - len(failures), "; ".join([detail, *failures[:3]]))
 
 
-def _wait_for_training(root, process):
-    """Wait until the program says that a training begins, or ends; the time of that."""
-    while process.poll() is None and ", cpu, " not in _read(root / "stdout"):
+def _wait_for_training(root, process, epochs=0):
+    """Wait until the program has said that a training begins and so many epochs, or ends; the time of that."""
+    while process.poll() is None:
+        told = _read(root / "stdout")
+        if ", cpu, " in told and told.count(" epoch ") >= epochs:
+            break
         time.sleep(0.01)
     return time.monotonic()
 
@@ -180,17 +186,19 @@ def _read(file):
     return file.read_text(encoding="utf-8", errors="replace")
 
 
-def _terminate_and_resume(paths, program, delay_s, whole_run, *, early):
-    """Send SIGTERM so long after the training's begin, or the program's (`early`); then resume.
+def _terminate_and_resume(paths, program, whole_run, *, moment, epoch_s):
+    """Send SIGTERM so many epochs (or, if `epoch_s` is None, seconds) after the beginning; then resume.
 
     Returns:
         What is wrong or nothing; how many seconds the process took to end; whether there was a run to resume.
     """
     before = set((paths.ckpt / program.name).iterdir())
     process = program.start(paths.root)
-    if not early:
-        _wait_for_training(paths.root, process)
-    time.sleep(delay_s)
+    if epoch_s is None:
+        time.sleep(moment)
+    else:
+        _wait_for_training(paths.root, process, int(moment))
+        time.sleep(moment % 1 * epoch_s)
     sent = time.monotonic()
     process.send_signal(signal.SIGTERM)
     try:
@@ -228,12 +236,14 @@ def _how_it_ended(program, status, told, complaint, runs):
 
 def _resume_to_the_end(paths, program, run, whole_run):
     if read_record(run).get("state") != "finished":
-        answer = run_main(program.words[0], "--resume", run, root=paths.root, **ONE_THREAD)
+        answer = run_main(program.option, "--resume", run, root=paths.root, **ONE_THREAD)
         if answer.returncode != 0:
             return f"--resume ends with {answer.returncode}: {answer.stderr[-300:]!r}"
     if read_record(run)["state"] != "finished":
         return "not finished after --resume"
-    return "" if _result(run) == _result(whole_run) else "the result differs"
+    parts = ("history", "weights or Adam's state", "epoch", "groups of Adam")
+    differ = [part for part, one, other in zip(parts, _result(run), _result(whole_run), strict=True) if one != other]
+    return f"the {', '.join(differ)} differ" if differ else ""
 
 
 # ---- Twenty at once
