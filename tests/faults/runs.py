@@ -144,7 +144,9 @@ class _Program(NamedTuple):
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 PROGRAMS = (
     _Program("Model-CSV", "2", 200, ("--batch-size", "2")),
-    _Program("Model-Image-After", "1", EPOCHS, ("--models", "Model-Image-After", "--batch-size", "3", "--workers", "0")),
+    _Program(
+        "Model-Image-After", "1", EPOCHS, ("--models", "Model-Image-After", "--batch-size", "3", "--workers", "0")
+    ),
 )
 
 
