@@ -8,6 +8,7 @@
 import argparse
 import contextlib
 import dataclasses
+import os
 import signal
 import sys
 import traceback
@@ -367,6 +368,11 @@ def run(option, arguments):
     except PipelineError as error:
         print(error, file=sys.stderr)
         return FAILED
+    except ModuleNotFoundError as error:
+        print(f"{error}. Install what the program needs: pip install -r requirements.txt", file=sys.stderr)
+        return FAILED
+    except BrokenPipeError:         # whoever read the output has gone
+        raise
     except Exception as error:      # a bug: the traceback goes to a file
         if _was_interrupted(error):
             raise KeyboardInterrupt from error
@@ -378,7 +384,7 @@ def run(option, arguments):
 def _was_interrupted(error):
     """Whether Ctrl-C lies behind an error (pressed while a compiled module is loaded, it becomes an ImportError)."""
     while error is not None and not isinstance(error, KeyboardInterrupt):
-        error = error.__cause__ or error.__context__
+        error = error.__cause__
     return error is not None
 
 
@@ -412,22 +418,41 @@ def _terminate(_signal, _frame):
     raise SystemExit(TERMINATED)
 
 
+def _prepare_streams():
+    """Streams that take anything: a closed one leads nowhere, what a console cannot show becomes ?."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))      # noqa: SIM115 - for as long as the program runs
+    for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, "replace"), (sys.stderr, "replace")):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors=errors)
+
+
 def main(words=None):
     """Run the command line `words` (default: sys.argv) or the menu. Returns the exit status."""
-    for stream in (sys.stdin, sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")        # what a console cannot show or type becomes ?
+    _prepare_streams()
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        if _complain_of_configuration():
-            return WRONG_USAGE
-        arguments = build_parser().parse_args(words)
-        if not hasattr(arguments, "option"):
-            return run_menu()
-        return run(arguments.option, arguments)
+        status = _choose(words)
+        sys.stdout.flush()
+        return status
     except KeyboardInterrupt:
         print("\nStopped.", file=sys.stderr)
         return INTERRUPTED
+    except OSError as error:        # of stdout: it was closed (`| head`), or its disk is full
+        if not isinstance(error, BrokenPipeError):
+            print(f"The output cannot be written: {error.strerror}.", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())      # or Python complains when it ends
+        return FAILED
+
+
+def _choose(words):
+    if _complain_of_configuration():
+        return WRONG_USAGE
+    arguments = build_parser().parse_args(words)
+    if not hasattr(arguments, "option"):
+        return run_menu()
+    return run(arguments.option, arguments)
 
 
 if __name__ == "__main__":

@@ -113,6 +113,7 @@ def _predict(paths, image_models, models, option):
     test = read_processed(paths.test_table, TEST_COLUMNS)
     if test.empty:
         raise PipelineError(f"{paths.test_table} has no images to predict. Put test images into {paths.source}.")
+    _check_once(test, paths)
     check_crops(test[PROCESSED].tolist(), paths, CROP)
     _check_boxes(models)
     templates = read_templates(paths, test)
@@ -130,6 +131,16 @@ def _predict(paths, image_models, models, option):
     folder = write_submission(paths, submission, {"option": option, "checkpoints": runs, "means": filler.gaps})
     say(f"{len(images)} images of {images[PATIENT].nunique()} eyes predicted. The submission lies in {folder}")
     return folder
+
+
+def _check_once(test, paths):
+    """Refuse an image that stands in test.csv twice: it would count twice in its eye's means."""
+    doubled = test[PROCESSED][test[PROCESSED].duplicated()].tolist()
+    if doubled:
+        raise PipelineError(
+            f"{paths.test_table} has {len(doubled)} images twice, the first is {doubled[0]}. "
+            "Option 0 (processing_data) makes it anew."
+        )
 
 
 def _check_boxes(models):

@@ -11,13 +11,13 @@ HERE = Path(__file__).resolve().parent.parent
 PACKAGES = ("torch", "torchvision", "opencv-python", "numpy", "pandas", "scikit-learn")
 
 
-def describe_origin(config, device, tables):
+def describe_origin(config, device, data):
     """The first content of run.json.
 
     Args:
         config: ImageConfig or CSVConfig.
         device: torch.device that the run trains on.
-        tables: paths of the tables that it trains on; the list of images is part of them.
+        data: dict of what it trains on -> fingerprint.
 
     Returns:
         dict of plain values.
@@ -33,8 +33,19 @@ def describe_origin(config, device, tables):
         "system": platform.platform(),
         "packages": {name: _version(name) for name in PACKAGES},
         "git_commit": _git_commit(),
-        "data": {table.name: hashlib.sha256(table.read_bytes()).hexdigest() for table in tables},
+        "data": data,
     }
+
+
+def fingerprint_table(path):
+    """SHA-256 of a table's bytes, in hexadecimal digits."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def fingerprint_images(names, root):
+    """SHA-256 over a list of images: path from the root and size in bytes of each, in order."""
+    lines = (f"{name}\t{(root / name).stat().st_size}\n" for name in names)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def _version(package):

@@ -51,19 +51,19 @@ class Run:
         self._open = ExitStack()
 
     @classmethod
-    def start(cls, paths, config, *, device, tables, values=None):
+    def start(cls, paths, config, *, device, data, values=None):
         """Make a run folder.
 
         Args:
             paths: config.Paths.
             config: ImageConfig or CSVConfig.
             device: torch.device that it trains on.
-            tables: paths of the tables that it trains on; their SHA-256 is kept.
+            data: dict of what it trains on -> fingerprint (model.origin); kept in run.json.
             values: plain values to keep beside the weights.
         """
         folder = make_timed_folder(paths.ckpt / config.name)
         try:
-            run = cls(folder, config, describe_origin(config, device, tables), values or {})
+            run = cls(folder, config, describe_origin(config, device, data), values or {})
             write_json(folder / "config.json", dataclasses.asdict(config))
             run._write_state("running")
         except BaseException:       # a folder that does not say what it is would be no run
@@ -72,26 +72,26 @@ class Run:
         return run
 
     @classmethod
-    def resume(cls, folder, tables):
+    def resume(cls, folder, data):
         """Take up a run that is not finished, after its last complete epoch.
 
         Args:
             folder: the run folder.
-            tables: as for start; they must be what they were.
+            data: as for start; it must be what it was.
 
         Returns:
             run: its config and record are those of the folder.
             module: with the weights of the last complete epoch, or None where there is none.
 
         Raises:
-            PipelineError: finished, no run folder, damaged, or the tables have changed.
+            PipelineError: finished, no run folder, damaged, or the data has changed.
         """
         config, record = read_config(folder), read_record(folder)
         if record.get("state") == "finished":
             raise PipelineError(f"{folder} is finished; there is nothing to resume.")
-        then, now = record.get("data"), describe_origin(config, record.get("device"), tables)["data"]
-        if then != now:
-            names = ", ".join(name for name in now if then is None or then.get(name) != now[name])
+        then = record.get("data") or {}
+        if then != data:
+            names = ", ".join(name for name in data if then.get(name) != data[name])
             raise PipelineError(f"{folder} cannot be resumed: {names} changed since it began. Start a new run.")
         file, module, values = folder / f"{config.name}.pt", None, {}
         if file.is_file():
@@ -114,13 +114,10 @@ class Run:
             try:
                 self._save()
                 self._history.draw()
+                self._write_state("finished" if kind is None else _state_after(error), error)
             except BaseException as problem:
-                self._write_state("failed", problem)
+                self._write_state(_state_after(problem), problem)
                 raise
-            if kind is None:
-                self._write_state("finished")
-            else:
-                self._write_state("failed" if issubclass(kind, Exception) else "stopped", error)
 
     def restore(self, module, optimizer):
         """Give `optimizer` and torch's random numbers the state of the last complete epoch; keep it as a snapshot."""
@@ -175,6 +172,10 @@ class Run:
         if error is not None:
             self._record["error"] = f"{type(error).__name__}: {error}"
         write_json(self.folder / "run.json", self._record)
+
+
+def _state_after(error):
+    return "failed" if isinstance(error, Exception) else "stopped"      # Ctrl-C and SIGTERM are no Exception
 
 
 class _Pace:

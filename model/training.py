@@ -15,7 +15,8 @@ from model.choice import find_unfinished, load_start
 from model.device import select_device
 from model.model import CSVModel, ImageModel
 from model.module import CSVModule, ImageModule
-from model.run import Run
+from model.origin import fingerprint_images, fingerprint_table
+from model.run import Run, read_config
 from model_config import ImageConfig
 from processing.crops import check_crops
 from processing.errors import PipelineError
@@ -70,6 +71,7 @@ class _Job(NamedTuple):
     rows: pd.DataFrame      # images or cases
     module: torch.nn.Module
     device: torch.device
+    data: dict              # fingerprints of what it trains on
     values: dict            # to keep beside the weights
     run: Run | None         # a resumed one
 
@@ -85,33 +87,39 @@ def _train(paths, configs, *, resume, unfinished, box=CROP):
     jobs = []
     if resume is not None:
         names = [config.name for config in configs]
-        run, module = Run.resume(find_unfinished(paths, names, resume), [paths.train_table])
-        jobs.append((run.config, _prepare(paths, table, run.config, box=box, run=run, module=module)))
-        configs = configs[names.index(run.name) + 1:] if run.name in names else []
+        folder = find_unfinished(paths, names, resume)
+        own = read_config(folder)
+        jobs.append((own, _prepare(paths, table, own, box=box, folder=folder)))
+        configs = configs[names.index(own.name) + 1:] if own.name in names else []
     jobs += [(config, _prepare(paths, table, config, box=box, unfinished=unfinished)) for config in configs]
     return [_train_model(paths, config, job) for config, job in jobs]
 
 
-def _prepare(paths, table, config, *, box, run=None, module=None, unfinished=False):
-    """Select rows, device and first weights; `run` and `module` are those of a resumed run.
+def _prepare(paths, table, config, *, box, folder=None, unfinished=False):
+    """Select rows, device and first weights; `folder` is that of a run to resume.
 
     Raises:
-        PipelineError: no rows, crops missing or cut with another box, a start that does not fit, no such device.
+        PipelineError: no rows, crops missing or cut with another box, a start that does not fit, no such device,
+            a run that cannot be resumed.
     """
     device = select_device(config.device)
     is_image = isinstance(config, ImageConfig)
     rows, values = _select_images(paths, table, config, box) if is_image else _select_cases(paths, table)
+    data = {paths.train_table.name: fingerprint_table(paths.train_table)}
+    if is_image:
+        data["images"] = fingerprint_images(rows[PROCESSED], paths.root)
+    run, module = Run.resume(folder, data) if folder else (None, None)
     if module is None:
         torch.manual_seed(config.seed)
         module = ImageModule(config.recipe, (box.height, box.width)) if is_image else CSVModule(config.recipe)
         if config.init_from:
             load_start(paths, module, config, unfinished=unfinished)
-    return _Job(rows, module, device, values, run)
+    return _Job(rows, module, device, data, values, run)
 
 
 def _train_model(paths, config, job):
     """Train, in a new run or the resumed one. Returns the run's folder."""
-    run = job.run or Run.start(paths, config, device=job.device, tables=[paths.train_table], values=job.values)
+    run = job.run or Run.start(paths, config, device=job.device, data=job.data, values=job.values)
     is_image = isinstance(config, ImageConfig)
     with run:
         goes_on = f", goes on after epoch {run.epochs_done} of {config.epochs}" if job.run else ""

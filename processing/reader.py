@@ -19,6 +19,7 @@ ENCODINGS = ("utf-8-sig", "gb18030")
 SEPARATORS = (",", ";", "\t")
 MISSING = ("", "nan", "na", "null", "none")     # in lower case
 MAX_FAULTS_SHOWN = 200
+_END = "end of the table"       # a line put behind the last one: within a quoted cell, it is not found again
 
 
 class CellError(ValueError):
@@ -152,16 +153,27 @@ def read_lines(path):
         CellError: no table at all.
     """
     content = _decode(path)
-    first = content.lstrip("\r\n").split("\n", 1)[0]
+    first = next(filter(str.strip, io.StringIO(content, newline=None)), "")
     separator = max(SEPARATORS, key=first.count)
-    reader = csv.reader(io.StringIO(content, newline=None), delimiter=separator)
     try:
-        lines = [(row, cells) for row, cells in enumerate(reader, start=1) if any(map(str.strip, cells))]
+        lines = [(row, cells) for row, cells in _parted(content, separator) if any(map(str.strip, cells))]
     except csv.Error as error:
         raise CellError(f"it is no table: {error}") from error
     if not lines:
         raise CellError("it is empty; a table with a header line is wanted")
     return separator, lines
+
+
+def _parted(content, separator):
+    """(row number, cells) of each line.
+
+    Raises:
+        csv.Error: among others, a quotation mark that is never closed: the rest of the table would be one cell.
+    """
+    rows = list(csv.reader(io.StringIO(f"{content}\n{_END}", newline=None), delimiter=separator))
+    if rows.pop() != [_END]:
+        raise csv.Error(f"a quotation mark in row {len(rows) + 1} is never closed")
+    return list(enumerate(rows, start=1))
 
 
 def _decode(path):

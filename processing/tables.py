@@ -139,9 +139,11 @@ def read_annotation_table(path, table):
 def _fill(table, path):
     """Missing measures take the column's mean, missing findings and continue injection 0 (as in 2021)."""
     filled = table.copy()
-    for name in filled.columns.intersection(MEASURES):
-        if filled[name].isna().all():
-            raise PipelineError(f"{path}: the column {name} has no value at all.")
+    measures = filled.columns.intersection(MEASURES)
+    empty = [f"\n  {name}: the column has no value at all" for name in measures if filled[name].isna().all()]
+    if empty:
+        raise PipelineError(f"{path} cannot be used; correct it and run again:{''.join(empty)}")
+    for name in measures:
         filled[name] = filled[name].fillna(filled[name].mean())
     for name in filled.columns.intersection(ANSWERS):
         filled[name] = filled[name].fillna(0)

@@ -52,6 +52,32 @@ def test_end_of_input_ends_the_program_without_a_traceback(tmp_path, typed):
     assert answer.returncode == (1 if typed == "0" else 0)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="the shell is another")
+@pytest.mark.parametrize(
+    ("streams", "status"),
+    [(">&-", 0), ("<&-", 0), ("2>&-", 0), ("> /dev/full", 1), ("| head -n 1", 0), ("2 > /dev/full", 1)],
+)
+def test_streams_that_are_closed_or_full_give_no_traceback(tmp_path, streams, status):
+    answer = subprocess.run(
+        f"exec {sys.executable} {REPOSITORY / 'main.py'} {streams}", shell=True, input="q\n", capture_output=True,
+        encoding="utf-8", env=os.environ | {"APTOS_ROOT": str(tmp_path), "PYTHONUNBUFFERED": "1"}, timeout=60,
+    )
+    assert "Traceback" not in answer.stdout + answer.stderr
+    assert "Exception ignored" not in answer.stderr
+    assert answer.returncode == status
+    assert not (tmp_path / "model").exists()        # no error.log: it is no bug
+
+
+def test_a_missing_package_is_named_with_what_to_do(tmp_path):
+    program = "import sys, main; sys.modules['pandas'] = None; sys.exit(main.main(['0']))"
+    answer = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, encoding="utf-8", cwd=REPOSITORY,
+        env=os.environ | {"APTOS_ROOT": str(tmp_path)}, timeout=60,
+    )
+    assert "pandas" in answer.stderr and "pip install -r requirements.txt" in answer.stderr
+    assert answer.returncode == 1
+
+
 @pytest.mark.parametrize(
     ("text", "name"),
     [("2", "train_csv"), ("２", "train_csv"), (" predict_all ", "predict_all"), ("train_csv + train_image",) * 2,

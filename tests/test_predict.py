@@ -187,6 +187,13 @@ def test_a_named_checkpoint_is_taken_and_a_wrong_one_refused(trained_copy, capsy
         predict_all(trained_copy, checkpoints={"Model-Image-All": str(csv)})
 
 
+def test_an_image_that_stands_in_the_test_table_twice_is_refused(trained_copy):
+    table = pd.read_csv(trained_copy.test_table, dtype=str, keep_default_na=False)
+    pd.concat([table, table[:1]]).to_csv(trained_copy.test_table, index=False)
+    with pytest.raises(PipelineError, match="test.csv has 1 images twice, the first is "):
+        predict_all(trained_copy)
+
+
 def test_a_faulty_template_is_named(trained_copy):
     file = trained_copy.submit / STAGE1
     lines = file.read_text().splitlines()

@@ -8,6 +8,7 @@ import sys
 import time
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 import torch
 
@@ -134,6 +135,17 @@ def test_what_cannot_be_resumed_is_refused(demo_copy, monkeypatch, tmp_path):
     demo_copy.train_table.write_text(table.replace("9000-0001L", "9000-0001R"), encoding="utf-8")
     with pytest.raises(PipelineError, match="cannot be resumed: train.csv changed since it began"):
         train_csv(demo_copy, CSV, resume="")
+
+
+def test_a_run_whose_images_changed_is_not_resumed(demo_copy, monkeypatch):
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        stop_after(patch, 1)
+        train(demo_copy, IMAGE)
+    images = pd.read_csv(demo_copy.train_table)
+    crop = demo_copy.root / images["processed_path"][images["after"] == 1].iloc[0]
+    crop.write_bytes(crop.read_bytes() + b"\0")
+    with pytest.raises(PipelineError, match="cannot be resumed: images changed since it began"):
+        train_image(demo_copy, [IMAGE], resume="")
 
 
 def test_a_run_in_use_cannot_be_resumed_by_another_process(demo_copy):

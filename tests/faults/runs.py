@@ -9,9 +9,10 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
 from io import StringIO
+from pathlib import Path
 from typing import NamedTuple
 from unittest import mock
 
@@ -64,6 +65,13 @@ def _result(folder):
         content["epoch"], content["optimizer"]["param_groups"]
 
 
+def _difference(one, other):
+    """Which parts of two results differ, or nothing."""
+    parts = ("history", "weights or Adam's state", "epoch", "groups of Adam")
+    differ = [part for part, first, second in zip(parts, one, other, strict=True) if first != second]
+    return f"other {', '.join(differ)}" if differ else ""
+
+
 # ---- Stopped at an epoch's end
 
 def resume_at_each_epoch(share, folder):
@@ -104,7 +112,7 @@ def _stop_and_resume(paths, config, epoch, whole):
     resumed = _train(paths, config, resume=str(stopped))
     if resumed != stopped or read_record(resumed)["state"] != "finished":
         return "the resumed run is another, or not finished"
-    return "" if _result(resumed) == whole else "the result differs"
+    return _difference(_result(resumed), whole)
 
 
 def _stopped_after(epochs):
@@ -118,6 +126,72 @@ def _stopped_after(epochs):
             raise _Stop
 
     return mock.patch.object(Run, "finish_epoch", finish_and_stop)
+
+
+# ---- Ctrl-C at each line that notes and saves an epoch
+
+def interrupt_at_each_line(share, folder):
+    """Ctrl-C at each line of this program that is run while the third epoch is noted and saved; then resume."""
+    paths = _make_demo(folder, BOX)
+    with redirect_stdout(StringIO()), mock.patch("model.run.SAVE_SHARE", 1e9), mock.patch("model.history.plot_log"):
+        with _interrupted_at_line(0) as lines:
+            whole = _result(_train(paths, CSV))
+        cases = random.Random(0).sample(range(1, len(lines) + 1), scaled(len(lines), share))
+        failures = []
+        for number in cases:
+            wrong = _interrupt_and_resume(paths, number, whole)
+            failures += [f"{lines[number - 1]}: {wrong}"] if wrong else []
+    return Figure("Ctrl-C at a line that notes or saves an epoch, resumed bit for bit", len(cases),
+                  len(cases) - len(failures), "; ".join(failures[:4]))
+
+
+def _interrupt_and_resume(paths, number, whole):
+    """What is wrong, or nothing."""
+    before = set((paths.ckpt / CSV.name).iterdir())
+    try:
+        with _interrupted_at_line(number):
+            _train(paths, CSV)
+    except KeyboardInterrupt:
+        pass
+    except Exception as error:
+        return f"raises {error!r}"
+    else:
+        return "the interrupt is lost"
+    run, = set((paths.ckpt / CSV.name).iterdir()) - before
+    if read_record(run)["state"] != "stopped":
+        return f"run.json says {read_record(run)['state']}"
+    return _difference(_result(_train(paths, CSV, resume=str(run))), whole)
+
+
+@contextmanager
+def _interrupted_at_line(number):
+    """Raise KeyboardInterrupt at the so-many-th line of this program within finish_epoch of epoch 3 (0: never).
+
+    Yields:
+        list of "file:line" of those that were run.
+    """
+    really, lines = Run.finish_epoch, []
+
+    def trace(frame, event, _argument):
+        file = Path(frame.f_code.co_filename)
+        if file.parent.name not in ("model", "processing") or REPOSITORY not in file.parents:
+            return None
+        if event == "line":
+            lines.append(f"{file.name}:{frame.f_lineno}")
+            if len(lines) == number:
+                raise KeyboardInterrupt
+        return trace
+
+    def finish_epoch(run, epoch, *arguments):
+        before = sys.gettrace()
+        sys.settrace(trace if epoch == EPOCHS // 2 else before)
+        try:
+            really(run, epoch, *arguments)
+        finally:
+            sys.settrace(before)
+
+    with mock.patch.object(Run, "finish_epoch", finish_epoch):
+        yield lines
 
 
 # ---- SIGTERM
@@ -143,7 +217,7 @@ class _Program(NamedTuple):
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 PROGRAMS = (
-    _Program("Model-CSV", "2", 200, ("--batch-size", "2")),
+    _Program(CSV.name, "2", 200, ("--batch-size", "2")),
     _Program(
         "Model-Image-After", "1", EPOCHS, ("--models", "Model-Image-After", "--batch-size", "3", "--workers", "0")
     ),
@@ -243,9 +317,7 @@ def _resume_to_the_end(paths, program, run, whole_run):
             return f"--resume ends with {answer.returncode}: {answer.stderr[-300:]!r}"
     if read_record(run)["state"] != "finished":
         return "not finished after --resume"
-    parts = ("history", "weights or Adam's state", "epoch", "groups of Adam")
-    differ = [part for part, one, other in zip(parts, _result(run), _result(whole_run), strict=True) if one != other]
-    return f"the {', '.join(differ)} differ" if differ else ""
+    return _difference(_result(run), _result(whole_run))
 
 
 # ---- Twenty at once
@@ -271,7 +343,7 @@ def folders_at_once(_share, folder):
 
 def _start_run(paths, barrier):
     barrier.wait()
-    Run.start(paths, CSV, device=torch.device("cpu"), tables=[paths.train_table])
+    Run.start(paths, CSV, device=torch.device("cpu"), data={})
 
 
-FIGURES = [resume_at_each_epoch, terminated_runs, folders_at_once]
+FIGURES = [resume_at_each_epoch, interrupt_at_each_line, terminated_runs, folders_at_once]
