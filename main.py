@@ -415,6 +415,7 @@ def _complain_of_configuration():
 
 
 def _terminate(_signal, _frame):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)       # what is saved on the way out is saved whole
     raise SystemExit(TERMINATED)
 
 

@@ -53,7 +53,8 @@ def resolve_checkpoint(paths, chosen, *, unfinished=False):
             f"{path} is of a run that is not finished (state: {record.get('state')}). Name a finished one, resume it "
             "(--resume), or take it as it is (--allow-unfinished)."
         )
-    files = sorted(path.glob("*.pt")) if path.is_dir() else [path]
+    # A hidden file is what a killed program left of a checkpoint that it was writing
+    files = sorted(path.glob("[!.]*.pt")) if path.is_dir() else [path]
     if not files or (path.is_dir() and not record):
         raise PipelineError(f"{path} is no run folder; name one with a .pt file in it, or such a file.")
     return files[0]

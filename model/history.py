@@ -30,9 +30,9 @@ class History:
         """Note an epoch: `epoch`, `loss`, `loss <part>` for each part."""
         self._rows.append(row)
 
-    def save(self):
-        """Write history.csv."""
-        write_csv(self._table, pd.DataFrame(self._rows))
+    def save(self, epochs):
+        """Write the first `epochs` rows to history.csv."""
+        write_csv(self._table, pd.DataFrame(self._rows[:epochs]))
 
     def draw(self):
         """Draw the loss plot from history.csv, if there is an epoch in it."""

@@ -14,6 +14,7 @@ import shutil
 import time
 from contextlib import ExitStack
 from datetime import datetime
+from typing import NamedTuple
 
 import torch
 
@@ -40,12 +41,11 @@ class Run:
         self.folder, self.name, self.config = folder, config.name, config
         self.batch_size = record.get("batch_size", config.batch_size)
         self.halvings = record.get("halvings", 0)
-        self.epochs_done = 0
         eta = f"{config.learning_rate:g}"
         plot = f"{config.name}-loss-epoch({config.epochs})-eta({eta})-{folder.name}.png"
         self._history = History(folder / "history.csv", folder / plot)
         self._record, self._values = record, values
-        self._snapshot, self._saved_epoch = None, 0
+        self._complete, self._saved_epoch = None, 0
         self._saving, self._drawing = _Pace(SAVE_SHARE), _Pace(DRAW_SHARE)
         self._restored = None
         self._open = ExitStack()
@@ -98,13 +98,19 @@ class Run:
             module, values = load_checkpoint(file, "CSVModule" if isinstance(config, CSVConfig) else "ImageModule")
         run = cls(folder, config, record, values.get("values", {}))
         if module is not None:
-            run._restored, run.epochs_done = values, values["epoch"]
-            run._saved_epoch = run.epochs_done
-            run._history.load(run.epochs_done)
+            run._restored, run._saved_epoch = values, values["epoch"]
+            run._history.load(run._saved_epoch)
         return run, module
+
+    @property
+    def epochs_done(self):
+        """How many epochs are complete."""
+        return self._complete.epoch if self._complete else self._saved_epoch
 
     def __enter__(self):
         self._open.enter_context(locked(self.folder / ".lock"))
+        for leftover in self.folder.glob(".*.tmp.*"):       # of a program that was killed while it wrote
+            leftover.unlink()
         self._record.pop("error", None)
         self._write_state("running")
         return self
@@ -125,13 +131,14 @@ class Run:
             optimizer.load_state_dict(self._restored["optimizer"])
             _set_random_states(self._restored["random"])
             self._restored = None
-        self._snapshot = _copy_states(module, optimizer)
+        self._complete = _Complete(self.epochs_done, module, _copy_states(module, optimizer))
 
     def rewind(self, module, optimizer):
         """Give both the state that they had after the last complete epoch."""
-        module.load_state_dict(self._snapshot["state"])
-        optimizer.load_state_dict(copy.deepcopy(self._snapshot["optimizer"]))
-        _set_random_states(self._snapshot["random"])
+        states = self._complete.states
+        module.load_state_dict(states["state"])
+        optimizer.load_state_dict(copy.deepcopy(states["optimizer"]))
+        _set_random_states(states["random"])
 
     def halve_batch(self):
         """Go on with half the batch, and record it."""
@@ -147,8 +154,7 @@ class Run:
             losses: dict of "loss" and "loss <part>" -> mean of the epoch.
         """
         self._history.add(epoch=epoch, **losses)
-        self.epochs_done = self._record["epochs_done"] = epoch
-        self._module, self._snapshot = module, _copy_states(module, optimizer)
+        self._complete = _Complete(epoch, module, _copy_states(module, optimizer))
         if self._saving.is_due():
             with self._saving:
                 self._save()
@@ -160,12 +166,13 @@ class Run:
         """Write the last complete epoch. The history first: a run killed in between has a row too many, not too few."""
         if self.epochs_done == self._saved_epoch:
             return
-        self._history.save()
+        epoch, module, states = self._complete
+        self._history.save(epoch)
         file = self.folder / f"{self.name}.pt"
-        save_checkpoint(file, self._module, **self._snapshot, name=self.name, epoch=self.epochs_done,
-                        values=self._values)
+        save_checkpoint(file, module, **states, name=self.name, epoch=epoch, values=self._values)
+        self._record["epochs_done"] = epoch
         self._write_state("running")
-        self._saved_epoch = self.epochs_done
+        self._saved_epoch = epoch
 
     def _write_state(self, state, error=None):
         self._record |= {"state": state, "written": datetime.now().isoformat(timespec="seconds")}
@@ -176,6 +183,14 @@ class Run:
 
 def _state_after(error):
     return "failed" if isinstance(error, Exception) else "stopped"      # Ctrl-C and SIGTERM are no Exception
+
+
+class _Complete(NamedTuple):
+    """A complete epoch. It takes the place of the one before in one step: a signal falls before it or behind it."""
+
+    epoch: int          # 0: none yet
+    module: torch.nn.Module
+    states: dict        # as _copy_states gives
 
 
 class _Pace:

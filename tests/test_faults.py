@@ -1,19 +1,18 @@
-"""A small sample of the long counts (python -m tests.faults) that need no process of their own.
-
-Runs, menu and terminal have tests of theirs: test_resume, test_main, test_terminal.
-"""
+"""A small sample of each of the long counts (python -m tests.faults)."""
 
 import importlib
+import pkgutil
 
 import pytest
 
+import tests.faults
+
 SHARE = 0.02
-SAMPLED = ("checkpoints", "files", "images", "submissions", "tables")
+MODULES = [module.name for module in pkgutil.iter_modules(tests.faults.__path__) if module.name != "__main__"]
 COUNTS = [
     pytest.param(count, id=f"{module}-{count.__name__}")
-    for module in SAMPLED
+    for module in MODULES
     for count in importlib.import_module(f"tests.faults.{module}").FIGURES
-    if count.__name__ != "kill_while_saving"       # it forks, which a process with torch's threads must not
 ]
 
 

@@ -108,6 +108,17 @@ def test_a_run_or_file_can_be_named_but_only_a_finished_one(paths, make_run, tmp
         find_checkpoint(paths, "Model-CSV", tmp_path / "absent")
 
 
+def test_what_a_killed_program_left_is_no_checkpoint_and_goes_when_the_run_goes_on(paths, make_run):
+    folder = finish(make_run())
+    leftover = folder / ".abc.tmp.pt"
+    leftover.write_bytes(b"half")
+    assert find_checkpoint(paths, "Model-CSV", folder) == folder / "Model-CSV.pt"
+    (folder / "run.json").write_text('{"state": "running", "data": {"train.csv": "1f"}}')
+    run, _ = Run.resume(folder, {"train.csv": "1f"})
+    with run:
+        assert not leftover.exists()
+
+
 def test_a_start_must_fit(paths, make_run):
     folder = finish(make_run())
     start = load_checkpoint(folder / "Model-CSV.pt", "CSVModule")[0]

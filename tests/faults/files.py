@@ -5,7 +5,6 @@ import errno
 import io
 import os
 import random
-import signal
 import stat
 import time
 from collections import Counter
@@ -30,7 +29,7 @@ from processing.files import write_csv, write_json, write_text
 from processing.images import write_image
 from processing.plots import draw_crop_preview, plot_log
 from processing.tables import IMAGE, IMAGE_NUMBER, INJECTION, PATIENT, PRE, PROCESSED, SOURCE, SUBMISSION_COLUMNS
-from tests.faults import Figure, scaled
+from tests.faults import CLEAN, Figure, scaled
 from tests.helpers import make_screen, put_screen
 
 TRIALS = 200
@@ -70,20 +69,21 @@ def _state_bytes(module):
 
 
 def _kill_a_saver(file, modules, delay_s):
-    """Fork a process that saves without end; kill it `delay_s` after it began."""
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.write(writing, b".")
-        while True:
-            for epoch, module in enumerate(modules):
-                save_checkpoint(file, module, epoch=epoch)
-    os.read(reading, 1)
+    """Let a process save without end; kill it `delay_s` after it began."""
+    begun = CLEAN.Event()
+    child = CLEAN.Process(target=_save_without_end, args=(file, modules, begun))
+    child.start()
+    begun.wait()
     time.sleep(delay_s)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    os.close(reading)
-    os.close(writing)
+    child.kill()
+    child.join()
+
+
+def _save_without_end(file, modules, begun):
+    begun.set()
+    while True:
+        for epoch, module in enumerate(modules):
+            save_checkpoint(file, module, epoch=epoch)
 
 
 def _loads_as_one_of(states, paths, name, chosen):
@@ -202,7 +202,7 @@ def _writers(folder):
     def write_history(number):
         history = History(folder / "history.csv", folder / "unused.png")
         history.add(epoch=1, loss=float(number))
-        history.save()
+        history.save(1)
 
     def write_record(number):
         record = CropRecord(folder / "crops.csv")

@@ -1,7 +1,6 @@
 """Runs: stopped at every epoch's end, by SIGTERM at random moments, and started twenty at once."""
 
 import json
-import multiprocessing
 import os
 import random
 import re
@@ -25,7 +24,7 @@ from model_config import CSV_MODEL, IMAGE_MODELS
 from processing.data_factory import processing_data
 from processing.demo import SIZES, write_demo
 from processing.files import write_text
-from tests.faults import Figure, scaled
+from tests.faults import CLEAN, Figure, scaled
 from tests.helpers import REPOSITORY, run_main
 
 EPOCHS = 6
@@ -326,9 +325,8 @@ def folders_at_once(_share, folder):
     """Twenty processes make a run folder in the same moment."""
     paths = Paths(folder)
     write_text(paths.train_table, "a table\n")
-    context = multiprocessing.get_context("fork")
-    barrier = context.Barrier(AT_ONCE)
-    processes = [context.Process(target=_start_run, args=(paths, barrier)) for _ in range(AT_ONCE)]
+    barrier = CLEAN.Barrier(AT_ONCE)
+    processes = [CLEAN.Process(target=_start_run, args=(paths, barrier)) for _ in range(AT_ONCE)]
     for process in processes:
         process.start()
     for process in processes:
