@@ -20,6 +20,7 @@ from processing.files import write_bytes
 FORMAT = 1                              # raised when the content changes its meaning
 _COMMENT = b"sha256:"                   # then 64 hexadecimal digits
 _COMMENT_BYTES = len(_COMMENT) + 64
+_FIELDS = {"kind", "arguments", "state"}
 
 KINDS = {"ImageModule": ImageModule, "CSVModule": CSVModule}
 # All that a published checkpoint may hold: whole pickled modules of torch 1.9, nothing else is built
@@ -66,9 +67,10 @@ def load_checkpoint(path, kind):
     """
     path = Path(path)
     content, sealed = _read(path)
-    if isinstance(content, dict) and content.get("format") == FORMAT and "state" in content:
-        if not sealed:
-            raise PipelineError(f"{path} is damaged: its content does not match its SHA-256. Use another checkpoint.")
+    is_ours = isinstance(content, dict) and content.get("format") == FORMAT
+    if is_ours and not sealed:
+        raise PipelineError(f"{path} is damaged: its content does not match its SHA-256. Use another checkpoint.")
+    if is_ours and content.keys() >= _FIELDS:
         _check_kind(path, content["kind"], kind)
         module, state = _build(path, kind, content.pop("arguments")), content.pop("state")
     elif type(content) in KINDS.values():
@@ -108,7 +110,7 @@ def _published_state(path, module):
     """The weights of a module that was pickled whole; only its tensors are used, never the object."""
     try:
         return module.state_dict()
-    except AttributeError as error:
+    except Exception as error:      # whatever a module without insides, or one that holds itself, raises
         raise PipelineError(f"{path} is no checkpoint, or a damaged one; nothing of it was used.") from error
 
 

@@ -84,9 +84,9 @@ def load_start(paths, module, config, *, unfinished=False):
     Raises:
         PipelineError: it does not fit; says which runs exist.
     """
-    file = resolve_checkpoint(paths, config.init_from, unfinished=unfinished)
     with_runs = describe_runs(paths, config.name)
     try:
+        file = resolve_checkpoint(paths, config.init_from, unfinished=unfinished)
         start, _ = load_checkpoint(file, type(module).__name__)
         load_weights(module, start.state_dict(), file)
     except PipelineError as error:

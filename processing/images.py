@@ -5,6 +5,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import simplejpeg
 
 from processing.errors import PipelineError
 from processing.files import write_bytes
@@ -13,7 +14,6 @@ from processing.files import write_bytes
 MAX_PIXELS = 50_000_000
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8\xff"
-_JPEG_SIZE_MARKERS = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}      # start of frame, any kind
 
 
 class ImageError(PipelineError):
@@ -47,15 +47,27 @@ def decode_image(data):
     width, height = read_size(data)
     if width * height > MAX_PIXELS:
         raise ImageError(f"it claims to have {width} x {height} pixels, more than any screen")
-    image = _imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    if b"Exif\0\0" in data and not np.array_equal(image, _imdecode(data, cv2.IMREAD_COLOR)):
+    image = _decode_jpeg(data) if data.startswith(_JPEG) else _imdecode(data, cv2.IMREAD_IGNORE_ORIENTATION)
+    if b"Exif\0\0" in data and not np.array_equal(image, _imdecode(data)):
         raise ImageError("it carries a rotation mark (EXIF); which way is up is not certain. Save it without")
     return image
 
 
-def _imdecode(data, flags):
+def _decode_jpeg(data):
+    """Decode strictly: libjpeg itself only warns of damage within the picture and goes on, OpenCV with it."""
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        space = simplejpeg.decode_jpeg_header(data)[2]
+        if space in ("CMYK", "YCCK"):
+            simplejpeg.decode_jpeg(data, "CMYK", strict=True)
+            return _imdecode(data, cv2.IMREAD_IGNORE_ORIENTATION)
+        return simplejpeg.decode_jpeg(data, "BGR", strict=True)
+    except ValueError as error:
+        raise ImageError(f"cannot be decoded: damaged ({error})") from error
+
+
+def _imdecode(data, flags=0):
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | flags)
     except cv2.error as error:
         raise ImageError(f"cannot be decoded: {error.err}") from error
     if image is None:
@@ -75,26 +87,11 @@ def read_size(data):
         if data.startswith(_PNG):
             return struct.unpack_from(">II", data, 16)
         if data.startswith(_JPEG):
-            return _read_jpeg_size(data)
-    except struct.error as error:
-        raise ImageError("cannot be decoded: damaged, it ends in its header") from error
-    raise ImageError("cannot be decoded: damaged, or neither JPEG nor PNG")
-
-
-def _read_jpeg_size(data):
-    """Walk from segment to segment (marker, length) up to the frame's: precision, height, width."""
-    place = 2
-    while True:
-        fill, marker, length = struct.unpack_from(">BBH", data, place)
-        if fill != 0xFF:
-            raise ImageError("cannot be decoded: damaged in its header")
-        if marker == 0xFF:                      # a fill byte before the marker
-            place += 1
-        elif marker in _JPEG_SIZE_MARKERS:
-            height, width = struct.unpack_from(">HH", data, place + 5)
+            height, width, *_ = simplejpeg.decode_jpeg_header(data)
             return width, height
-        else:
-            place += 2 + length
+    except (struct.error, ValueError) as error:
+        raise ImageError(f"cannot be decoded: damaged in its header ({error})") from error
+    raise ImageError("cannot be decoded: damaged, or neither JPEG nor PNG")
 
 
 def crop_image(image, box):

@@ -1,6 +1,7 @@
 import cv2
 import numpy as np
 import pytest
+import simplejpeg
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -61,6 +62,21 @@ def test_a_truncated_jpeg_is_refused(tmp_path, share):
         read_image(file)
 
 
+def test_damage_within_the_picture_is_refused():
+    """Half of the entropy-coded data away, the end still there: libjpeg only warns of it."""
+    data = cv2.imencode(".jpg", make_screen())[1].tobytes()
+    middle = len(data) // 2
+    assert cv2.imdecode(np.frombuffer(data[:middle] + data[-2:], np.uint8), cv2.IMREAD_COLOR) is not None
+    with pytest.raises(ImageError, match="damaged"):
+        decode_image(data[:middle] + data[-2:])
+
+
+def test_the_strict_decoder_gives_opencvs_pixels():
+    for grey in (True, False):
+        data = cv2.imencode(".jpg", make_screen(seed=5, grey=grey))[1]
+        np.testing.assert_array_equal(decode_image(data.tobytes()), cv2.imdecode(data, cv2.IMREAD_COLOR))
+
+
 @pytest.mark.parametrize("content", [b"", b"text, no image", b"\xff\xd8\xff"])
 def test_what_is_no_image_is_refused(content):
     with pytest.raises(ImageError, match="empty|damaged"):
@@ -77,6 +93,7 @@ def test_a_header_that_claims_a_giant_is_refused_before_anything_is_decoded(monk
     frame = data.index(b"\xff\xc0")
     data[frame + 5:frame + 9] = (20000).to_bytes(2, "big") * 2
     monkeypatch.setattr(cv2, "imdecode", None)
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", None)
     with pytest.raises(ImageError, match="20000 x 20000 pixels"):
         decode_image(bytes(data))
 
