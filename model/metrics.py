@@ -28,8 +28,12 @@ def acuity_score(true, predicted):
     0.5
     """
     true, predicted = _known(true, predicted)
-    tolerance = np.where(true <= 1, VA_TOLERANCE, CST_TOLERANCE * true)
-    return _share(np.abs(predicted - true) <= tolerance + 1e-12)
+    return _share(np.abs(predicted - true) <= acuity_tolerance(true) + 1e-12)
+
+
+def acuity_tolerance(true):
+    """How far a predicted VA may be off: 0.05 where the truth is at most 1, else 7.5 % of it."""
+    return np.where(true <= 1, VA_TOLERANCE, CST_TOLERANCE * true)
 
 
 def auc_score(true, predicted):

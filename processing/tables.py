@@ -41,6 +41,7 @@ DRUGS = {
 # Codes of the preliminary round
 PRELIMINARY_GENDERS = (1, 2)                        # male, female
 PRELIMINARY_DIAGNOSES = (1, 2, 3, 4, 5, 6, 9)       # wet AMD, PCV, DME, RVO, CME, fellow eye, other
+UNTREATED = 6                                       # the diagnosis of fellow eyes, in training only
 PRELIMINARY_DRUGS = (0, 1, 2, 3, 4, 5, 6, 9)        # none, as DRUGS up to 3, conbercept, triamcinolone, mixed, other
 
 # The submission files and what each holds
@@ -68,6 +69,20 @@ ANSWERS = [*PRE_FINDINGS, *FINDINGS, CONTINUE]     # missing: 0
 def normalise_patient(cell):
     """An eye's ID as tables and file names share it: no blanks at the ends, eye letter in upper case."""
     return cell.strip().upper()
+
+
+def person_of(patient):
+    """The person an eye belongs to: 0000-0001L and 0000-0001R are one.
+
+    >>> person_of("0000-0001L")
+    '0000-0001'
+    """
+    return patient[:-1] if patient[-1:] in ("L", "R") else patient
+
+
+def fellow_of(patient):
+    """The ID of the same person's other eye."""
+    return person_of(patient) + ("L" if patient.endswith("R") else "R")
 
 
 def parse_patient(cell):

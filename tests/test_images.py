@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from config import CROP, CropBox
 from processing.images import ImageError, crop_image, decode_image, encode_jpeg, read_image, read_size, write_image
-from tests.helpers import make_screen, put_screen
+from tests.helpers import make_screen
 
 
 def test_crop_cuts_the_rows_and_columns_of_the_box():
@@ -53,9 +53,10 @@ def test_a_coloured_image_stays_coloured(tmp_path):
 
 
 @pytest.mark.parametrize("share", [0.01, 0.3, 0.7, 0.99])
-def test_a_truncated_jpeg_is_refused(tmp_path, share):
-    file = tmp_path / "cut.jpg"
-    put_screen(file)
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_a_truncated_image_is_refused(tmp_path, share, suffix):
+    file = tmp_path / f"cut{suffix}"
+    file.write_bytes(cv2.imencode(suffix, make_screen())[1].tobytes())
     data = file.read_bytes()
     file.write_bytes(data[: int(len(data) * share)])
     with pytest.raises(ImageError, match="damaged"):

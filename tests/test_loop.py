@@ -96,24 +96,25 @@ def test_weights_that_are_not_finite_are_never_saved(demo_copy, monkeypatch):
     assert all(value.isfinite().all() for value in saved["state"].values())
 
 
-def out_of_memory_above(limit, monkeypatch):
-    """Let every forward pass of more than `limit` rows fail as a graphics card's memory does."""
-    forward = CSVModule.forward
+def out_of_memory_above(limit, monkeypatch, let_pass=0):
+    """Let every forward pass of more than `limit` rows, but the first few, fail as a graphics card's memory does."""
+    forward, passed = CSVModule.forward, []
 
     def forward_or_fail(self, x):
-        if len(x) > limit:
+        if len(x) > limit and len(passed) == let_pass:
             raise torch.OutOfMemoryError("CUDA out of memory")
+        passed.extend([len(x)] if len(x) > limit else [])
         return forward(self, x)
 
     monkeypatch.setattr(CSVModule, "forward", forward_or_fail)
 
 
 def test_too_little_memory_halves_the_batch_says_so_and_records_it(demo_copy, monkeypatch, capsys):
-    out_of_memory_above(1, monkeypatch)
-    folder, = train_csv(demo_copy, replace(CSV, batch_size=4))
-    assert "going on with batches of 2" in capsys.readouterr().out
+    out_of_memory_above(1, monkeypatch, let_pass=1)
+    folder, = train_csv(demo_copy, replace(CSV, batch_size=2))
+    assert "going on with batches of 1" in capsys.readouterr().out
     record = json.loads((folder / "run.json").read_text())
-    assert (record["state"], record["batch_size"], record["halvings"]) == ("finished", 1, 2)
+    assert (record["state"], record["batch_size"], record["halvings"]) == ("finished", 1, 1)
     monkeypatch.undo()
     whole, = train_csv(demo_copy, replace(CSV, batch_size=1))
     assert (folder / "history.csv").read_bytes() == (whole / "history.csv").read_bytes()

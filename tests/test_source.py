@@ -127,8 +127,9 @@ def test_linked_folders_are_entered_and_loops_of_links_end(paths, tmp_path):
     inside = paths.source / "preliminary" / "Train_set"
     (inside / "linked").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
     (inside / "loop").symlink_to(inside, target_is_directory=True)
-    rows, _ = read_image_rows(paths)
+    rows, problems = read_image_rows(paths)
     assert [row[PATIENT] for row in rows] == ["0000-0001L", "0000-0002L"]
+    assert problems == []       # else images met again, on the loop
 
 
 def test_set_folders_in_any_case(paths):
