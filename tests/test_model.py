@@ -245,3 +245,14 @@ def test_a_last_batch_of_one_small_crop_is_refused_in_words(tmp_path):
     rows = make_crops(tmp_path, 3)
     with pytest.raises(PipelineError, match="from crops of 64 x 96 batch norm cannot learn of one image"):
         train_images(rows, tmp_path, image_config(epochs=1, batch_size=2))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_images_are_trained_on_and_predicted_whatever_their_number(tmp_path, count):
+    rows = make_crops(tmp_path, count, height=260, width=300)
+    model, losses = train_images(rows, tmp_path, image_config(epochs=1, batch_size=2), crop_size=(260, 300))
+    assert np.isfinite(losses[0]["loss"])
+    for part in (rows.head(0), rows, pd.concat([rows] * 7)):
+        predicted = model.eval(part, tmp_path)
+        assert predicted.shape == (len(part), 5)
+        assert np.isfinite(predicted.to_numpy()).all()
