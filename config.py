@@ -21,6 +21,8 @@ class Paths:
         self.ckpt = model / "ckpt"                              # runs: <model name>/<time>/
         self.result = model / "result"                          # submissions: <time>/
 
+        self.eye_table = self.processed / "csv" / "eyes.csv"           # one row per annotated eye, nothing filled in
+        self.splits = self.processed / "splits.json"                   # the folds of held-out eyes
         self.image_table = self.processed / "csv" / "image_data.csv"   # one row per image
         self.crops = self.processed / "img"                            # {train,test}/<crop>.jpg
         self.crop_record = self.processed / "csv" / "crops.csv"        # what each crop was cut from

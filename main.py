@@ -24,11 +24,12 @@ FIELD_HELP = {
     "seed": "first weights and order of the data",
     "recipe": "seed (as in 2021), fixed or resnet (images only)",
     "init_from": "run folder or checkpoint file to start from",
+    "fold": "eyes to leave out and measure on: none, one of 0 to 4, or all (five trainings)",
     "device": "auto, cuda, mps or cpu",
     "workers": "processes that read images; -1: chosen for the machine",
 }
-IMAGE_FIELDS = ("epochs", "learning_rate", "batch_size", "seed", "recipe", "init_from", "device", "workers")
-CSV_FIELDS = ("epochs", "learning_rate", "batch_size", "seed", "recipe", "init_from", "device")
+IMAGE_FIELDS = ("epochs", "learning_rate", "batch_size", "seed", "recipe", "init_from", "fold", "device", "workers")
+CSV_FIELDS = ("epochs", "learning_rate", "batch_size", "seed", "recipe", "init_from", "fold", "device")
 SHARED_FIELDS = tuple(name for name in CSV_FIELDS if name != "init_from")       # no checkpoint fits both kinds
 BEFORE_AFTER_FLAGS = {"image_before": "Model-Image-Before", "image_after": "Model-Image-After", "csv": "Model-CSV"}
 ALL_FLAGS = {"image_all": "Model-Image-All", "csv": "Model-CSV"}

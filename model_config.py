@@ -32,6 +32,7 @@ RECIPES = {
 CSV_RECIPES = ("seed", "fixed")                     # Model-CSV has no blocks to exchange
 DEVICES = ("auto", "cuda", "mps", "cpu")            # auto: the first of the others that is there
 VISITS = ("before", "after", "all")
+FOLDS = 5                                           # of the eyes, by person: data/processed/splits.json
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class ImageConfig:
     seed: int = 2021                # first weights and shuffling, 0 or more
     recipe: str = "seed"            # one of RECIPES
     init_from: str = ""             # run folder or checkpoint file to start from; empty: random weights
+    fold: str = "none"              # eyes left out and measured on: none, one of 0 to 4, or all five in turn
     device: str = "auto"            # auto, cuda, mps or cpu (cuda:1 names a card)
     workers: int = -1               # processes that read images; -1: chosen for the machine
 
@@ -68,6 +70,7 @@ class CSVConfig:
     seed: int = 2021                # first weights and the order of the eyes, 0 or more
     recipe: str = "seed"            # seed or fixed
     init_from: str = ""             # run folder or checkpoint file to start from; empty: random weights
+    fold: str = "none"              # eyes left out and measured on: none, one of 0 to 4, or all five in turn
     device: str = "auto"            # auto, cuda, mps or cpu (cuda:1 names a card)
 
     def __post_init__(self):
@@ -84,7 +87,14 @@ def _check_training(config, recipes):
     _check(config, "batch_size", _is_int(size) and size >= 1, "a whole number, 1 or more")
     _check(config, "seed", _is_int(config.seed) and 0 <= config.seed < 2**32, "a whole number, 0 to 2**32 - 1")
     _check(config, "recipe", config.recipe in recipes, f"one of {', '.join(recipes)}")
+    folds = ("none", "all", *map(str, range(FOLDS)))
+    _check(config, "fold", config.fold in folds, f"one of {', '.join(folds)}")
     check_device(config.device)
+
+
+def each_fold(config):
+    """The configs that `fold="all"` stands for, or the config itself."""
+    return [replace(config, fold=str(fold)) for fold in range(FOLDS)] if config.fold == "all" else [config]
 
 
 def check_device(device):

@@ -54,7 +54,8 @@ def resolve_checkpoint(paths, chosen, *, unfinished=False):
             "(--resume), or take it as it is (--allow-unfinished)."
         )
     # A hidden file is what a killed program left of a checkpoint that it was writing
-    files = sorted(path.glob("[!.]*.pt")) if path.is_dir() else [path]
+    files = [file for file in sorted(path.glob("[!.]*.pt")) if not file.stem.endswith("-best")]
+    files = files if path.is_dir() else [path]
     if not files or (path.is_dir() and not record):
         raise PipelineError(f"{path} is no run folder; name one with a .pt file in it, or such a file.")
     return files[0]

@@ -2,6 +2,7 @@
 
 import ctypes
 import platform
+from contextlib import contextmanager
 
 import torch
 
@@ -31,6 +32,17 @@ def select_device(wanted="auto"):
         names = ", ".join(name for name, is_there in there.items() if is_there)
         raise PipelineError(f"This machine (or this build of torch) has no {wanted}; it has {names}.")
     return device
+
+
+@contextmanager
+def one_thread():
+    """Compute on one thread of the CPU: steps of so little work only lose by sharing it, and on a busy machine much."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def keep_freed_memory():

@@ -30,6 +30,11 @@ class History:
         """Note an epoch: `epoch`, `loss`, `loss <part>` for each part."""
         self._rows.append(row)
 
+    def best(self):
+        """Epoch and held-out loss of the row where that is smallest, the earliest of equals; None without any."""
+        rows = [(row["epoch"], row["held-out loss"]) for row in self._rows if "held-out loss" in row]
+        return min(rows, key=lambda row: row[1]) if rows else None
+
     def save(self, epochs):
         """Write the first `epochs` rows to history.csv."""
         write_csv(self._table, pd.DataFrame(self._rows[:epochs]))

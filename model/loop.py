@@ -11,14 +11,15 @@ MAX_LINES = 200         # a run of more epochs than this says only about every s
 MAX_HALVINGS = 3        # of the batch size, where the memory of a graphics card does not suffice
 
 
-def fit(module, loss_function, feed, run):
-    """The epochs of a run that are left: train, say, save.
+def fit(module, loss_function, feed, run, held_out=None):
+    """The epochs of a run that are left: train, measure on held-out rows, say, save.
 
     Args:
         module: on its device.
         loss_function: ImageLoss or CSVLoss.
         feed: ImageFeed or CaseFeed.
         run: model.run.Run; a resumed one brings optimizer and epochs done.
+        held_out: function that gives the batches of rows that are not trained on, or None.
 
     Raises:
         PipelineError: NaN or infinity, or too little memory; the run keeps its last good epoch.
@@ -33,6 +34,8 @@ def fit(module, loss_function, feed, run):
             started = time.monotonic()
             losses = _train_epoch_in_memory(module, loss_function, feed, optimizer, epoch=epoch, run=run, bar=bar)
             _check_weights(module, epoch)
+            if held_out is not None:
+                losses |= measure_losses(module, loss_function, held_out())
             run.finish_epoch(epoch, module, optimizer, losses)
             if epoch % -(-config.epochs // MAX_LINES) == 0 or epoch == config.epochs:
                 say(_line(config, epoch, losses, time.monotonic() - started))
@@ -55,7 +58,7 @@ def train_epoch(module, loss_function, batches, optimizer, names=list):
         PipelineError: the loss or a gradient is not finite; that step has not changed the weights.
     """
     module.train()
-    sums, count = [], 0
+    sums, count = [], 0     # of each batch: total and parts, times its rows
     for number, batch in enumerate(batches, start=1):
         total, parts = loss_function(module(batch.inputs), batch.targets)
         optimizer.zero_grad()
@@ -64,9 +67,24 @@ def train_epoch(module, loss_function, batches, optimizer, names=list):
         optimizer.step()
         sums.append(torch.stack([total, *parts]).detach() * len(batch.inputs))
         count += len(batch.inputs)
-    keys = ["loss", *(f"loss {part}" for part in loss_function.parts)]
+    return _means("loss", loss_function.parts, sums, count)
+
+
+def measure_losses(module, loss_function, batches):
+    """The losses over `batches`, which change nothing: dict of "held-out loss" and its parts, as train_epoch gives."""
+    module.eval()
+    sums, count = [], 0
+    with torch.inference_mode():
+        for batch in batches:
+            total, parts = loss_function(module(batch.inputs), batch.targets)
+            sums.append(torch.stack([total, *parts]) * len(batch.inputs))
+            count += len(batch.inputs)
+    return _means("held-out loss", loss_function.parts, sums, count)
+
+
+def _means(name, parts, sums, count):
     means = torch.stack(sums).cpu().double().sum(0) / count
-    return dict(zip(keys, means.tolist(), strict=True))
+    return dict(zip([name, *(f"{name} {part}" for part in parts)], means.tolist(), strict=True))
 
 
 def _train_epoch_in_memory(module, loss_function, feed, optimizer, *, epoch, run, bar):
@@ -119,5 +137,6 @@ def _counted(batches, bar):
 
 
 def _line(config, epoch, losses, seconds):
-    parts = ", ".join(f"{name[5:]} {value:.4f}" for name, value in losses.items() if name != "loss")
-    return f"{config.name} epoch {epoch}/{config.epochs}: loss {losses['loss']:.4f} ({parts}), {seconds:.2g} s"
+    parts = ", ".join(f"{name[5:]} {value:.4f}" for name, value in losses.items() if name.startswith("loss "))
+    unseen = f", held-out {losses['held-out loss']:.4f}" if "held-out loss" in losses else ""
+    return f"{config.name} epoch {epoch}/{config.epochs}: loss {losses['loss']:.4f} ({parts}){unseen}, {seconds:.2g} s"

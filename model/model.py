@@ -6,7 +6,7 @@ import torch
 
 from model.checkpoint import load_checkpoint
 from model.dataset import CaseFeed, ImageDataset, ImageFeed, case_features, check_finite, image_loader, to_device
-from model.device import keep_freed_memory
+from model.device import keep_freed_memory, one_thread
 from model.loop import fit
 from model.loss import UM_PER_UNIT, CSVLoss, ImageLoss
 from model_config import PREDICT_BATCH_SIZE
@@ -35,22 +35,28 @@ class ImageModel:
         module, _ = load_checkpoint(path, "ImageModule")
         return cls(module, device)
 
-    def train(self, rows, root, run):
+    def train(self, rows, root, run, held_out=None):
         """Train on the crops of `rows`.
 
         Args:
             rows: DataFrame with processed_path, the config's target (um) and FINDINGS (0 / 1); 1 row or more.
             root: what processed_path is relative to.
             run: model.run.Run, with an ImageConfig.
+            held_out: DataFrame as `rows`, whose losses are reported after each epoch; None or empty: none.
         """
-        dataset = ImageDataset(rows, root, self.module.crop_size, run.config.target)
+        size, target = self.module.crop_size, run.config.target
+        dataset = ImageDataset(rows, root, size, target)
+        unseen = None if held_out is None or held_out.empty else ImageDataset(held_out, root, size, target)
         if max(self.module.crop_size) <= WHOLE_IN_ONE_PX and len(rows) % run.batch_size == 1:
             raise PipelineError(
                 f"The last of {len(rows)} images would make a batch of its own, and from crops of "
                 f"{self.module.crop_size[0]} x {self.module.crop_size[1]} batch norm cannot learn of one image. "
                 "Choose another batch size (--batch-size)."
             )
-        fit(self.module, ImageLoss(), ImageFeed(dataset, run.config, self.device), run)
+        if unseen is not None:
+            loader = image_loader(unseen, PREDICT_BATCH_SIZE, self.device, workers=run.config.workers)
+        fit(self.module, ImageLoss(), ImageFeed(dataset, run.config, self.device), run,
+            unseen and (lambda: to_device(loader, self.device)))
 
     def eval(self, rows, root, *, workers=-1, label="predict"):
         """Predict each row's crop, in order; any number of rows.
@@ -78,14 +84,18 @@ class CSVModel:
     def __init__(self, module, device):
         self.module, self.device = module.to(device), device
 
-    def train(self, cases, run):
+    def train(self, cases, run, held_out=None):
         """Train on a case table, in the order of its rows, as CaseFeed gives them.
 
         Args:
             cases: DataFrame with CSV_FEATURES, VA and continue injection (0 / 1); 1 row or more.
             run: model.run.Run, with a CSVConfig.
+            held_out: DataFrame as `cases`, whose losses are reported after each epoch; None or empty: none.
         """
-        fit(self.module, CSVLoss(), CaseFeed(cases, self.device), run)
+        unseen = None if held_out is None or held_out.empty else CaseFeed(held_out, self.device)
+        with one_thread():
+            fit(self.module, CSVLoss(), CaseFeed(cases, self.device), run,
+                unseen and (lambda: unseen.epoch(1, len(held_out))))
 
     def eval(self, cases):
         """Predict each row; any number of rows.

@@ -1,6 +1,7 @@
 """Run folders: model/ckpt/<model name>/<YYYYmmddHHMM>/, one per training, self-sufficient for prediction.
 
     <model name>.pt     after the last complete epoch: weights, Adam's state, random states
+    <model name>-best.pt    the same after the epoch of the smallest held-out loss, where eyes are held out
     config.json         the config it is trained with
     run.json            state (running, stopped, finished, failed), epochs done, versions, device, data
     history.csv, <model name>-loss-epoch(..)-eta(..)-<time>.png
@@ -45,7 +46,8 @@ class Run:
         plot = f"{config.name}-loss-epoch({config.epochs})-eta({eta})-{folder.name}.png"
         self._history = History(folder / "history.csv", folder / plot)
         self._record, self._values = record, values
-        self._complete, self._saved_epoch = None, 0
+        self._complete = _Complete(epoch=0, module=None, states=None, best=None, best_states=None)
+        self._saved_epoch, self._saved_best = 0, None
         self._saving, self._drawing = _Pace(SAVE_SHARE), _Pace(DRAW_SHARE)
         self._restored = None
         self._open = ExitStack()
@@ -100,12 +102,14 @@ class Run:
         if module is not None:
             run._restored, run._saved_epoch = values, values["epoch"]
             run._history.load(run._saved_epoch)
+            run._saved_best = run._history.best()
+            run._complete = _Complete(run._saved_epoch, module, None, run._saved_best, None)
         return run, module
 
     @property
     def epochs_done(self):
         """How many epochs are complete."""
-        return self._complete.epoch if self._complete else self._saved_epoch
+        return self._complete.epoch
 
     def __enter__(self):
         self._open.enter_context(locked(self.folder / ".lock"))
@@ -131,7 +135,7 @@ class Run:
             optimizer.load_state_dict(self._restored["optimizer"])
             _set_random_states(self._restored["random"])
             self._restored = None
-        self._complete = _Complete(self.epochs_done, module, _copy_states(module, optimizer))
+        self._complete = self._complete._replace(module=module, states=_copy_states(module, optimizer))
 
     def rewind(self, module, optimizer):
         """Give both the state that they had after the last complete epoch."""
@@ -151,10 +155,15 @@ class Run:
         Args:
             epoch: its number, from 1.
             module, optimizer: as they are now.
-            losses: dict of "loss" and "loss <part>" -> mean of the epoch.
+            losses: dict of "loss" and "loss <part>" -> mean of the epoch; with held-out eyes the same with
+                "held-out " before it. Only a strictly smaller held-out loss makes an epoch the best.
         """
         self._history.add(epoch=epoch, **losses)
-        self._complete = _Complete(epoch, module, _copy_states(module, optimizer))
+        states, best, best_states = _copy_states(module, optimizer), self._complete.best, self._complete.best_states
+        unseen = losses.get("held-out loss")
+        if unseen is not None and (best is None or unseen < best[1]):
+            best, best_states = (epoch, unseen), states
+        self._complete = _Complete(epoch, module, states, best, best_states)
         if self._saving.is_due():
             with self._saving:
                 self._save()
@@ -166,13 +175,18 @@ class Run:
         """Write the last complete epoch. The history first: a run killed in between has a row too many, not too few."""
         if self.epochs_done == self._saved_epoch:
             return
-        epoch, module, states = self._complete
+        epoch, module, states, best, best_states = self._complete
         self._history.save(epoch)
-        file = self.folder / f"{self.name}.pt"
-        save_checkpoint(file, module, **states, name=self.name, epoch=epoch, values=self._values)
+        if best != self._saved_best:
+            self._save_states(f"{self.name}-best.pt", module, best_states, best[0])
+            self._saved_best, self._record["best_epoch"] = best, best[0]
+        self._save_states(f"{self.name}.pt", module, states, epoch)
         self._record["epochs_done"] = epoch
         self._write_state("running")
         self._saved_epoch = epoch
+
+    def _save_states(self, file, module, states, epoch):
+        save_checkpoint(self.folder / file, module, **states, name=self.name, epoch=epoch, values=self._values)
 
     def _write_state(self, state, error=None):
         self._record |= {"state": state, "written": datetime.now().isoformat(timespec="seconds")}
@@ -188,9 +202,11 @@ def _state_after(error):
 class _Complete(NamedTuple):
     """A complete epoch. It takes the place of the one before in one step: a signal falls before it or behind it."""
 
-    epoch: int          # 0: none yet
+    epoch: int                  # 0: none yet
     module: torch.nn.Module
-    states: dict        # as _copy_states gives
+    states: dict                # as _copy_states gives
+    best: tuple | None          # epoch and held-out loss of the best so far
+    best_states: dict | None    # of that epoch; None where they are on disk
 
 
 class _Pace:

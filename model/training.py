@@ -13,6 +13,7 @@ import model_config
 from config import CROP, PATHS
 from model.choice import find_unfinished, load_start
 from model.device import select_device
+from model.heldout import held_out_eyes, refill, split_rows
 from model.model import CSVModel, ImageModel
 from model.module import CSVModule, ImageModule
 from model.origin import fingerprint_images, fingerprint_table
@@ -69,6 +70,7 @@ class _Job(NamedTuple):
     """A training that is ready to begin."""
 
     rows: pd.DataFrame      # images or cases
+    held_out: pd.DataFrame  # the same of the eyes that are left out, maybe none
     module: torch.nn.Module
     device: torch.device
     data: dict              # fingerprints of what it trains on
@@ -83,14 +85,15 @@ def _train(paths, configs, *, resume, unfinished, box=CROP):
     """
     if not configs:
         raise PipelineError("There is no model to train: model_config.IMAGE_MODELS is empty.")
+    configs = [one for config in configs for one in model_config.each_fold(config)]
     table = read_processed(paths.train_table, TRAIN_COLUMNS)
     jobs = []
     if resume is not None:
-        names = [config.name for config in configs]
-        folder = find_unfinished(paths, names, resume)
+        keys = [(config.name, config.fold) for config in configs]
+        folder = find_unfinished(paths, list(dict.fromkeys(name for name, _ in keys)), resume)
         own = read_config(folder)
         jobs.append((own, _prepare(paths, table, own, box=box, folder=folder)))
-        configs = configs[names.index(own.name) + 1:] if own.name in names else []
+        configs = configs[keys.index((own.name, own.fold)) + 1:] if (own.name, own.fold) in keys else []
     jobs += [(config, _prepare(paths, table, config, box=box, unfinished=unfinished)) for config in configs]
     return [_train_model(paths, config, job) for config, job in jobs]
 
@@ -104,8 +107,13 @@ def _prepare(paths, table, config, *, box, folder=None, unfinished=False):
     """
     device = select_device(config.device)
     is_image = isinstance(config, ImageConfig)
-    rows, values = _select_images(paths, table, config, box) if is_image else _select_cases(paths, table)
     data = {paths.train_table.name: fingerprint_table(paths.train_table)}
+    held_out = held_out_eyes(paths, table, config.fold)
+    if held_out:
+        table = refill(table, paths, held_out)
+        data |= {file.name: fingerprint_table(file) for file in (paths.splits, paths.eye_table)}
+    select = _select_images if is_image else _select_cases
+    rows, unseen, values = select(paths, *split_rows(table, held_out), config=config, box=box)
     if is_image:
         data["images"] = fingerprint_images(rows[PROCESSED], paths.root)
     run, module = Run.resume(folder, data) if folder else (None, None)
@@ -114,7 +122,7 @@ def _prepare(paths, table, config, *, box, folder=None, unfinished=False):
         module = ImageModule(config.recipe, (box.height, box.width)) if is_image else CSVModule(config.recipe)
         if config.init_from:
             load_start(paths, module, config, unfinished=unfinished)
-    return _Job(rows, module, device, data, values, run)
+    return _Job(rows, unseen, module, device, data, values, run)
 
 
 def _train_model(paths, config, job):
@@ -123,28 +131,32 @@ def _train_model(paths, config, job):
     is_image = isinstance(config, ImageConfig)
     with run:
         goes_on = f", goes on after epoch {run.epochs_done} of {config.epochs}" if job.run else ""
-        say(f"{config.name}: {len(job.rows)} {'images' if is_image else 'eyes'}, {job.device}, {run.folder}{goes_on}")
+        left_out = f" ({len(job.held_out)} of fold {config.fold} held out)" if config.fold != "none" else ""
+        rows = f"{len(job.rows)} {'images' if is_image else 'eyes'}{left_out}"
+        say(f"{config.name}: {rows}, {job.device}, {run.folder}{goes_on}")
         if is_image:
-            ImageModel(job.module, job.device).train(job.rows, paths.root, run)
+            ImageModel(job.module, job.device).train(job.rows, paths.root, run, job.held_out)
         else:
-            CSVModel(job.module, job.device).train(job.rows, run)
+            CSVModel(job.module, job.device).train(job.rows, run, job.held_out)
     return run.folder
 
 
-def _select_images(paths, table, config, box):
-    rows = select_rows(table, config.visit)
+def _select_images(paths, table, unseen, *, config, box):
+    """Images to train on, images held out, and what is kept beside the weights."""
+    rows, unseen = select_rows(table, config.visit), select_rows(unseen, config.visit)
     if rows.empty:
         raise PipelineError(f"{paths.train_table} has no images of the visit {config.visit!r}, for {config.name}.")
-    check_crops(rows[PROCESSED].tolist(), paths, box)
-    return rows, {"crop_box": list(box)}
+    check_crops([*rows[PROCESSED], *unseen[PROCESSED]], paths, box)
+    return rows, unseen, {"crop_box": list(box)}
 
 
-def _select_cases(paths, table):
+def _select_cases(paths, table, unseen, **_):
+    """The same of cases; the order is the 2021 system's."""
     cases = build_case_table(table)
     if cases.empty:
         raise PipelineError(f"{paths.train_table} has no eye with images of both visits: nothing to train on.")
     shuffled = resample(cases, replace=False, random_state=CASE_ORDER_SEED)
-    return shuffled, {"training_means": training_means(cases)}
+    return shuffled, build_case_table(unseen), {"training_means": training_means(cases)}
 
 
 def select_rows(table, visit):

@@ -1,7 +1,7 @@
 """Option 0, in reading order: walk the source, cut the crops, write the tables.
 
-Reads data/source; writes data/processed: csv/image_data.csv, csv/crops.csv, img/, train.csv, test.csv,
-problems.csv and crop_preview.png.
+Reads data/source; writes data/processed: csv/image_data.csv, csv/eyes.csv, csv/crops.csv, img/, train.csv,
+test.csv, problems.csv and crop_preview.png.
 """
 
 from collections import Counter
@@ -61,7 +61,7 @@ def processing_data(paths=config.PATHS, box=config.CROP, *, strict=False):
     """
     check_box(box)
     rows, problems = _all_img_path_source(paths)
-    annotations = _read_annotations(paths, rows)
+    raw, annotations = _read_annotations(paths, rows)
     images, failed, made = crop_img(rows, paths, box)
     problems += failed
     if images.empty:
@@ -75,6 +75,7 @@ def processing_data(paths=config.PATHS, box=config.CROP, *, strict=False):
         raise PipelineError(f"--strict: {len(problems)} problems; no table was written. See {paths.problems}.")
 
     write_csv(paths.image_table, images)
+    write_csv(paths.eye_table, tables.build_eye_table(raw))
     write_csv(paths.train_table, train)
     write_csv(paths.test_table, test)
     processed = Processed(len(images), len(train), len(test), made, len(problems))
@@ -112,7 +113,7 @@ def _all_img_path_source(paths):
 
 
 def _read_annotations(paths, rows):
-    """The tables that the images need, by the keys of TABLE_FILES.
+    """The tables that the images need, by the keys of TABLE_FILES: as they are, and with missing values filled.
 
     Raises:
         PipelineError: no image and no table at all, a needed table missing, or faults in one.
@@ -125,7 +126,8 @@ def _read_annotations(paths, rows):
     absent = [table for table in needed if table not in files]
     if absent:
         raise PipelineError("\n".join(_ask_for(table, paths) for table in absent))
-    return {table: tables.read_annotation_table(files[table], table) for table in needed}
+    raw = {table: tables.read_raw_table(files[table], table) for table in needed}
+    return raw, {name: tables.fill_missing(table, files[name]) for name, table in raw.items()}
 
 
 def _ask_for(table, paths):

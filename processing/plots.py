@@ -52,6 +52,7 @@ def plot_log(history, path):
     """
     table = pd.read_csv(history)
     parts = [name for name in table.columns if name.startswith("loss ")]
+    unseen = table.get("held-out loss")
     figure = Figure(figsize=(9, 5.5), layout="constrained")
     axis = figure.subplots()
     marker = "o" if len(table) <= 60 else None
@@ -62,6 +63,11 @@ def plot_log(history, path):
             table["epoch"], table[name], color=color, linestyle=style, marker=marker, markersize=2, linewidth=1.2,
             label=label,
         )
+    if unseen is not None:
+        axis.plot(table["epoch"], unseen, color=BLUE, marker=marker, markersize=4, label="held-out loss")
+        best = unseen.idxmin()
+        axis.plot(table["epoch"][best], unseen[best], color=BLUE, marker="*", markersize=13, linestyle="none",
+                  label=f"best epoch: {table['epoch'][best]}")
     axis.set_title(path.stem)
     axis.set_xlabel("epoch")
     axis.set_ylabel("loss (mean over the epoch)")

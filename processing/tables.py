@@ -55,6 +55,11 @@ SUBMISSION_COLUMNS = {
 # What Model-CSV sees of an eye, in this order
 CSV_FEATURES = [GENDER, AGE, DIAGNOSIS, DRUG, SIDE, PRE_VA, PRE_CST, *PRE_FINDINGS, CST, *FINDINGS]
 
+# One row per annotated eye, as the tables give it: NaN where missing
+EYE_COLUMNS = [
+    PATIENT, FINAL, DATA_TYPE, GENDER, AGE, DIAGNOSIS, DRUG, SIDE, PRE_VA, PRE_CST, *PRE_FINDINGS, VA, CST, *FINDINGS,
+    CONTINUE,
+]
 IMAGE_COLUMNS = [PATIENT, SIDE, FINAL, AFTER, INJECTION, IMAGE, PROCESSED, SOURCE, DATA_TYPE]
 _PLACE_COLUMNS = [SIDE, INJECTION, IMAGE, AFTER, FINAL, DATA_TYPE, PROCESSED, SOURCE]
 TRAIN_COLUMNS = [PATIENT, GENDER, AGE, DIAGNOSIS, DRUG, PRE_VA, VA, PRE_CST, CST, *FINDINGS, CONTINUE, *_PLACE_COLUMNS]
@@ -132,8 +137,14 @@ PARSERS = {
 }
 
 
-def read_annotation_table(path, table):
-    """Read one of the tables that are handed out; missing values are filled, continue injection clipped to 0-1.
+# Which tables have a row per eye: round and set
+_EYE_TABLES = {
+    "annotation": (0, "train"), "preliminary_info": (0, "test"), "case": (1, "train"), "final_info": (1, "test"),
+}
+
+
+def read_raw_table(path, table):
+    """Read one of the tables that are handed out, NaN where a value is missing.
 
     Eyes are unique in all of them but "pic", the findings of each image: the real one has eleven images of eye 513L
     twice, and both rows stay.
@@ -146,13 +157,30 @@ def read_annotation_table(path, table):
         DataFrame with the columns of PARSERS[table].
 
     Raises:
+        PipelineError: all faults of the file.
+    """
+    return read_table(path, PARSERS[table], unique=[] if table == "pic" else [PATIENT])
+
+
+def read_annotation_table(path, table):
+    """As read_raw_table, with missing values filled and continue injection clipped to 0-1.
+
+    Raises:
         PipelineError: all faults of the file, or a column without any value.
     """
-    return _fill(read_table(path, PARSERS[table], unique=[] if table == "pic" else [PATIENT]), path)
+    return fill_missing(read_raw_table(path, table), path)
 
 
-def _fill(table, path):
-    """Missing measures take the column's mean, missing findings and continue injection 0 (as in 2021)."""
+def fill_missing(table, path):
+    """Missing measures take the column's mean, missing findings and continue injection 0 (as in 2021).
+
+    Args:
+        table: of read_raw_table.
+        path: of its file, for the error.
+
+    Raises:
+        PipelineError: a column without any value.
+    """
     filled = table.copy()
     measures = filled.columns.intersection(MEASURES)
     empty = [f"\n  {name}: the column has no value at all" for name in measures if filled[name].isna().all()]
@@ -168,6 +196,37 @@ def _fill(table, path):
 
 
 # ---- Processed tables
+
+def build_eye_table(raw):
+    """One row per annotated eye of both rounds, nothing filled in: what held-out scores and recipe best go by.
+
+    Findings of a final eye are means over the annotated images of the visit; continue injection is clipped to 0-1.
+
+    Args:
+        raw: dict of a key of PARSERS -> table of read_raw_table.
+
+    Returns:
+        DataFrame with EYE_COLUMNS, sorted by round and patient ID.
+    """
+    parts = []
+    for name, (final, data_type) in _EYE_TABLES.items():
+        if name in raw:
+            part = raw[name].assign(**{FINAL: final, DATA_TYPE: data_type})
+            if name == "case" and "pic" in raw:
+                part = part.merge(_visit_findings(raw["pic"]), on=PATIENT, how="left")
+            parts.append(part.reindex(columns=EYE_COLUMNS))
+    eyes = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=EYE_COLUMNS)
+    eyes[SIDE] = eyes[PATIENT].str.endswith("R").astype(int)
+    eyes[CONTINUE] = eyes[CONTINUE].clip(0, 1)
+    return eyes.sort_values([FINAL, DATA_TYPE, PATIENT], ignore_index=True)
+
+
+def _visit_findings(pic):
+    """Mean findings of each eye's images of each visit, one row per eye."""
+    visits = {PRE: PRE_FINDINGS, POST: FINDINGS}
+    means = [pic[pic[INJECTION] == visit].groupby(PATIENT)[FINDINGS].mean().set_axis(names, axis=1)
+             for visit, names in visits.items()]
+    return means[0].join(means[1], how="outer").reset_index()
 
 def build_train_table(images, *, annotation=None, case=None, pic=None):
     """One row per labelled training image.
@@ -250,7 +309,7 @@ def read_processed(path, columns):
     """
     if not path.is_file():
         raise PipelineError(f"{path} is not there. Option 0 (processing_data) makes it.")
-    texts = dict.fromkeys([PATIENT, IMAGE, INJECTION, DATA_TYPE, PROCESSED, SOURCE], str)
+    texts = dict.fromkeys([PATIENT, IMAGE, INJECTION, DATA_TYPE, PROCESSED, SOURCE], str)     # IDs stay as they are
     numbers = {name: ["", "nan"] for name in columns if name not in texts}
     try:
         table = pd.read_csv(path, dtype=texts, keep_default_na=False, na_values=numbers)

@@ -1,0 +1,103 @@
+"""Held-out eyes: all eyes of a person in one fold, drawn once and read ever after.
+
+Reads and writes data/processed/splits.json: {"seed": ..., "folds": [[patient IDs], ...]}.
+"""
+
+import json
+import warnings
+
+from sklearn.model_selection import StratifiedGroupKFold
+
+from model_config import FOLDS
+from processing.errors import PipelineError
+from processing.files import write_json
+from processing.progress import say
+from processing.tables import CONTINUE, DIAGNOSIS, FINAL, PATIENT, person_of
+
+SEED = 2021
+
+
+def load_splits(path, eyes):
+    """The folds of splits.json; draws and writes them where the file is not there yet.
+
+    Args:
+        path: of splits.json.
+        eyes: DataFrame of the training eyes: patient ID, final, diagnosis, continue injection.
+
+    Returns:
+        list of sets of patient IDs, one per fold.
+
+    Raises:
+        PipelineError: too few persons, a damaged file, a person in two folds, an eye in none.
+    """
+    if not path.is_file():
+        folds = draw_splits(eyes)
+        write_json(path, {"seed": SEED, "folds": [sorted(fold) for fold in folds]})
+        say(f"The eyes are divided into {len(folds)} folds by person: {path}")
+    folds = _read(path)
+    _check(path, folds, eyes[PATIENT])
+    return folds
+
+
+def draw_splits(eyes, folds=FOLDS, seed=SEED):
+    """Divide eyes by person, balanced over round, diagnosis and continue injection.
+
+    Returns:
+        list of sets of patient IDs.
+
+    Raises:
+        PipelineError: fewer persons than folds.
+    """
+    eyes = eyes.drop_duplicates(PATIENT).sort_values(PATIENT)
+    persons = eyes[PATIENT].map(person_of)
+    if persons.nunique() < folds:
+        raise PipelineError(f"{persons.nunique()} persons are too few for {folds} folds; use more data.")
+    kinds = eyes[[FINAL, DIAGNOSIS, CONTINUE]].astype(str).agg(" ".join, axis=1)
+    if kinds.value_counts().max() < folds:      # so few eyes that no kind can be in every fold
+        kinds[:] = "eye"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")     # kinds of fewer eyes than folds are balanced as well as can be
+        drawn = StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(eyes, kinds, persons)
+        drawn = [set(eyes[PATIENT].iloc[held_out]) for _, held_out in drawn]
+    return _without_empty(drawn)
+
+
+def _without_empty(folds):
+    """Give an empty fold (of few persons, balance can leave one) a person of the largest."""
+    for fold in folds:
+        if not fold:
+            largest = max(folds, key=lambda other: len({person_of(patient) for patient in other}))
+            person = person_of(min(largest))
+            moved = {patient for patient in largest if person_of(patient) == person}
+            largest -= moved
+            fold |= moved
+    return folds
+
+
+def _read(path):
+    try:
+        folds = [set(fold) for fold in json.loads(path.read_text(encoding="utf-8"))["folds"]]
+        wrong = not folds or not all(isinstance(patient, str) for fold in folds for patient in fold)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise PipelineError(f"{path} is damaged: {error!r}. {_DRAW_ANEW}") from error
+    if wrong:
+        raise PipelineError(f"{path} is damaged: no lists of patient IDs. {_DRAW_ANEW}")
+    return folds
+
+
+def _check(path, folds, patients):
+    fold_of = {}
+    for number, fold in enumerate(folds):
+        for patient in sorted(fold):
+            earlier = fold_of.setdefault(person_of(patient), number)
+            if earlier != number:
+                raise PipelineError(
+                    f"{path}: person {person_of(patient)} is in folds {earlier} and {number}; what is held out would "
+                    f"not be unseen. {_DRAW_ANEW}"
+                )
+    absent = sorted(patient for patient in set(patients) if person_of(patient) not in fold_of)
+    if absent:
+        raise PipelineError(f"{path} lacks {len(absent)} eyes of train.csv, the first is {absent[0]}. {_DRAW_ANEW}")
+
+
+_DRAW_ANEW = "Delete the file, and it is drawn anew (earlier held-out figures then no longer compare)."
