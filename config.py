@@ -22,6 +22,7 @@ class Paths:
         self.result = model / "result"                          # submissions: <time>/
 
         self.eye_table = self.processed / "csv" / "eyes.csv"           # one row per annotated eye, nothing filled in
+        self.out_of_fold = self.processed / "csv" / "out_of_fold.csv"  # what image models say of eyes they never saw
         self.splits = self.processed / "splits.json"                   # the folds of held-out eyes
         self.image_table = self.processed / "csv" / "image_data.csv"   # one row per image
         self.crops = self.processed / "img"                            # {train,test}/<crop>.jpg

@@ -93,8 +93,8 @@ def import_data(arguments):
 
 def demo(arguments):
     from config import PATHS, Paths
-    from data.evaluate import describe_match
     from data.predict import predict_all, predict_before_after
+    from data.scorer import describe_match
     from model.training import train_csv_and_image
     from model_config import DEMO_CSV_MODEL, DEMO_IMAGE_MODELS
     from processing.data_factory import processing_data

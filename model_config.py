@@ -29,7 +29,8 @@ RECIPES = {
     "fixed": Recipe(blocks="plain", heads="logits"),
     "resnet": Recipe(blocks="residual", heads="logits"),
 }
-CSV_RECIPES = ("seed", "fixed")                     # Model-CSV has no blocks to exchange
+# Of Model-CSV, which has no blocks to exchange; best: an ensemble of trees (model/trees.py) in place of the network
+CSV_RECIPES = ("seed", "fixed", "best")
 DEVICES = ("auto", "cuda", "mps", "cpu")            # auto: the first of the others that is there
 VISITS = ("before", "after", "all")
 FOLDS = 5                                           # of the eyes, by person: data/processed/splits.json
@@ -68,13 +69,14 @@ class CSVConfig:
     learning_rate: float = 1e-5     # Adam's step, above 0
     batch_size: int = 100           # eyes per step, 1 or more
     seed: int = 2021                # first weights and the order of the eyes, 0 or more
-    recipe: str = "seed"            # seed or fixed
+    recipe: str = "seed"            # seed, fixed or best (trees: no epochs, rate, batches or start)
     init_from: str = ""             # run folder or checkpoint file to start from; empty: random weights
     fold: str = "none"              # eyes left out and measured on: none, one of 0 to 4, or all five in turn
     device: str = "auto"            # auto, cuda, mps or cpu (cuda:1 names a card)
 
     def __post_init__(self):
         _check_training(self, CSV_RECIPES)
+        _check(self, "init_from", self.recipe != "best" or not self.init_from, "empty for the recipe best")
 
 
 def _check_training(config, recipes):

@@ -16,7 +16,7 @@ from model.checkpoint import load_checkpoint
 from model.choice import describe_runs, find_checkpoint
 from model.dataset import check_finite
 from model.device import select_device
-from model.model import CSVModel, ImageModel
+from model.model import CSVModel, CSVTrees, ImageModel
 from model.training import ROUND_NAMES, select_rows, training_means
 from processing.crops import check_crops, describe_box
 from processing.errors import PipelineError
@@ -47,6 +47,7 @@ from processing.tables import (
 )
 
 CSV_MODEL = "Model-CSV"
+MODELS = {"ImageModule": ImageModel, "CSVModule": CSVModel, "TreeModel": CSVTrees}      # what computes with a module
 BEFORE_AFTER = {"before": "Model-Image-Before", "after": "Model-Image-After"}
 ALL = {"before": "Model-Image-All", "after": "Model-Image-All"}
 CLINICAL = [GENDER, AGE, DIAGNOSIS, DRUG, SIDE, PRE_VA]
@@ -98,13 +99,13 @@ def _load_models(paths, image_models, checkpoints, *, device, unfinished):
     loaded = {}
     for name in dict.fromkeys([*image_models.values(), CSV_MODEL]):
         file = find_checkpoint(paths, name, checkpoints.get(name) or CHECKPOINTS.get(name), unfinished=unfinished)
-        model_class, kind = (CSVModel, "CSVModule") if name == CSV_MODEL else (ImageModel, "ImageModule")
         try:
-            module, content = load_checkpoint(file, kind)
+            module, content = load_checkpoint(file, ("CSVModule", "TreeModel") if name == CSV_MODEL else "ImageModule")
         except PipelineError as error:
             raise PipelineError(f"{error} {describe_runs(paths, name)}") from error
         other = content.get("name", name) != name
         say(f"{name}: {file}" + (f" (trained as {content['name']})" if other else ""))
+        model_class = MODELS[type(module).__name__]
         loaded[name] = Loaded(model_class(module, device), content.get("values", {}), file)
     return loaded
 
@@ -190,7 +191,7 @@ class Filler:
         own = self._means.get(ROUND_NAMES[final])
         if own is None and self._means:
             own = _in_units_of(final, next(iter(self._means.values())))
-        return _RoundFiller(own, self.gaps)
+        return _RoundFiller(final, own, self.gaps)
 
     def warn(self):
         """Say whose values are means."""
@@ -206,8 +207,8 @@ def _in_units_of(final, means):
 
 
 class _RoundFiller:
-    def __init__(self, means, gaps):
-        self._means, self._gaps = means, gaps
+    def __init__(self, final, means, gaps):
+        self.final, self._means, self._gaps = final, means, gaps
 
     def fill(self, table):
         """`table` with the mean of its column at each NaN."""
@@ -243,11 +244,11 @@ def _predict_eyes(template, images, csv_model, filler):
     filler.note(NO_IMAGES, eyes.index[~seen])
     filler.note(NO_BEFORE, eyes.index[seen & eyes[PRE_CST].isna()])
     filler.note(NO_AFTER, eyes.index[seen & eyes[CST].isna()])
-    eyes = filler.fill(eyes)
-    answers = csv_model.eval(eyes)
+    filled = filler.fill(eyes)
+    answers = csv_model.eval((eyes if csv_model.takes_missing else filled).assign(**{FINAL: filler.final}))
     check_finite(answers, [VA, CONTINUE], PATIENT, advice=TRAIN_AGAIN)
     answers = answers.where(seen, np.nan)
-    return filler.fill(eyes.join(answers)).reset_index()
+    return filler.fill(filled.join(answers)).reset_index()
 
 
 def _features(images):

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from model.module import BasicConv2d, CSVModule, ImageModule
+from model.trees import TreeModel
 from processing.errors import PipelineError
 from processing.files import write_bytes
 
@@ -22,7 +23,7 @@ _COMMENT = b"sha256:"                   # then 64 hexadecimal digits
 _COMMENT_BYTES = len(_COMMENT) + 64
 _FIELDS = {"kind", "arguments", "state"}
 
-KINDS = {"ImageModule": ImageModule, "CSVModule": CSVModule}
+KINDS = {"ImageModule": ImageModule, "CSVModule": CSVModule, "TreeModel": TreeModel}
 # All that a published checkpoint may hold: whole pickled modules of torch 1.9, nothing else is built
 PUBLISHED_CLASSES = [
     ImageModule, CSVModule, BasicConv2d, set,
@@ -35,7 +36,7 @@ def save_checkpoint(path, module, state=None, **values):
 
     Args:
         path: the file.
-        module: ImageModule or CSVModule.
+        module: ImageModule, CSVModule or TreeModel.
         state: its weights at another time than now, as from state_dict; None: now.
         values: tensors and plain values to keep beside the weights.
     """
@@ -56,7 +57,7 @@ def load_checkpoint(path, kind):
 
     Args:
         path: a file of save_checkpoint, or one that the 2021 system's author published.
-        kind: "ImageModule" or "CSVModule", what it must hold.
+        kind: what it must hold: "ImageModule", "CSVModule" or "TreeModel", or a tuple of those that will do.
 
     Returns:
         module: in eval mode, on the CPU.
@@ -71,18 +72,18 @@ def load_checkpoint(path, kind):
     if is_ours and not sealed:
         raise PipelineError(f"{path} is damaged: its content does not match its SHA-256. Use another checkpoint.")
     if is_ours and content.keys() >= _FIELDS:
-        _check_kind(path, content["kind"], kind)
-        module, state = _build(path, kind, content.pop("arguments")), content.pop("state")
-    elif type(content) in KINDS.values():
-        _check_kind(path, type(content).__name__, kind)
-        module, state, content = KINDS[kind](), _published_state(path, content), {}
+        found = _check_kind(path, content["kind"], kind)
+        module, state = _build(path, found, content.pop("arguments")), content.pop("state")
+    elif type(content) in PUBLISHED_CLASSES[:2]:
+        found = _check_kind(path, type(content).__name__, kind)
+        module, state, content = KINDS[found](), _published_state(path, content), {}
     else:
         raise PipelineError(f"{path} is no checkpoint of this program.")
     load_weights(module, state, path)
     wrong = [name for name, value in module.state_dict().items() if not torch.isfinite(value).all()]
     if wrong:
         raise PipelineError(f"{path} has weights that are no finite numbers ({wrong[0]}). Use another checkpoint.")
-    return module.eval(), content
+    return module.eval() if isinstance(module, nn.Module) else module, content
 
 
 def load_weights(module, state, path):
@@ -93,7 +94,7 @@ def load_weights(module, state, path):
     """
     try:
         module.load_state_dict(state)
-    except (RuntimeError, TypeError, AttributeError) as error:
+    except (RuntimeError, TypeError, AttributeError, ValueError, KeyError) as error:
         first = str(error).strip().splitlines()[-1].strip()
         wanted = f"{type(module).__name__} of recipe {module.recipe}"
         raise PipelineError(f"{path} does not fit {wanted}: {first}") from error
@@ -118,12 +119,17 @@ def _arguments(module):
     """What the module's class needs to build it again."""
     if isinstance(module, ImageModule):
         return {"recipe": module.recipe, "crop_size": list(module.crop_size)}
+    if isinstance(module, TreeModel):
+        return {"seed": module.seed}
     return {"recipe": module.recipe}
 
 
 def _check_kind(path, found, wanted):
-    if found != wanted:
-        raise PipelineError(f"{path} holds the weights of {found}; those of {wanted} are needed here.")
+    """`found`, if it is wanted."""
+    wanted = (wanted,) if isinstance(wanted, str) else wanted
+    if found not in wanted:
+        raise PipelineError(f"{path} holds the weights of {found}; those of {' or '.join(wanted)} are needed here.")
+    return found
 
 
 def _read(path):

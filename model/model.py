@@ -81,6 +81,8 @@ class ImageModel:
 class CSVModel:
     """Features of an eye -> VA and continue injection; arguments as for ImageModel."""
 
+    takes_missing = False       # whether eval can do with NaN
+
     def __init__(self, module, device):
         self.module, self.device = module.to(device), device
 
@@ -112,3 +114,17 @@ class CSVModel:
             va, scores = self.module(case_features(cases, self.device))
             both = torch.stack([va.clamp(min=0), self.module.probabilities(scores)], dim=1)     # B x 2
         return pd.DataFrame(both.cpu().numpy(), columns=[VA, CONTINUE], index=cases.index)
+
+
+class CSVTrees:
+    """A TreeModel in the place of CSVModel: `eval` as there, of cases with their round (final), NaN where missing."""
+
+    takes_missing = True
+
+    def __init__(self, module, _device):
+        self.module = module
+
+    def eval(self, cases):
+        """As CSVModel.eval; patient ID as a column or the index."""
+        answers = self.module.predict(cases.reset_index())
+        return answers.set_axis(cases.index)

@@ -96,7 +96,7 @@ class Run:
             names = ", ".join(name for name in data if then.get(name) != data[name])
             raise PipelineError(f"{folder} cannot be resumed: {names} changed since it began. Start a new run.")
         file, module, values = folder / f"{config.name}.pt", None, {}
-        if file.is_file():
+        if file.is_file() and config.recipe != "best":      # which has no epochs to go on after
             module, values = load_checkpoint(file, "CSVModule" if isinstance(config, CSVConfig) else "ImageModule")
         run = cls(folder, config, record, values.get("values", {}))
         if module is not None:
@@ -170,6 +170,10 @@ class Run:
         if self._drawing.is_due():
             with self._drawing:
                 self._history.draw()
+
+    def save_fitted(self, model):
+        """Write a model that is fitted at once, without epochs."""
+        save_checkpoint(self.folder / f"{self.name}.pt", model, name=self.name, values=self._values)
 
     def _save(self):
         """Write the last complete epoch. The history first: a run killed in between has a row too many, not too few."""

@@ -18,14 +18,29 @@ from model.model import CSVModel, ImageModel
 from model.module import CSVModule, ImageModule
 from model.origin import fingerprint_images, fingerprint_table
 from model.run import Run, read_config
+from model.trees import TreeModel
 from model_config import ImageConfig
 from processing.crops import check_crops
 from processing.errors import PipelineError
 from processing.progress import say
-from processing.tables import AFTER, FINAL, PROCESSED, TRAIN_COLUMNS, build_case_table, read_processed
+from processing.tables import (
+    AFTER,
+    CST,
+    EYE_COLUMNS,
+    FINAL,
+    FINDINGS,
+    PATIENT,
+    PRE_CST,
+    PRE_FINDINGS,
+    PROCESSED,
+    TRAIN_COLUMNS,
+    build_case_table,
+    read_processed,
+)
 
 CASE_ORDER_SEED = 2021      # the 2021 system shuffled its cases once, by this seed
 ROUND_NAMES = {0: "preliminary", 1: "final"}
+SEEN_COLUMNS = [PRE_CST, *PRE_FINDINGS, CST, *FINDINGS]     # of an eye, by the image models
 
 
 def train_image(paths=PATHS, configs=None, *, resume=None, unfinished=False, box=CROP):
@@ -116,10 +131,12 @@ def _prepare(paths, table, config, *, box, folder=None, unfinished=False):
     rows, unseen, values = select(paths, *split_rows(table, held_out), config=config, box=box)
     if is_image:
         data["images"] = fingerprint_images(rows[PROCESSED], paths.root)
+    if config.recipe == "best":
+        data |= {file.name: fingerprint_table(file) for file in (paths.eye_table, paths.out_of_fold) if file.is_file()}
     run, module = Run.resume(folder, data) if folder else (None, None)
     if module is None:
         torch.manual_seed(config.seed)
-        module = ImageModule(config.recipe, (box.height, box.width)) if is_image else CSVModule(config.recipe)
+        module = _build_module(config, box)
         if config.init_from:
             load_start(paths, module, config, unfinished=unfinished)
     return _Job(rows, unseen, module, device, data, values, run)
@@ -136,9 +153,30 @@ def _train_model(paths, config, job):
         say(f"{config.name}: {rows}, {job.device}, {run.folder}{goes_on}")
         if is_image:
             ImageModel(job.module, job.device).train(job.rows, paths.root, run, job.held_out)
+        elif config.recipe == "best":
+            _fit_trees(paths, job, run)
         else:
             CSVModel(job.module, job.device).train(job.rows, run, job.held_out)
     return run.folder
+
+
+def _build_module(config, box):
+    if isinstance(config, ImageConfig):
+        return ImageModule(config.recipe, (box.height, box.width))
+    return TreeModel(config.seed) if config.recipe == "best" else CSVModule(config.recipe)
+
+
+def _fit_trees(paths, job, run):
+    """Recipe best: learn from the same eyes as the network would, but from their rows as the tables give them."""
+    eyes = read_processed(paths.eye_table, EYE_COLUMNS)
+    eyes = eyes[eyes[PATIENT].isin(job.rows[PATIENT])].reset_index(drop=True)
+    seen = None
+    if paths.out_of_fold.is_file():
+        predicted = read_processed(paths.out_of_fold, [PATIENT, *SEEN_COLUMNS]).set_index(PATIENT)
+        seen = eyes.assign(**predicted[SEEN_COLUMNS].reindex(eyes[PATIENT]).reset_index(drop=True))
+    run.save_fitted(job.module.fit(eyes, seen))
+    how = "with noise of the image models' size" if seen is None else f"as image models saw them ({paths.out_of_fold})"
+    say(f"{run.name}: trees fitted to {len(eyes)} eyes, as labelled and {how}")
 
 
 def _select_images(paths, table, unseen, *, config, box):

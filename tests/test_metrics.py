@@ -1,11 +1,21 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
 
-from model.metrics import acuity_score, auc_score, thickness_score
+from model.metrics import (
+    FINAL_ITEMS,
+    acuity_score,
+    auc_score,
+    class_score,
+    preliminary_score,
+    thickness_score,
+    total_score,
+)
 
 
 def test_thickness_counts_what_lies_within_7_5_percent_of_the_truth():
@@ -40,3 +50,40 @@ def test_missing_truth_is_left_out_and_nothing_gives_nan():
     assert auc_score([0, 1, math.nan], [0.1, 0.2, 0.9]) == 1
     for score in (thickness_score, acuity_score, auc_score):
         assert math.isnan(score([], []))
+
+
+def test_weights_count_rows_so_many_times_also_many_scores_at_once():
+    rng = np.random.default_rng(0)
+    true, predicted = rng.integers(0, 2, 40), rng.integers(0, 8, 40) / 8
+    weights = rng.integers(0, 3, (5, 40))
+    for score in (auc_score, thickness_score, acuity_score, class_score):
+        scores = score(true, predicted, weights)
+        assert scores.shape == (5,)
+        for row, one in zip(weights, scores, strict=True):
+            assert one == pytest.approx(score(np.repeat(true, row), np.repeat(predicted, row)))
+
+
+@given(st.lists(st.tuples(st.integers(0, 1), st.floats(0, 1)), min_size=2, max_size=60))
+def test_auc_is_scikit_learns(rows):
+    true, predicted = zip(*rows, strict=True)
+    if len(set(true)) == 2:
+        assert auc_score(true, predicted) == pytest.approx(roc_auc_score(true, predicted))
+
+
+def test_the_fourteen_items_of_the_published_submission_average_to_its_total(expected):
+    record = expected["original system's own record"]
+    items = {("stage 1", name): value for name, value in record["items stage 1"].items()}
+    items |= {("stage 2", name): value for name, value in record["items stage 2"].items()}
+    assert len(items) == sum(map(len, FINAL_ITEMS.values())) == 14
+    assert total_score(items) == pytest.approx(record["final-round score"], abs=5e-5)
+    assert math.isnan(total_score({}))
+
+
+def test_the_preliminary_rounds_points_by_hand():
+    true = pd.DataFrame({"preCST": [200, 400], "VA": [1.0, math.nan], "CST": [200, 400], "continue injection": [0, 1],
+                         "IRF": [0, 1], "SRF": [0, 1], "HRF": [1, 1]})
+    guess = pd.DataFrame({"preCST": [205, 411], "VA": [1.0, 1], "CST": [194, 395], "continue injection": [0.4, 0.6],
+                          "IRF": [1, 1], "SRF": [0, 0.5], "HRF": [0, 0]})
+    assert preliminary_score(true, guess) == {
+        "preCST": 1, "VA": 1, "CST": 1, "continue injection": 2, "IRF": 1, "SRF": 2, "HRF": 0, "total": 8,
+    }

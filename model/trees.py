@@ -1,0 +1,355 @@
+"""Recipe `best` of Model-CSV: trees that see an eye's row as it is, what is missing and which round included.
+
+VA: the score rewards a hit within a tolerance, so TreeModel judges candidates: of an eye and a value of VA, how
+probable is a hit? The most probable candidate is the answer. Continue injection: the calibrated mean of three
+classifiers. Reads and writes nothing; model/checkpoint.py stores it.
+
+N eyes, K candidates, F features.
+"""
+
+import io
+import zipfile
+
+import numpy as np
+import pandas as pd
+import skops.io
+import torch
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier, VotingClassifier
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GroupKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from model.metrics import acuity_tolerance
+from processing.errors import PipelineError
+from processing.tables import (
+    AGE,
+    CONTINUE,
+    CST,
+    DIAGNOSIS,
+    DRUG,
+    FINAL,
+    FINDINGS,
+    GENDER,
+    PATIENT,
+    PRE_CST,
+    PRE_FINDINGS,
+    PRE_VA,
+    SIDE,
+    UNTREATED,
+    VA,
+    fellow_of,
+    person_of,
+)
+
+INPUTS = [PATIENT, FINAL, GENDER, AGE, DIAGNOSIS, DRUG, SIDE, PRE_VA, PRE_CST, *PRE_FINDINGS, CST, *FINDINGS]
+PLAUSIBLE_CST_UM = (100, 1500)      # beyond, a thickness is an error (the real tables hold 6109), not signal
+DIAGNOSES = (1, 2, 3, 4, 5, 6, 9)
+DRUGS = (0, 1, 2, 3, 5, 6, 10)
+OTHER_ROUND_WEIGHT = 0.3            # of the other round's eyes, their VA brought into this round's unit
+# Candidates for logMAR, in steps of the tolerance; decimal acuity takes so few values that find_candidates finds them
+LOGMAR_CANDIDATES = (
+    *np.arange(0, 1.11, 0.05).round(2), 1.2, 1.3, 1.4, 1.5, 1.6, 1.7, 1.85, 2.0, 2.15, 2.3, 2.5, 2.7, 3.0,
+)
+STEPS = (-0.1, -0.05, 0.0, 0.05, 0.1)       # candidates around preVA
+DARKEST = 0.005                     # decimal acuity that logMAR is taken of at the least (2.3, hand motion)
+# Noise of what the image models see, for the second copy of each training eye: the published submissions hit 30 % of
+# thicknesses within 7.5 %, which is a spread of a fifth, and their findings have an AUC of 0.7-0.8.
+CST_NOISE, FINDINGS_NOISE = 0.2, 0.35
+NOISY_WEIGHT = 0.5
+# All that a stored TreeModel may hold beside plain values; any other class in it is refused
+TRUSTED = [
+    "numpy.dtype",
+    "sklearn.calibration._CalibratedClassifier",
+    "sklearn.calibration._SigmoidCalibration",
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    "sklearn.tree._tree.Tree",
+    "sklearn.utils._bunch.Bunch",
+]
+
+
+class TreeModel:
+    """Eyes -> VA and continue injection.
+
+    Args:
+        seed: of the trees and the noise.
+    """
+
+    recipe = "best"
+
+    def __init__(self, seed=2021):
+        self.seed = seed
+        self.known = None           # training eyes, for the fellow eyes of others
+        self.judges = {}            # round (0, 1) -> how probable a hit is
+        self.candidates = {}        # round -> K values of VA
+        self.outcomes = {}          # round -> known VA of its training eyes, sorted
+        self.continues = None
+
+    def fit(self, eyes, seen=None):
+        """Learn from treated eyes; untreated ones serve as fellow eyes only.
+
+        Each eye is learned from twice: as the doctor labelled it, and as the image models see it.
+
+        Args:
+            eyes: DataFrame with INPUTS, VA and continue injection; NaN where missing, one row per eye.
+            seen: the same rows with thickness and findings as image models predicted them that did not learn from
+                these eyes; None: with noise of their size (add_noise).
+
+        Returns:
+            self.
+
+        Raises:
+            PipelineError: too few treated eyes whose outcome is known.
+        """
+        self.known = eyes[INPUTS].reset_index(drop=True)
+        treated = (eyes[DIAGNOSIS] != UNTREATED).to_numpy()
+        seen = add_noise(eyes, np.random.default_rng(self.seed)) if seen is None else seen
+        clean, noisy = self._features(eyes), self._features(seen)
+        weights = np.repeat([1.0, NOISY_WEIGHT], len(eyes))
+        self._fit_va(eyes, [clean, noisy], weights, treated)
+        self._fit_continue(eyes, pd.concat([clean, noisy]), treated)
+        return self
+
+    def predict(self, eyes):
+        """Predict each row.
+
+        Args:
+            eyes: DataFrame with INPUTS; NaN where missing. Fellow eyes are looked up here and among those of fit.
+
+        Returns:
+            DataFrame with the index of `eyes`: VA in the round's unit, and continue injection as a probability.
+        """
+        features = self._features(eyes)
+        va = np.empty(len(eyes))
+        for final, rows in _rounds(eyes):
+            if rows.any():
+                va[rows] = self._choose_va(features[rows], eyes[rows], final)
+        probability = self.continues.predict_proba(features.to_numpy())[:, 1] if len(eyes) else []
+        return pd.DataFrame({VA: va, CONTINUE: probability}, index=eyes.index)
+
+    # ---- As a module's, so that a checkpoint can hold it
+
+    def state_dict(self):
+        """All that was learned: dict of one uint8 tensor, a skops file (no pickle, no code)."""
+        content = {
+            "known": self.known.to_dict("list"), "judges": list(self.judges.items()),
+            "candidates": list(self.candidates.items()), "outcomes": list(self.outcomes.items()),
+            "continues": self.continues,
+        }
+        return {"skops": torch.frombuffer(bytearray(skops.io.dumps(content)), dtype=torch.uint8)}
+
+    def load_state_dict(self, state):
+        """Take up what state_dict gave.
+
+        Raises:
+            ValueError: damaged, of another version of scikit-learn, or holds what it must not.
+        """
+        data = io.BytesIO(state["skops"].numpy().tobytes())
+        try:
+            content = skops.io.loads(data.getvalue(), trusted=TRUSTED)
+            self.known = pd.DataFrame(content["known"])
+            for name in ("judges", "candidates", "outcomes"):
+                setattr(self, name, dict(content[name]))
+            self.continues = content["continues"]
+        except (skops.io.exceptions.UntrustedTypesFoundException, zipfile.BadZipFile, KeyError, TypeError) as error:
+            raise ValueError(f"its trees cannot be built: {error}") from error
+
+    # ---- VA
+
+    def _fit_va(self, eyes, copies, weights, treated):
+        known = treated & eyes[VA].notna().to_numpy()
+        for final, own in _rounds(eyes):
+            if not (known & own).any():
+                continue
+            va = convert_va(eyes[VA], eyes[FINAL], final)
+            pre_va = convert_va(eyes[PRE_VA], eyes[FINAL], final)
+            values = np.sort(va[known & own])
+            self.outcomes[final] = values
+            self.candidates[final] = find_candidates(values) if final else np.array(LOGMAR_CANDIDATES)
+            if final:       # the other round's acuities are finer than this one's steps
+                va, pre_va = _nearest(va, values), _nearest(pre_va, values)
+            tables, hits = zip(*(self._pairs(copy, pre_va, final, va) for copy in copies), strict=True)
+            weight = weights * np.tile(np.where(own, 1.0, OTHER_ROUND_WEIGHT), 2)
+            count = len(tables[0]) // len(eyes)
+            used = np.repeat(np.tile(known & np.isfinite(va), 2), count)
+            judge = HistGradientBoostingClassifier(
+                max_iter=150, learning_rate=0.05, max_leaf_nodes=8, min_samples_leaf=40, l2_regularization=10,
+                random_state=self.seed,
+            )
+            hits = np.concatenate(hits)[used]
+            if len(np.unique(hits)) < 2:
+                raise PipelineError("Recipe best: every known VA is the same; there is nothing to learn.")
+            self.judges[final] = judge.fit(np.concatenate(tables)[used], hits, np.repeat(weight, count)[used])
+        if not self.judges:
+            raise PipelineError("Recipe best: no treated eye whose VA is known. Use more data, or recipe fixed.")
+
+    def _choose_va(self, features, eyes, final):
+        """The most probable candidate of each eye, brought from the other round's unit where this one is unknown."""
+        learned = final if final in self.judges else 1 - final
+        pre_va = convert_va(eyes[PRE_VA], eyes[FINAL], learned)
+        table, _ = self._pairs(features, pre_va, learned)
+        hit = self.judges[learned].predict_proba(table)[:, 1].reshape(len(eyes), -1)        # N x K
+        best = self._candidates_of(pre_va, learned)[np.arange(len(eyes)), hit.argmax(axis=1)]
+        return convert_va(best, np.full(len(eyes), learned), final)
+
+    def _candidates_of(self, pre_va, final):
+        """N x K candidates: the round's, and some around each eye's preVA."""
+        pre_va = np.where(np.isnan(pre_va), np.median(self.candidates[final]), pre_va)
+        shared = np.broadcast_to(self.candidates[final], (len(pre_va), len(self.candidates[final])))
+        return np.concatenate([shared, pre_va[:, None] + np.array(STEPS)], axis=1).clip(0, 1 if final else 3)
+
+    def _pairs(self, features, pre_va, final, va=None):
+        """Each eye with each candidate: N*K x F+6 features, and whether `va` would be hit."""
+        candidates = self._candidates_of(pre_va, final)
+        count = candidates.shape[1]
+        candidate, pre_va = candidates.ravel(), np.repeat(pre_va, count)
+        step = candidate - pre_va
+        logmar = _to_logmar(candidate, final) - _to_logmar(pre_va, final)
+        own = np.column_stack([candidate, pre_va, step, np.abs(step), logmar, self._share_hit(candidate, final)])
+        table = np.concatenate([np.repeat(features.to_numpy(), count, axis=0), own], axis=1)
+        if va is None:
+            return table, None
+        va = np.repeat(va, count)
+        return table, np.abs(candidate - va) <= acuity_tolerance(va) + 1e-9
+
+    def _share_hit(self, candidate, final):
+        """Share of the round's training eyes that each candidate would hit."""
+        values, inverse = np.unique(candidate.round(6), return_inverse=True)
+        outcomes = self.outcomes[final]
+        hit = np.abs(np.nan_to_num(values)[:, None] - outcomes) <= acuity_tolerance(outcomes) + 1e-9
+        return hit.mean(axis=1)[inverse]
+
+    # ---- Continue injection
+
+    def _fit_continue(self, eyes, features, treated):
+        known = treated & eyes[CONTINUE].notna().to_numpy()
+        answer = eyes[CONTINUE].fillna(0).to_numpy() > 0.5
+        persons = eyes[PATIENT].map(person_of).to_numpy()
+        if min(len(set(persons[known & answer])), len(set(persons[known & ~answer]))) < 2:
+            raise PipelineError("Recipe best: too few treated eyes with and without continued injection.")
+        used = np.tile(known, 2)
+        folds = GroupKFold(min(4, len(set(persons[known]))))
+        places = list(folds.split(features[used], groups=np.tile(persons, 2)[used]))
+        voters = [
+            ("extra", ExtraTreesClassifier(150, min_samples_leaf=8, max_features=0.4, random_state=self.seed)),
+            ("boosted", HistGradientBoostingClassifier(
+                max_iter=200, learning_rate=0.03, max_leaf_nodes=8, min_samples_leaf=30, l2_regularization=10,
+                max_features=0.3, random_state=self.seed)),
+            ("logistic", make_pipeline(
+                SimpleImputer(add_indicator=True, keep_empty_features=True), StandardScaler(),
+                LogisticRegression(C=0.03, max_iter=2000))),
+        ]
+        self.continues = CalibratedClassifierCV(VotingClassifier(voters, voting="soft"), cv=places, ensemble=False)
+        self.continues.fit(features[used].to_numpy(), np.tile(answer, 2)[used])
+
+    # ---- What the trees see
+
+    def _features(self, eyes):
+        """N x F features; NaN where missing."""
+        known = self.known[~self.known[PATIENT].isin(eyes[PATIENT])]
+        return build_features(pd.concat([eyes[INPUTS], known], ignore_index=True)).iloc[: len(eyes)]
+
+
+def build_features(eyes):
+    """Features of eyes, fellow eyes looked up among them.
+
+    Args:
+        eyes: DataFrame with INPUTS, one row per eye.
+
+    Returns:
+        DataFrame, float, NaN where missing: acuity as logMAR in both rounds, categories one by one.
+    """
+    eyes = eyes.reset_index(drop=True)
+    table = eyes[[FINAL, GENDER, AGE, SIDE, *PRE_FINDINGS, *FINDINGS]].astype(float)
+    table["preVA logMAR"] = _to_logmar(eyes[PRE_VA].to_numpy(float), eyes[FINAL].to_numpy())
+    for name in (PRE_CST, CST):
+        table[name] = eyes[name].where(eyes[name].between(*PLAUSIBLE_CST_UM))
+    table["CST change"], table["CST ratio"] = table[CST] - table[PRE_CST], table[CST] / table[PRE_CST]
+    for before, after in zip(PRE_FINDINGS, FINDINGS, strict=True):
+        table[f"{after} change"] = table[after] - table[before]
+    table["findings before"] = table[PRE_FINDINGS].sum(axis=1, min_count=1)
+    table["findings"] = table[FINDINGS].sum(axis=1, min_count=1)
+    table["fluid"] = table[["IRF", "SRF"]].max(axis=1)
+    for code in DIAGNOSES:
+        table[f"{DIAGNOSIS} {code}"] = (eyes[DIAGNOSIS] == code).astype(float)
+    for code in DRUGS:
+        table[f"{DRUG} {code}"] = (eyes[DRUG] == code).astype(float)
+    return table.join(_fellow_features(eyes, table))
+
+
+def _fellow_features(eyes, table):
+    """The same person's other eye: its acuity, thickness, findings, and whether it is treated."""
+    names = ["preVA logMAR", PRE_CST, CST, "findings before", "findings", "fluid", f"{DIAGNOSIS} {UNTREATED}"]
+    row_of = {patient: row for row, patient in enumerate(eyes[PATIENT])}
+    rows = [row_of.get(fellow_of(patient), len(eyes)) for patient in eyes[PATIENT]]
+    other = table[names].reindex(range(len(eyes) + 1)).iloc[rows].set_axis(table.index)
+    other["preVA step"] = table["preVA logMAR"] - other["preVA logMAR"]
+    return other.add_prefix("fellow ")
+
+
+def add_noise(eyes, rng, share=1.0):
+    """Eyes as the image models see them: thickness times log-normal noise, findings as unsure probabilities.
+
+    Args:
+        eyes: DataFrame with INPUTS.
+        rng: numpy.random.Generator.
+        share: of CST_NOISE and FINDINGS_NOISE.
+    """
+    noisy = eyes.copy()
+    for name in (PRE_CST, CST):
+        noisy[name] = eyes[name] * np.exp(rng.normal(0, share * CST_NOISE, len(eyes)))
+    for name in (*PRE_FINDINGS, *FINDINGS):
+        noisy[name] = (eyes[name] + rng.normal(0, share * FINDINGS_NOISE, len(eyes))).clip(0, 1)
+    return noisy
+
+
+def find_candidates(values):
+    """Values of VA whose windows of tolerance hold as much as can be held together.
+
+    Args:
+        values: array of known VA.
+
+    Returns:
+        Sorted array: the middle of each stretch of answers that hits a set of values which no other set includes.
+
+    >>> find_candidates([0.25, 0.32, 1.0]).tolist()
+    [0.285, 1.0]
+    """
+    distinct = np.unique(np.round(values, 3))
+    tolerance = acuity_tolerance(distinct)
+    edges = np.unique(np.concatenate([distinct - tolerance, distinct + tolerance]).round(6))
+    middles = (edges[:-1] + edges[1:]) / 2
+    hits = np.abs(middles[:, None] - distinct) <= tolerance + 1e-9          # middles x values
+    hits, places = np.unique(hits, axis=0, return_index=True)
+    sizes = hits.sum(axis=1)
+    included = (hits <= hits[:, None]).all(axis=2) & (sizes < sizes[:, None])       # row holds column, and more
+    return np.sort(middles[places[~included.any(axis=0) & (sizes > 0)]].clip(min=0))
+
+
+def convert_va(va, rounds, final):
+    """Acuities of eyes of both rounds in the unit of one: logMAR (final 0) or decimal (final 1).
+
+    logMAR = -log10(decimal).
+    """
+    va, rounds = np.asarray(va, float), np.asarray(rounds)
+    other = 10.0**-va if final else _to_logmar(va, 1)
+    return np.where(rounds == final, va, other)
+
+
+def _to_logmar(va, final):
+    return np.where(final, -np.log10(np.clip(va, DARKEST, None)), va)
+
+
+def _nearest(va, values):
+    """Each of `va` as the nearest of `values`, on a logarithmic scale; NaN stays."""
+    values = np.unique(np.clip(values, DARKEST, None).round(3))
+    logs = np.log(np.clip(va, DARKEST, None))
+    nearest = values[np.abs(logs[:, None] - np.log(values)).argmin(axis=1)]
+    return np.where(np.isnan(va), np.nan, nearest)
+
+
+def _rounds(eyes):
+    """(round, which eyes are of it) of both rounds."""
+    return [(final, (eyes[FINAL] == final).to_numpy()) for final in (0, 1)]

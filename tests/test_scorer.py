@@ -1,0 +1,99 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from data.scorer import describe_match, describe_scores, score_submission
+from processing.errors import PipelineError
+from processing.tables import STAGE1, STAGE2_CASE, STAGE2_PIC
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """A truth of four eyes and four images, and a prediction with known mistakes, its rows in another order."""
+    truth = {
+        STAGE1: pd.DataFrame({
+            "patient ID": list("ABCD"), "preCST": [200, 300, 400, 500], "VA": [0.1, 0.5, 1, 2],
+            "continue injection": [0, 0, 1, 1], "CST": [200, 300, 400, 500], "IRF": [0, 0, 1, 1],
+            "SRF": [0, 1, 0, 1], "HRF": [0, 1, 1, 1],
+        }),
+        STAGE2_PIC: pd.DataFrame({
+            "image number": range(4), "patient ID": list("AABB"), "injection": ["Pre injection", "Post injection"] * 2,
+            "image name": list("wxyz"), "IRF": [0, 1, 0, 1], "SRF": [0, 0, 0, 1], "PED": [1, 0, 0, 0],
+        }),
+    }
+    truth[STAGE2_CASE] = truth[STAGE1][["patient ID", "VA", "continue injection", "preCST", "CST"]]
+    guess = {name: table.copy() for name, table in truth.items()}
+    guess[STAGE1]["CST"] = [210, 350, 400, 500]
+    guess[STAGE1]["IRF"] = [0.4, 0.3, 0.35, 0.9]
+    for folder, tables in (("truth", truth), ("guess", guess)):
+        (tmp_path / folder).mkdir()
+        for name, table in tables.items():
+            table.iloc[::-1 if folder == "guess" else 1].to_csv(tmp_path / folder / name, index=False)
+    return tmp_path / "guess", tmp_path / "truth"
+
+
+def test_a_submission_is_scored_row_by_row(folders):
+    scores = score_submission(*([folder] for folder in folders))
+    assert len(scores) == 14
+    assert scores[STAGE1, "CST"] == 0.75
+    assert scores[STAGE1, "IRF"] == 0.75
+    assert np.mean([score for key, score in scores.items() if key not in ((STAGE1, "CST"), (STAGE1, "IRF"))]) == 1
+
+
+def test_the_line_says_the_error_in_um_and_the_scores(folders):
+    line = describe_match(*folders)
+    assert "off by 4 um" in line        # (10 + 50) / 16
+    assert "CST 0.88" in line           # the mean of 0.75 and 1
+    assert "PED 1.00" in line
+
+
+def test_rows_that_do_not_match_are_refused(folders):
+    table = pd.read_csv(folders[0] / STAGE1)
+    table.iloc[1:].to_csv(folders[0] / STAGE1, index=False)
+    with pytest.raises(PipelineError, match="does not answer 1 rows of .*, the first is D"):
+        score_submission(*([folder] for folder in folders))
+
+
+def test_single_files_of_any_name_are_recognised_by_their_columns(folders, tmp_path):
+    guess, truth = folders
+    (guess / STAGE2_CASE).rename(tmp_path / "mine.csv")
+    scores = score_submission([tmp_path / "mine.csv"], [truth])
+    assert {file for file, _ in scores} == {STAGE2_CASE}
+    report = describe_scores([tmp_path / "mine.csv"], [truth])
+    assert "mean of the 4 items that are defined, of 14" in report
+    with pytest.raises(PipelineError, match="no file in common"):
+        score_submission([tmp_path / "mine.csv"], [truth / STAGE1])
+    (tmp_path / "notes.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(PipelineError, match="has the columns of no submission file"):
+        score_submission([tmp_path / "notes.csv"], [truth])
+    with pytest.raises(PipelineError, match="absent.csv is not there"):
+        score_submission([tmp_path / "absent.csv"], [truth])
+    with pytest.raises(PipelineError, match=f"The submission has {STAGE1} twice"):
+        score_submission([guess, truth / STAGE1], [truth])
+
+
+def test_both_rounds_are_reported(folders):
+    report = describe_scores(*([folder] for folder in folders))
+    assert "total, final round                            0.9643" in report     # (12 + 0.75 + 0.75) / 14
+    assert report.splitlines()[-1].split() == ["points,", "preliminary", "round", "25", "of", "28"]
+
+
+def test_truth_that_contradicts_itself_or_is_missing_does_not_count(folders):
+    guess, truth = folders
+    table = pd.read_csv(truth / STAGE2_PIC)
+    again = table.assign(IRF=1 - table["IRF"]).iloc[:1]
+    pd.concat([table, again, table.iloc[1:2]]).to_csv(truth / STAGE2_PIC, index=False)
+    eyes = pd.read_csv(truth / STAGE1)
+    eyes.loc[1, "CST"] = None                       # the one that the guess misses
+    eyes.to_csv(truth / STAGE1, index=False)
+    scores = score_submission([guess], [truth])
+    assert scores[STAGE1, "CST"] == 1
+    assert scores[STAGE2_PIC, "IRF"] == 1
+
+
+def test_a_submission_with_gaps_is_refused(folders):
+    table = pd.read_csv(folders[0] / STAGE1)
+    table.loc[0, "VA"] = None
+    table.to_csv(folders[0] / STAGE1, index=False)
+    with pytest.raises(PipelineError, match="has no value in some rows of VA"):
+        score_submission(*([folder] for folder in folders))
