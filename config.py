@@ -19,6 +19,7 @@ class Paths:
         self.processed = data / "processed"                     # what option 0 makes
         self.submit = data / "submit"                           # the submission templates
         self.ckpt = model / "ckpt"                              # runs: <model name>/<time>/
+        self.evaluation = model / "evaluation"                  # scores on held-out eyes: <time>/
         self.result = model / "result"                          # submissions: <time>/
 
         self.eye_table = self.processed / "csv" / "eyes.csv"           # one row per annotated eye, nothing filled in

@@ -91,6 +91,25 @@ def import_data(arguments):
     import_data(PATHS, sources, confirm=_say_yes if arguments.yes else _confirm)
 
 
+def evaluate(arguments):
+    from data.evaluate import evaluate
+    from data.scorer import describe_scores
+    from model_config import ConfigError
+
+    if bool(arguments.submission) != bool(arguments.truth):
+        raise ConfigError("--submission and --truth belong together: what was predicted, and what is true.")
+    if arguments.submission:
+        print(describe_scores(arguments.submission, arguments.truth))
+    else:
+        evaluate(images=arguments.images, device=arguments.device)
+
+
+def compare_runs(arguments):
+    from data.compare import compare_runs
+
+    compare_runs(runs=arguments.runs)
+
+
 def demo(arguments):
     from config import PATHS, Paths
     from data.predict import predict_all, predict_before_after
@@ -194,6 +213,20 @@ def _add_import_flags(parser):
     parser.add_argument("--yes", action="store_true", help="do it without asking")
 
 
+def _add_evaluate_flags(parser):
+    text = "result folder or CSV files to score, anyone's; without it, held-out eyes are predicted and scored"
+    parser.add_argument("--submission", nargs="+", metavar="PATH", help=text)
+    parser.add_argument("--truth", nargs="+", metavar="PATH", help="folder or CSV files with the true values")
+    text = "which image models give thickness and findings; labels: the doctor's instead; auto: the first with runs"
+    parser.add_argument("--images", choices=("auto", "before_after", "all", "labels"), default="auto", help=text)
+    parser.add_argument("--device", default="auto", help=FIELD_HELP["device"])
+
+
+def _add_compare_flags(parser):
+    text = "run folders to compare; without any, the newest two of each model"
+    parser.add_argument("runs", nargs="*", metavar="RUN", help=text)
+
+
 def _add_demo_flags(parser):
     text = "how much data it makes (default)"
     parser.add_argument("--size", choices=("smallest", "default"), default="default", help=text)
@@ -264,6 +297,8 @@ OPTIONS = (
     Option("5", "predict_all", "predict with All", predict_all, _add_all_flags),
     Option("6", "check_data", "report all that is wrong or odd with the data", check_data, _add_no_flags),
     Option("7", "import_data", "lay out downloaded files under data/source", import_data, _add_import_flags),
+    Option("8", "evaluate", "score held-out eyes, or a submission against a truth", evaluate, _add_evaluate_flags),
+    Option("9", "compare_runs", "loss curves of runs over one another", compare_runs, _add_compare_flags),
     Option("10", "demo", "make synthetic data and run everything on it", demo, _add_demo_flags),
 )
 QUIT = ("q", "quit", "exit")

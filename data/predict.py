@@ -120,7 +120,7 @@ def _predict(paths, image_models, models, option):
     templates = read_templates(paths, test)
     csv_model, values, _ = models[CSV_MODEL]
     filler = Filler(values.get("training_means") or _means_of_train_table(paths))
-    images = test.join(_predict_images(test, paths, image_models, models))
+    images = test.join(predict_images(test, paths, image_models, models))
     check_finite(images, [CST, *FINDINGS], PROCESSED, advice=TRAIN_AGAIN)
     submission = Submission(
         stage1=_predict_eyes(templates.stage1, images[images[FINAL] == 0], csv_model, filler.of_round(0)),
@@ -166,8 +166,15 @@ def _means_of_train_table(paths):
     return training_means(build_case_table(read_processed(paths.train_table, TRAIN_COLUMNS)))
 
 
-def _predict_images(test, paths, image_models, models):
-    """CST (um) and the findings' probabilities of each image, by the model of its visit."""
+def predict_images(test, paths, image_models, models):
+    """CST (um) and the findings' probabilities of each image, by the model of its visit.
+
+    Args:
+        test: DataFrame with processed_path and after.
+        paths: config.Paths.
+        image_models: BEFORE_AFTER or ALL.
+        models: dict of model name -> Loaded.
+    """
     parts = []
     for visit, name in image_models.items():
         model = models[name].model
@@ -239,7 +246,7 @@ def _predict_eyes(template, images, csv_model, filler):
         DataFrame with patient ID, CSV_FEATURES, VA and continue injection, in the template's order. An eye
         without images takes the training means; a visit without images too, and Model-CSV goes on from there.
     """
-    eyes = template.set_index(PATIENT).join(_features(images))
+    eyes = template.set_index(PATIENT).join(eye_features(images))
     seen = eyes[GENDER].notna()
     filler.note(NO_IMAGES, eyes.index[~seen])
     filler.note(NO_BEFORE, eyes.index[seen & eyes[PRE_CST].isna()])
@@ -251,8 +258,15 @@ def _predict_eyes(template, images, csv_model, filler):
     return filler.fill(filled.join(answers)).reset_index()
 
 
-def _features(images):
-    """Per eye: clinical fields over all its images, the model's answers over the images of each visit."""
+def eye_features(images):
+    """Per eye: clinical fields over all its images, the model's answers over the images of each visit.
+
+    Args:
+        images: DataFrame with patient ID, after, the clinical columns, and CST and FINDINGS as predicted.
+
+    Returns:
+        DataFrame indexed by patient ID with CSV_FEATURES; NaN where a visit has no image.
+    """
     before = images[images[AFTER] == 0].groupby(PATIENT)[AFTER_COLUMNS].mean()
     after = images[images[AFTER] == 1].groupby(PATIENT)[AFTER_COLUMNS].mean()
     clinical = images.groupby(PATIENT)[CLINICAL].mean()

@@ -13,6 +13,7 @@ from processing.images import crop_image, read_image
 
 # Okabe and Ito's palette, told apart by colour-blind readers
 ORANGE, BLUE, BOX = "#D55E00", "#0072B2", "#E69F00"
+COLORS = (BLUE, ORANGE, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")      # of one run after the other
 PART_COLORS = ("#009E73", "#CC79A7")
 PART_LABELS = {"loss findings": "findings (counts twice)"}
 DPI = 100
@@ -76,6 +77,32 @@ def plot_log(history, path):
     axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axis.grid(alpha=0.3)
     axis.legend()
+    save_figure(figure, path)
+
+
+def draw_comparison(path, panels):
+    """Draw the loss curves of runs over one another, one panel per model.
+
+    Args:
+        path: the PNG to write.
+        panels: list of (model name, list of (label, history as plot_log reads it)).
+    """
+    figure = Figure(figsize=(10, 4.6 * len(panels)), layout="constrained")
+    for axis, (name, runs) in zip(figure.subplots(len(panels), squeeze=False)[:, 0], panels, strict=True):
+        longest = max(len(history) for _, history in runs)
+        for number, (label, history) in enumerate(runs):
+            color, marker = COLORS[number % len(COLORS)], "o" if longest <= 60 else None
+            axis.plot(history["epoch"], history["loss"], color=color, marker=marker, markersize=4, label=label)
+            if "held-out loss" in history:
+                axis.plot(history["epoch"], history["held-out loss"], color=color, linestyle="--", marker=marker,
+                          markersize=4, markerfacecolor="white", label="   its held-out loss")
+        axis.set_title(name, loc="left")
+        axis.set_xlabel("epoch")
+        axis.set_ylabel("loss (mean over the epoch)")
+        axis.set_ylim(bottom=0)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axis.grid(alpha=0.3)
+        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), frameon=False)
     save_figure(figure, path)
 
 

@@ -1,0 +1,49 @@
+"""Option 9: which runs, how they are labelled, and what the table says."""
+
+from dataclasses import replace
+
+import cv2
+import pytest
+
+from data.compare import compare_runs
+from model.training import train_csv
+from model_config import CSV_MODEL
+from processing.errors import PipelineError
+from tests.helpers import run_main
+
+CSV = replace(CSV_MODEL, epochs=3, batch_size=2, device="cpu")
+
+
+@pytest.fixture
+def runs(demo_copy):
+    """Three runs of Model-CSV: another rate, another recipe with a fold held out."""
+    configs = [CSV, replace(CSV, learning_rate=1e-3), replace(CSV, recipe="fixed", fold="0")]
+    return demo_copy, [train_csv(demo_copy, config)[0] for config in configs]
+
+
+def test_the_newest_two_of_each_model_are_drawn_and_labelled_by_what_differs(runs, capsys):
+    paths, folders = runs
+    picture = compare_runs(paths)
+    assert picture.parent == paths.ckpt
+    assert min(cv2.imread(str(picture)).shape[:2]) > 400
+    shown = capsys.readouterr().out
+    assert folders[0].name + ":" not in shown
+    assert f"{folders[1].name}: learning_rate 0.001, recipe seed, fold none" in shown
+    assert f"{folders[2].name}: learning_rate 1e-05, recipe fixed, fold 0" in shown
+
+
+def test_named_runs_are_compared_and_held_out_figures_told_apart(runs, capsys):
+    paths, folders = runs
+    compare_runs(paths, [str(folders[0]), f"Model-CSV/{folders[2].name}"])
+    lines = [line.split() for line in capsys.readouterr().out.splitlines() if "recipe" in line]
+    assert lines[0][3:5] == ["-", "-"]              # nothing held out
+    assert float(lines[1][3]) > 0
+
+
+def test_what_is_no_run_is_refused(demo_copy):
+    with pytest.raises(PipelineError, match="has an epoch to compare. Options 1 to 3 train"):
+        compare_runs(demo_copy)
+    with pytest.raises(PipelineError, match="nowhere is no run folder with an epoch"):
+        compare_runs(demo_copy, ["nowhere"])
+    answer = run_main("compare_runs", "nowhere", root=demo_copy.root)
+    assert (answer.returncode, "Traceback" in answer.stderr) == (1, False)

@@ -1,0 +1,128 @@
+"""Option 8: eyes are predicted by runs that never saw them, and scored by the official rules."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from config import Paths
+from data.evaluate import evaluate, find_constant, find_fold_runs
+from model.metrics import FINAL_ITEMS, acuity_score, thickness_score
+from model.training import train_csv, train_image
+from model_config import CSV_MODEL, FOLDS, IMAGE_MODELS
+from processing.errors import PipelineError
+from processing.tables import CST, DIAGNOSIS, PATIENT, STAGE1, UNTREATED, VA
+from tests.helpers import run_main
+
+CSV = replace(CSV_MODEL, epochs=3, batch_size=4, learning_rate=1e-3, fold="all", device="cpu", recipe="fixed")
+
+
+@pytest.fixture(scope="module")
+def fold_root(demo_root, tmp_path_factory):
+    """Runs of Model-CSV and Model-Image-All that leave out each fold."""
+    root = tmp_path_factory.mktemp("folds") / "root"
+    shutil.copytree(demo_root.root, root)
+    paths = Paths(root)
+    train_csv(paths, CSV)
+    train_image(paths, [replace(IMAGE_MODELS[2], epochs=1, batch_size=16, fold="all", recipe="fixed", device="cpu")])
+    return paths
+
+
+@pytest.fixture
+def fold_copy(fold_root, tmp_path):
+    shutil.copytree(fold_root.root, tmp_path / "folds")
+    return Paths(tmp_path / "folds")
+
+
+def read(folder, name):
+    return pd.read_csv(folder / name, dtype={PATIENT: str}, keep_default_na=False, na_values=[""])
+
+
+def test_every_eye_is_predicted_once_by_the_run_that_left_it_out(fold_copy):
+    folder = evaluate(fold_copy, images="all")
+    eyes = read(folder, "eyes.csv")
+    folds = json.loads(fold_copy.splits.read_text())["folds"]
+    assert not eyes[PATIENT].duplicated().any()
+    for patient, fold in zip(eyes[PATIENT], eyes["fold"], strict=True):
+        assert patient in folds[fold]
+    runs = json.loads((folder / "runs.json").read_text())["model"]
+    assert len(runs) == 2 * FOLDS
+    for name, run in runs.items():
+        assert json.loads(Path(run, "config.json").read_text())["fold"] == name[-1]
+
+
+def test_all_fourteen_items_have_a_score_an_interval_and_references(fold_copy, capsys):
+    folder = evaluate(fold_copy)                    # no Before and After: takes All by itself
+    scores = read(folder, "scores.csv")
+    model = scores[scores["method"] == "model"]
+    wanted = {(file, item) for file, items in FINAL_ITEMS.items() for item in items} | {(np.nan, "total")}
+    assert {(file, item) for file, item in zip(model["file"], model["item"], strict=True)} == wanted
+    known = scores.dropna(subset="score")
+    assert known["score"].between(0, 1).all()
+    assert (known["low"] <= known["score"] + 1e-9).all() and (known["score"] <= known["high"] + 1e-9).all()
+    assert set(scores["method"]) == {"model", "best constant", "as before"}
+    constant = scores[(scores["method"] == "best constant") & (scores["item"] == "IRF")]
+    assert constant["score"].dropna().eq(0.5).all()
+    shown = capsys.readouterr().out
+    assert "images by the pipeline all" in shown
+    assert "total" in shown and "best constant" in shown
+
+
+def test_untreated_eyes_do_not_count(fold_copy):
+    scores = read(evaluate(fold_copy, images="labels"), "scores.csv")
+    eyes = read(fold_copy.processed / "csv", "eyes.csv").set_index(PATIENT)
+    predicted = read(sorted(fold_copy.evaluation.iterdir())[-1], "eyes.csv")[PATIENT]
+    treated = eyes.loc[predicted][lambda part: (part["final"] == 0) & (part[DIAGNOSIS] != UNTREATED)]
+    row = scores[(scores["method"] == "model") & (scores["file"] == STAGE1) & (scores["item"] == VA)]
+    assert row["rows"].item() == treated[VA].notna().sum()
+    assert set(scores["item"]) == {VA, CST, "continue injection", "total"}      # CST: of "as before" alone
+
+
+def test_predictions_do_not_depend_on_the_truth_of_held_out_eyes(fold_copy):
+    first = evaluate(fold_copy, images="all")
+    eyes = pd.read_csv(fold_copy.eye_table, dtype={PATIENT: str})
+    eyes[[VA, CST]] *= 2
+    eyes.to_csv(fold_copy.eye_table, index=False)
+    second = evaluate(fold_copy, images="all")
+    assert (first / "eyes.csv").read_bytes() == (second / "eyes.csv").read_bytes()
+    assert (first / "scores.csv").read_bytes() != (second / "scores.csv").read_bytes()
+
+
+def test_the_recipe_best_learns_from_out_of_fold_predictions(fold_copy, capsys):
+    evaluate(fold_copy, images="all")
+    table = read(fold_copy.out_of_fold.parent, "out_of_fold.csv")
+    assert len(table) == len(read(sorted(fold_copy.evaluation.iterdir())[-1], "eyes.csv"))
+    folder, = train_csv(fold_copy, replace(CSV_MODEL, recipe="best", fold="none"))
+    assert "as image models saw them" in capsys.readouterr().out
+    assert "out_of_fold.csv" in json.loads((folder / "run.json").read_text())["data"]
+
+
+def test_runs_of_other_splits_or_none_are_not_taken(fold_copy, demo_copy):
+    splits = json.loads(fold_copy.splits.read_text())
+    fold_copy.splits.write_text(json.dumps(splits | {"seed": 1}))
+    assert find_fold_runs(fold_copy) == {}
+    with pytest.raises(PipelineError, match="Train with --fold all"):
+        evaluate(fold_copy)
+    with pytest.raises(PipelineError, match="Train with --fold all"):
+        evaluate(demo_copy)
+
+
+def test_the_best_constant():
+    values = pd.Series([0.1, 0.18, 0.5, 1.0])
+    assert acuity_score(values, np.full(4, find_constant(values, acuity_score))) == 0.5
+    values = pd.Series([200.0, 210, 400])
+    assert thickness_score(values, np.full(3, find_constant(values, thickness_score))) == pytest.approx(2 / 3)
+    assert np.isnan(find_constant(values.head(0), thickness_score))
+
+
+def test_a_submission_and_a_truth_belong_together(fold_root, tmp_path):
+    answer = run_main("evaluate", "--submission", fold_root.truth, root=tmp_path)
+    assert answer.returncode == 2
+    assert "belong together" in answer.stderr
+    answer = run_main("8", "--submission", fold_root.truth, "--truth", fold_root.truth, root=tmp_path)
+    assert answer.returncode == 0
+    assert "total, final round" in answer.stdout
