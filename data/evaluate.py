@@ -114,6 +114,9 @@ def _read_data(paths):
 def find_fold_runs(paths):
     """Finished runs that left a fold of the present splits out.
 
+    Args:
+        paths: config.Paths.
+
     Returns:
         dict of model name -> dict of recipe -> dict of fold number -> folder of its newest run; the recipe of the
         newest run last.
@@ -167,9 +170,11 @@ def predict_held_out(paths, data, images, chosen, device):
     """Predict the held-out eyes of every fold for which each model of the pipeline has a run.
 
     Args:
+        paths: config.Paths.
         data: of _read_data.
         images: "before_after", "all" or "labels".
         chosen: dict of model name -> fold -> run folder.
+        device: "auto", "cuda", "mps" or "cpu".
 
     Returns:
         Predictions.
@@ -260,6 +265,10 @@ def find_constant(values, score):
 def score_methods(data, methods):
     """Every item and the total of each method, with its 95 % interval over persons.
 
+    Args:
+        data: of _read_data.
+        methods: dict of name -> Predictions.
+
     Returns:
         DataFrame: method, file, item, score, low, high, rows.
     """
@@ -282,7 +291,15 @@ def score_methods(data, methods):
 
 
 def score_groups(data, predictions):
-    """The items and their mean by round, diagnosis and drug: DataFrame: group, value, eyes, item, score."""
+    """The items and their mean by round, diagnosis and drug.
+
+    Args:
+        data: of _read_data.
+        predictions: Predictions.
+
+    Returns:
+        DataFrame: group, value, eyes, item, score.
+    """
     eyes, rows = data.eyes.loc[predictions.eyes.index], []
     eyes = eyes[eyes[DIAGNOSIS] != UNTREATED]
     for group in (FINAL, DIAGNOSIS, DRUG):

@@ -18,7 +18,7 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier, VotingClassifier
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GroupKFold
+from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -54,6 +54,7 @@ LOGMAR_CANDIDATES = (
     *np.arange(0, 1.11, 0.05).round(2), 1.2, 1.3, 1.4, 1.5, 1.6, 1.7, 1.85, 2.0, 2.15, 2.3, 2.5, 2.7, 3.0,
 )
 STEPS = (-0.1, -0.05, 0.0, 0.05, 0.1)       # candidates around preVA
+MISSING = -9999.0                   # stands for NaN: scikit-learn cannot bin a column that no row knows
 DARKEST = 0.005                     # decimal acuity that logMAR is taken of at the least (2.3, hand motion)
 # Noise of what the image models see, for the second copy of each training eye: the published submissions hit 30 % of
 # thicknesses within 7.5 %, which is a spread of a fifth, and their findings have an AUC of 0.7-0.8.
@@ -208,7 +209,7 @@ class TreeModel:
         step = candidate - pre_va
         logmar = _to_logmar(candidate, final) - _to_logmar(pre_va, final)
         own = np.column_stack([candidate, pre_va, step, np.abs(step), logmar, self._share_hit(candidate, final)])
-        table = np.concatenate([np.repeat(features.to_numpy(), count, axis=0), own], axis=1)
+        table = np.concatenate([np.repeat(features.to_numpy(), count, axis=0), np.nan_to_num(own, nan=MISSING)], axis=1)
         if va is None:
             return table, None
         va = np.repeat(va, count)
@@ -227,18 +228,19 @@ class TreeModel:
         known = treated & eyes[CONTINUE].notna().to_numpy()
         answer = eyes[CONTINUE].fillna(0).to_numpy() > 0.5
         persons = eyes[PATIENT].map(person_of).to_numpy()
-        if min(len(set(persons[known & answer])), len(set(persons[known & ~answer]))) < 2:
+        fewest = min(len(set(persons[known & answer])), len(set(persons[known & ~answer])))
+        if fewest < 2:
             raise PipelineError("Recipe best: too few treated eyes with and without continued injection.")
         used = np.tile(known, 2)
-        folds = GroupKFold(min(4, len(set(persons[known]))))
-        places = list(folds.split(features[used], groups=np.tile(persons, 2)[used]))
+        folds = StratifiedGroupKFold(min(4, fewest))
+        places = list(folds.split(features[used], np.tile(answer, 2)[used], np.tile(persons, 2)[used]))
         voters = [
             ("extra", ExtraTreesClassifier(150, min_samples_leaf=8, max_features=0.4, random_state=self.seed)),
             ("boosted", HistGradientBoostingClassifier(
                 max_iter=200, learning_rate=0.03, max_leaf_nodes=8, min_samples_leaf=30, l2_regularization=10,
                 max_features=0.3, random_state=self.seed)),
             ("logistic", make_pipeline(
-                SimpleImputer(add_indicator=True, keep_empty_features=True), StandardScaler(),
+                SimpleImputer(missing_values=MISSING, add_indicator=True, keep_empty_features=True), StandardScaler(),
                 LogisticRegression(C=0.03, max_iter=2000))),
         ]
         self.continues = CalibratedClassifierCV(VotingClassifier(voters, voting="soft"), cv=places, ensemble=False)
@@ -247,9 +249,9 @@ class TreeModel:
     # ---- What the trees see
 
     def _features(self, eyes):
-        """N x F features; NaN where missing."""
+        """N x F features; MISSING where missing, which a tree can tell from any value."""
         known = self.known[~self.known[PATIENT].isin(eyes[PATIENT])]
-        return build_features(pd.concat([eyes[INPUTS], known], ignore_index=True)).iloc[: len(eyes)]
+        return build_features(pd.concat([eyes[INPUTS], known], ignore_index=True)).iloc[: len(eyes)].fillna(MISSING)
 
 
 def build_features(eyes):

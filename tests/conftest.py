@@ -2,8 +2,13 @@
 
 import gzip
 import json
+import os
 import shutil
 from pathlib import Path
+
+# The suite runs on all cores at once (pytest-xdist): one thread for each process, those that tests start included.
+# Set before torch is imported.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
 

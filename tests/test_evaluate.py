@@ -79,7 +79,7 @@ def test_untreated_eyes_do_not_count(fold_copy):
     treated = eyes.loc[predicted][lambda part: (part["final"] == 0) & (part[DIAGNOSIS] != UNTREATED)]
     row = scores[(scores["method"] == "model") & (scores["file"] == STAGE1) & (scores["item"] == VA)]
     assert row["rows"].item() == treated[VA].notna().sum()
-    assert set(scores["item"]) == {VA, CST, "continue injection", "total"}      # CST: of "as before" alone
+    assert set(scores["item"]) == {VA, "continue injection", "total"}
 
 
 def test_predictions_do_not_depend_on_the_truth_of_held_out_eyes(fold_copy):

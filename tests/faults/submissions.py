@@ -228,6 +228,8 @@ class _Images:
 class _Eyes:
     """The same for eyes."""
 
+    takes_missing = False
+
     def __init__(self, bad):
         self._bad = bad
 
