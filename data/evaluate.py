@@ -1,8 +1,9 @@
 """Option 8: how good are the models, on eyes that they have never seen?
 
-Every eye of a fold is predicted by the runs that left that fold out, as options 4 and 5 predict test eyes. Reads
-data/processed and finished runs; writes model/evaluation/<time>/: scores.csv, groups.csv, eyes.csv, images.csv,
-runs.json; and, where image models saw all folds, data/processed/csv/out_of_fold.csv for the recipe best.
+Every eye of a fold is predicted by the runs that left that fold out, as options 4 and 5 predict test eyes.
+Reads data/processed and finished runs; writes model/evaluation/<time>/: report.html and its pictures, scores.csv,
+groups.csv, eyes.csv, images.csv, runs.json; and, where image models saw all folds,
+data/processed/csv/out_of_fold.csv for the recipe best.
 """
 
 from typing import NamedTuple
@@ -12,6 +13,7 @@ import pandas as pd
 
 from config import PATHS
 from data.predict import ALL, BEFORE_AFTER, CSV_MODEL, MODELS, Loaded, eye_features, predict_images
+from data.report import draw_pictures, write_report
 from model.checkpoint import load_checkpoint
 from model.choice import run_folders
 from model.device import select_device
@@ -90,10 +92,16 @@ def evaluate(paths=PATHS, *, images="auto", device="auto"):
     methods = methods | _references(data, newest)
     scores = score_methods(data, methods)
     groups = score_groups(data, newest)
-    folder = _write(paths, scores, groups, methods, images=images, fold_count=len(data.folds))
-    say(_describe(scores, groups, data, newest, images))
-    say(f"Tables: {folder}")
-    return folder
+    text = _describe(scores, groups, data, newest, images)
+    with new_timed_folder(paths.evaluation) as folder:
+        _write_tables(folder.path, scores, groups, methods, images)
+        draw_pictures(folder.path, _pair(data, newest))
+        write_report(folder.path, text=text, origin="\n".join(f"{name}: {run}" for name, run in newest.runs.items()),
+                     commands=f"python main.py evaluate --images {images}")
+    _write_out_of_fold(paths, newest, images, fold_count=len(data.folds))
+    say(text)
+    say(f"Tables, pictures and report.html: {folder.path}")
+    return folder.path
 
 
 class _Data(NamedTuple):
@@ -276,6 +284,7 @@ def score_methods(data, methods):
     persons = sorted({person_of(patient) for patient in data.eyes.index})
     drawn = rng.multinomial(len(persons), np.full(len(persons), 1 / len(persons)), DRAWS)
     counts = pd.DataFrame(drawn, columns=persons)       # how often each person is in each draw
+    most = max(len(final_score(_pair(data, predictions))) for predictions in methods.values())
     for method, predictions in methods.items():
         pairs = _pair(data, predictions)
         weights = {file: counts[[person_of(_patient(key)) for key in true.index]].to_numpy()
@@ -285,8 +294,9 @@ def score_methods(data, methods):
             low, high = np.nanpercentile(draws[key], INTERVAL) if np.isfinite(score) else (np.nan, np.nan)
             known = int(pairs[key[0]][0][key[1]].notna().sum())
             rows.append((method, *key, score, low, high, known))
-        low, high = np.nanpercentile(total_score(draws), INTERVAL)
-        rows.append((method, "", "total", total_score(items), low, high, len(items)))
+        if len(items) == most:      # a total over other items would not compare
+            low, high = np.nanpercentile(total_score(draws), INTERVAL)
+            rows.append((method, "", "total", total_score(items), low, high, len(items)))
     return pd.DataFrame(rows, columns=["method", "file", "item", "score", "low", "high", "rows"])
 
 
@@ -344,19 +354,21 @@ def _patient(key):
 
 # ---- What is left of it
 
-def _write(paths, scores, groups, methods, *, images, fold_count):
+def _write_tables(folder, scores, groups, methods, images):
     newest = methods["model"]
-    with new_timed_folder(paths.evaluation) as folder:
-        write_csv(folder.path / "scores.csv", scores)
-        write_csv(folder.path / "groups.csv", groups)
-        write_csv(folder.path / "eyes.csv", newest.eyes.reset_index())
-        write_csv(folder.path / "images.csv", newest.images)
-        write_json(folder.path / "runs.json", {"images": images} | {name: part.runs for name, part in methods.items()
-                                                                    if part.runs})
+    write_csv(folder / "scores.csv", scores)
+    write_csv(folder / "groups.csv", groups)
+    write_csv(folder / "eyes.csv", newest.eyes.reset_index())
+    write_csv(folder / "images.csv", newest.images)
+    runs = {name: part.runs for name, part in methods.items() if part.runs}
+    write_json(folder / "runs.json", {"images": images} | runs)
+
+
+def _write_out_of_fold(paths, newest, images, *, fold_count):
+    """Keep what image models say of eyes that they never saw, where all folds were evaluated."""
     seen = newest.eyes.reset_index()
     if images != "labels" and seen["fold"].nunique() == fold_count:
         write_csv(paths.out_of_fold, seen[[PATIENT, PRE_CST, *PRE_FINDINGS, CST, *FINDINGS]])
-    return folder.path
 
 
 def _describe(scores, groups, data, newest, images):

@@ -3,6 +3,7 @@
 Writes PNG files, whole or not at all.
 """
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -110,3 +111,53 @@ def save_figure(figure, path):
     """Write a matplotlib Figure as PNG, whole or not at all."""
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=DPI)
+
+
+def draw_agreement(path, panels):
+    """Predicted against true values, with the band in which a prediction scores.
+
+    Args:
+        path: the PNG to write.
+        panels: list of (title, unit, true, predicted, tolerance): arrays of one number per eye, and a function from
+            true values to how far a prediction may be off.
+    """
+    figure = Figure(figsize=(6.2 * len(panels), 6), layout="constrained")
+    for axis, (title, unit, true, predicted, tolerance) in zip(
+            figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        values = np.concatenate([true, predicted])
+        low, high = (values.min(), values.max()) if len(values) else (0, 1)
+        margin = 0.05 * (high - low) or 1
+        line = np.linspace(max(0, low - margin), high + margin, 300)
+        axis.fill_between(line, line - tolerance(line), line + tolerance(line), color=BOX, alpha=0.35, linewidth=0,
+                          label="counts as a hit")
+        axis.plot(line, line, color="black", linewidth=0.8)
+        hit = np.abs(predicted - true) <= tolerance(true) + 1e-9
+        axis.scatter(true[hit], predicted[hit], s=14, color=BLUE, alpha=0.6, label=f"hit: {hit.sum()} eyes")
+        axis.scatter(true[~hit], predicted[~hit], s=14, color=ORANGE, alpha=0.6, marker="x", linewidth=0.9,
+                     label=f"missed: {(~hit).sum()} eyes")
+        axis.set(title=title, xlabel=f"true ({unit})", ylabel=f"predicted ({unit})", aspect="equal",
+                 xlim=(line[0], line[-1]), ylim=(line[0], line[-1]))
+        axis.grid(alpha=0.3)
+        axis.legend(loc="upper left")
+    save_figure(figure, path)
+
+
+def draw_curves(path, panels, *, xlabel, ylabel, diagonal):
+    """Curves over the unit square: ROC or calibration.
+
+    Args:
+        path: the PNG to write.
+        panels: list of (title, list of (label, x, y)).
+        xlabel, ylabel: of both axes, each from 0 to 1.
+        diagonal: what the diagonal stands for.
+    """
+    figure = Figure(figsize=(6.2 * len(panels), 6), layout="constrained")
+    for axis, (title, curves) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        axis.plot([0, 1], [0, 1], color="grey", linewidth=0.8, linestyle=":", label=diagonal)
+        for number, (label, x, y) in enumerate(curves):
+            axis.plot(x, y, color=COLORS[number % len(COLORS)], marker="o" if len(x) <= 12 else None, markersize=4,
+                      label=label)
+        axis.set(title=title, xlabel=xlabel, ylabel=ylabel, xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+        axis.grid(alpha=0.3)
+        axis.legend(loc="lower right")
+    save_figure(figure, path)

@@ -1,6 +1,7 @@
 """Option 8: eyes are predicted by runs that never saw them, and scored by the official rules."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -126,3 +127,14 @@ def test_a_submission_and_a_truth_belong_together(fold_root, tmp_path):
     answer = run_main("8", "--submission", fold_root.truth, "--truth", fold_root.truth, root=tmp_path)
     assert answer.returncode == 0
     assert "total, final round" in answer.stdout
+
+
+def test_the_report_holds_every_picture_itself(fold_copy):
+    folder = evaluate(fold_copy, images="all")
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    pictures = sorted(folder.glob("*.png"))
+    assert {picture.name for picture in pictures} >= {"thickness.png", "acuity.png"}
+    assert page.count('src="data:image/png;base64,') == len(pictures)
+    assert not re.findall(r"(?:src|href)=\"(?!data:)", page)
+    assert "<script" not in page
+    assert "python main.py evaluate --images all" in page and "Model-CSV, fold 0" in page

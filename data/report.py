@@ -1,0 +1,107 @@
+"""What an evaluation looks like: pictures, and one page that holds everything.
+
+Writes PNG files and report.html (self-contained: no network, no script) into the evaluation's folder.
+"""
+
+import base64
+import html
+
+import numpy as np
+from sklearn.calibration import calibration_curve
+from sklearn.metrics import roc_curve
+
+from model.metrics import CST_TOLERANCE, FINAL_ITEMS, RULES, acuity_tolerance, auc_score
+from processing.files import write_text
+from processing.plots import draw_agreement, draw_curves
+from processing.tables import CST, PRE_CST, STAGE1, STAGE2_CASE, VA
+
+BINS = 8                # of a calibration curve, of equally many rows each
+ROUND_OF = {STAGE1: "preliminary round", STAGE2_CASE: "final round"}
+VA_UNITS = {STAGE1: "logMAR", STAGE2_CASE: "decimal"}
+TITLES = {
+    "thickness.png": "Central subfield thickness", "acuity.png": "Visual acuity", "roc.png": "ROC curves",
+    "calibration.png": "Calibration: does 70 % mean 70 %?",
+}
+STYLE = """body{font:16px/1.5 sans-serif;max-width:75em;margin:2em auto;padding:0 1em;color:#222}
+img{max-width:100%;height:auto}pre{background:#f4f4f4;padding:1em;overflow-x:auto;line-height:1.3}"""
+
+
+def draw_pictures(folder, pairs):
+    """Draw agreement, ROC and calibration, as far as the pairs have them.
+
+    Args:
+        folder: to write into.
+        pairs: dict of submission file -> (truth, prediction), as metrics.final_score takes them.
+    """
+    thickness = [_agreement(pairs, file, column, "um", lambda true: CST_TOLERANCE * true)
+                 for file in ROUND_OF for column in (PRE_CST, CST)]
+    acuity = [_agreement(pairs, file, VA, VA_UNITS[file], acuity_tolerance) for file in ROUND_OF]
+    for name, panels in (("thickness.png", thickness), ("acuity.png", acuity)):
+        if any(panels):
+            draw_agreement(folder / name, [panel for panel in panels if panel])
+    rows = {file: list(_classified(*pair, file)) for file, pair in pairs.items()}
+    roc = [(_title(file), [_roc(*row) for row in part]) for file, part in rows.items() if part]
+    calibration = [(_title(file), [_calibration(*row) for row in part]) for file, part in rows.items() if part]
+    if roc:
+        draw_curves(folder / "roc.png", roc, xlabel="false positive rate", ylabel="true positive rate",
+                    diagonal="chance")
+        draw_curves(folder / "calibration.png", calibration, xlabel="predicted probability",
+                    ylabel="share that is positive", diagonal="perfect")
+
+
+def _agreement(pairs, file, column, unit, tolerance):
+    """A panel of draw_agreement, or None without such predictions."""
+    if file not in pairs or column not in pairs[file][1]:
+        return None
+    true, predicted = (table[column].to_numpy(float) for table in pairs[file])
+    known = ~np.isnan(true) & (predicted >= 0)      # below 0: an eye without images of both visits
+    return f"{column}, {ROUND_OF[file]}", unit, true[known], predicted[known], tolerance
+
+
+def _classified(true, predicted, file):
+    """(column, truth, probability) of the columns scored by AUC whose truth has both classes."""
+    for column, rule in FINAL_ITEMS[file].items():
+        if RULES[rule] is auc_score and column in predicted:
+            known = true[column].isin([0, 1])
+            answer = true[column][known].to_numpy(int)
+            if len(set(answer)) == 2:
+                yield column, answer, predicted[column][known].to_numpy(float)
+
+
+def _roc(column, answer, probability):
+    false_positive, true_positive, _ = roc_curve(answer, probability)
+    return f"{column}: AUC {auc_score(answer, probability):.3f}, {len(answer)} rows", false_positive, true_positive
+
+
+def _calibration(column, answer, probability):
+    share, mean = calibration_curve(answer, probability, n_bins=min(BINS, len(answer)), strategy="quantile")
+    return f"{column}, {len(answer)} rows", mean, share
+
+
+def _title(file):
+    return ROUND_OF.get(file, "final round, per image")
+
+
+def write_report(folder, *, text, origin, commands):
+    """Write report.html from what lies in the folder.
+
+    Args:
+        folder: of the evaluation, with its pictures.
+        text: the scores as shown on the terminal.
+        origin: lines that say which runs were evaluated.
+        commands: how to do it again, one command a line.
+    """
+    pictures = [
+        f'<h2>{html.escape(title)}</h2><img alt="{html.escape(title)}" src="data:image/png;base64,'
+        f'{base64.b64encode((folder / name).read_bytes()).decode()}">'
+        for name, title in TITLES.items() if (folder / name).is_file()
+    ]
+    write_text(folder / "report.html", "\n".join([
+        '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>Held-out eyes</title>',
+        f'<link rel="icon" href="data:,"><style>{STYLE}</style></head><body><h1>Held-out eyes</h1>',
+        f"<h2>Scores</h2><pre>{html.escape(text)}</pre>",
+        *pictures,
+        f"<h2>Runs</h2><pre>{html.escape(origin)}</pre>",
+        f"<h2>Do it again</h2><pre>{html.escape(commands)}</pre>",
+        "</body></html>",
+    ]) + "\n")
