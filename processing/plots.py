@@ -103,8 +103,13 @@ def draw_comparison(path, panels):
         axis.set_ylim(bottom=0)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axis.grid(alpha=0.3)
-        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), frameon=False)
+        _legend_below(axis)
     save_figure(figure, path)
+
+
+def _legend_below(axis):
+    """The legend where it hides nothing."""
+    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), frameon=False)
 
 
 def save_figure(figure, path):
@@ -138,7 +143,7 @@ def draw_agreement(path, panels):
         axis.set(title=title, xlabel=f"true ({unit})", ylabel=f"predicted ({unit})", aspect="equal",
                  xlim=(line[0], line[-1]), ylim=(line[0], line[-1]))
         axis.grid(alpha=0.3)
-        axis.legend(loc="upper left")
+        _legend_below(axis)
     save_figure(figure, path)
 
 
@@ -159,5 +164,5 @@ def draw_curves(path, panels, *, xlabel, ylabel, diagonal):
                       label=label)
         axis.set(title=title, xlabel=xlabel, ylabel=ylabel, xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
         axis.grid(alpha=0.3)
-        axis.legend(loc="lower right")
+        _legend_below(axis)
     save_figure(figure, path)
