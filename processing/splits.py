@@ -52,7 +52,7 @@ def draw_splits(eyes, folds=FOLDS, seed=SEED):
     persons = eyes[PATIENT].map(person_of)
     if persons.nunique() < folds:
         raise PipelineError(f"{persons.nunique()} persons are too few for {folds} folds; use more data.")
-    kinds = eyes[[FINAL, DIAGNOSIS, CONTINUE]].astype(str).agg(" ".join, axis=1)
+    kinds = eyes[[FINAL, DIAGNOSIS, CONTINUE]].fillna(-1).astype(str).agg(" ".join, axis=1)
     if kinds.value_counts().max() < folds:      # so few eyes that no kind can be in every fold
         kinds[:] = "eye"
     with warnings.catch_warnings():
