@@ -6,6 +6,7 @@ groups.csv, eyes.csv, images.csv, runs.json; and, where image models saw all fol
 data/processed/csv/out_of_fold.csv for the recipe best.
 """
 
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ import pandas as pd
 
 from config import PATHS
 from data.predict import ALL, BEFORE_AFTER, CSV_MODEL, MODELS, Loaded, eye_features, predict_images
-from data.report import draw_pictures, write_report
+from data.report import draw_attention, draw_gallery_of_eyes, draw_learning, draw_pictures, write_report
 from model.checkpoint import load_checkpoint
 from model.choice import run_folders
 from model.device import select_device
@@ -96,6 +97,9 @@ def evaluate(paths=PATHS, *, images="auto", device="auto"):
     with new_timed_folder(paths.evaluation) as folder:
         _write_tables(folder.path, scores, groups, methods, images)
         draw_pictures(folder.path, _pair(data, newest))
+        draw_learning(folder.path / "learning.png", newest.runs)
+        if images != "labels":
+            _draw_images(folder.path, paths, data, newest, images=images, device=device)
         write_report(folder.path, text=text, origin="\n".join(f"{name}: {run}" for name, run in newest.runs.items()),
                      commands=f"python main.py evaluate --images {images}")
     _write_out_of_fold(paths, newest, images, fold_count=len(data.folds))
@@ -362,6 +366,20 @@ def _write_tables(folder, scores, groups, methods, images):
     write_csv(folder / "images.csv", newest.images)
     runs = {name: part.runs for name, part in methods.items() if part.runs}
     write_json(folder / "runs.json", {"images": images} | runs)
+
+
+def _draw_images(folder, paths, data, newest, *, images, device):
+    """Eyes with their crops, and where the model of after-images looks on those of its held-out fold."""
+    after = data.table[(data.table[AFTER] == 1) & data.table[PATIENT].isin(newest.eyes.index)]
+    after = after.drop_duplicates(PROCESSED)
+    draw_gallery_of_eyes(folder / "gallery.png", data.eyes.loc[newest.eyes.index], newest.eyes, after, paths.root)
+    name = IMAGE_PIPELINES[images]["after"]
+    fold = newest.eyes["fold"].iloc[0]
+    model = _load(Path(newest.runs[f"{name}, fold {fold}"]), name, device).model
+    unseen = after[after[PATIENT].isin(data.folds[fold])].drop(columns=[CST, *FINDINGS])
+    seen = unseen.join(model.eval(unseen, paths.root, label=f"{name}, attention"))
+    if len(seen):
+        draw_attention(folder / "attention.png", seen, model, paths.root)
 
 
 def _write_out_of_fold(paths, newest, images, *, fold_count):

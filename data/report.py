@@ -5,15 +5,20 @@ Writes PNG files and report.html (self-contained: no network, no script) into th
 
 import base64
 import html
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
+import torch
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import roc_curve
 
+from model.gradcam import grad_cam
 from model.metrics import CST_TOLERANCE, FINAL_ITEMS, RULES, acuity_tolerance, auc_score
 from processing.files import write_text
-from processing.plots import draw_agreement, draw_curves
-from processing.tables import CST, PRE_CST, STAGE1, STAGE2_CASE, VA
+from processing.images import read_image
+from processing.plots import draw_agreement, draw_comparison, draw_curves, draw_gallery
+from processing.tables import CST, FINDINGS, PATIENT, PRE_CST, PROCESSED, STAGE1, STAGE2_CASE, VA
 
 BINS = 8                # of a calibration curve, of equally many rows each
 ROUND_OF = {STAGE1: "preliminary round", STAGE2_CASE: "final round"}
@@ -21,7 +26,11 @@ VA_UNITS = {STAGE1: "logMAR", STAGE2_CASE: "decimal"}
 TITLES = {
     "thickness.png": "Central subfield thickness", "acuity.png": "Visual acuity", "roc.png": "ROC curves",
     "calibration.png": "Calibration: does 70 % mean 70 %?",
+    "gallery.png": "Best and worst eyes, by predicted thickness after treatment",
+    "attention.png": "Where the image model looks (Grad-CAM): the image of each finding that it is surest of",
+    "learning.png": "Learning curves of the runs that were evaluated",
 }
+GALLERY = 4             # eyes at either end
 STYLE = """body{font:16px/1.5 sans-serif;max-width:75em;margin:2em auto;padding:0 1em;color:#222}
 img{max-width:100%;height:auto}pre{background:#f4f4f4;padding:1em;overflow-x:auto;line-height:1.3}"""
 
@@ -47,6 +56,69 @@ def draw_pictures(folder, pairs):
                     diagonal="chance")
         draw_curves(folder / "calibration.png", calibration, xlabel="predicted probability",
                     ylabel="share that is positive", diagonal="perfect")
+
+
+def draw_gallery_of_eyes(path, eyes, predictions, images, root):
+    """Draw a crop of the eyes whose thickness after treatment was predicted best and worst.
+
+    Args:
+        path: the PNG to write.
+        eyes: DataFrame of the truth, indexed by patient ID.
+        predictions: DataFrame of the same index, with CST and VA.
+        images: DataFrame with patient ID and processed_path of after-images.
+        root: what processed_path is relative to.
+    """
+    known = eyes.index[eyes[CST].notna() & predictions[CST].notna() & eyes.index.isin(images[PATIENT])]
+    off = (predictions[CST].loc[known] / eyes[CST].loc[known] - 1).abs().sort_values()
+    if off.empty:
+        return
+    middle = images.groupby(PATIENT)[PROCESSED].agg(lambda names: sorted(names)[len(names) // 2])
+    rows = []
+    for title, chosen in (("best", off.index[:GALLERY]), ("worst", off.index[::-1][:GALLERY])):
+        pictures = [
+            (f"{eye}: CST {predictions[CST][eye]:.0f} um, true {eyes[CST][eye]:.0f}\nVA {predictions[VA][eye]:.2f}, "
+             f"true {eyes[VA][eye]:.2f}", read_image(root / middle[eye]), None) for eye in chosen
+        ]
+        rows.append((f"{title}: thickness off by {off[chosen].mean():.0%} on average", pictures))
+    draw_gallery(path, rows)
+
+
+def draw_attention(path, images, model, root):
+    """Draw Grad-CAM maps over the crops that a model is surest of, for each finding.
+
+    Args:
+        path: the PNG to write.
+        images: DataFrame with processed_path and FINDINGS as the model predicts them.
+        model: ImageModel.
+        root: what processed_path is relative to.
+    """
+    rows = []
+    for number, finding in enumerate(FINDINGS):
+        pictures = []
+        for row in images.nlargest(GALLERY, finding).to_dict("records"):
+            crop = read_image(root / row[PROCESSED])
+            tensor = torch.tensor(crop[..., ::-1].copy(), device=model.device) / 255         # H x W x 3
+            attention = grad_cam(model.module, tensor.permute(2, 0, 1)[None])[0, number].cpu().numpy()
+            pictures.append((f"{row[PATIENT]}: {finding} {row[finding]:.2f}", crop, attention))
+        rows.append((finding, pictures))
+    draw_gallery(path, rows)
+
+
+def draw_learning(path, runs):
+    """Draw the loss curves of runs that have any, one panel per model.
+
+    Args:
+        path: the PNG to write.
+        runs: dict of "<model name>, fold <number>" -> run folder.
+    """
+    panels = {}
+    for name, folder in runs.items():
+        file = Path(folder) / "history.csv"
+        if file.is_file():
+            model, fold = name.split(", ")
+            panels.setdefault(model, []).append((fold, pd.read_csv(file)))
+    if panels:
+        draw_comparison(path, list(panels.items()))
 
 
 def _agreement(pairs, file, column, unit, tolerance):

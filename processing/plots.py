@@ -107,6 +107,42 @@ def draw_comparison(path, panels):
     save_figure(figure, path)
 
 
+def draw_gallery(path, rows):
+    """Draw crops with what is said of them, in rows with a title each.
+
+    Args:
+        path: the PNG to write.
+        rows: list of (title, list of (caption, image, map)): uint8 image, H x W x 3, blue first; a map of h x w in
+            0-1 to lay over it, or None.
+    """
+    width = max(len(pictures) for _, pictures in rows)
+    figure = Figure(figsize=(4.2 * width, 3.6 * len(rows)), layout="constrained")
+    parts = figure.subfigures(len(rows), 1, squeeze=False)[:, 0]
+    for part, (title, pictures) in zip(parts, rows, strict=True):
+        part.suptitle(title, fontsize=13, x=0.01, ha="left")
+        for axis, (caption, image, attention) in zip(part.subplots(1, width, squeeze=False)[0],
+                                                     [*pictures, *[("", None, None)] * width][:width], strict=True):
+            axis.set_axis_off()
+            if image is not None:
+                axis.imshow(image[..., ::-1])
+                axis.set_title(caption, fontsize=9, loc="left")
+            if attention is not None:
+                axis.imshow(attention, extent=(-0.5, image.shape[1] - 0.5, image.shape[0] - 0.5, -0.5), alpha=0.45,
+                            cmap="inferno", vmin=0, vmax=1, interpolation="bilinear")
+    save_figure(figure, path)
+
+
+def _square_panels(count):
+    """A figure and its axes, two beside one another."""
+    columns = min(2, count)
+    rows = -(-count // columns)
+    figure = Figure(figsize=(6.2 * columns, 6.4 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for unused in axes[count:]:
+        unused.set_axis_off()
+    return figure, axes[:count]
+
+
 def _legend_below(axis):
     """The legend where it hides nothing."""
     axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), frameon=False)
@@ -126,9 +162,8 @@ def draw_agreement(path, panels):
         panels: list of (title, unit, true, predicted, tolerance): arrays of one number per eye, and a function from
             true values to how far a prediction may be off.
     """
-    figure = Figure(figsize=(6.2 * len(panels), 6), layout="constrained")
-    for axis, (title, unit, true, predicted, tolerance) in zip(
-            figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+    figure, axes = _square_panels(len(panels))
+    for axis, (title, unit, true, predicted, tolerance) in zip(axes, panels, strict=True):
         values = np.concatenate([true, predicted])
         low, high = (values.min(), values.max()) if len(values) else (0, 1)
         margin = 0.05 * (high - low) or 1
@@ -156,8 +191,8 @@ def draw_curves(path, panels, *, xlabel, ylabel, diagonal):
         xlabel, ylabel: of both axes, each from 0 to 1.
         diagonal: what the diagonal stands for.
     """
-    figure = Figure(figsize=(6.2 * len(panels), 6), layout="constrained")
-    for axis, (title, curves) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+    figure, axes = _square_panels(len(panels))
+    for axis, (title, curves) in zip(axes, panels, strict=True):
         axis.plot([0, 1], [0, 1], color="grey", linewidth=0.8, linestyle=":", label=diagonal)
         for number, (label, x, y) in enumerate(curves):
             axis.plot(x, y, color=COLORS[number % len(COLORS)], marker="o" if len(x) <= 12 else None, markersize=4,

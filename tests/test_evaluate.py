@@ -1,8 +1,10 @@
 """Option 8: eyes are predicted by runs that never saw them, and scored by the official rules."""
 
+import base64
 import json
 import re
 import shutil
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -133,8 +135,39 @@ def test_the_report_holds_every_picture_itself(fold_copy):
     folder = evaluate(fold_copy, images="all")
     page = (folder / "report.html").read_text(encoding="utf-8")
     pictures = sorted(folder.glob("*.png"))
-    assert {picture.name for picture in pictures} >= {"thickness.png", "acuity.png"}
+    assert {picture.name for picture in pictures} >= {
+        "thickness.png", "acuity.png", "gallery.png", "attention.png", "learning.png"
+    }
     assert page.count('src="data:image/png;base64,') == len(pictures)
     assert not re.findall(r"(?:src|href)=\"(?!data:)", page)
     assert "<script" not in page
     assert "python main.py evaluate --images all" in page and "Model-CSV, fold 0" in page
+
+
+CHECK = """<script>addEventListener("load", () => {
+  const pictures = [...document.images].map(picture => {
+    const box = picture.getBoundingClientRect();
+    return {complete: picture.complete, pixels: picture.naturalWidth, width: box.width, height: box.height};
+  });
+  const fetched = performance.getEntriesByType("resource").map(entry => entry.name);
+  document.body.dataset.seen = btoa(JSON.stringify({pictures, fetched}));
+});</script>"""
+
+
+@pytest.mark.skipif(not shutil.which("chromium"), reason="Chromium is not installed")
+def test_a_browser_shows_every_picture_and_fetches_nothing(fold_copy, tmp_path):
+    folder = evaluate(fold_copy, images="all")
+    page = tmp_path / "page.html"
+    page.write_text((folder / "report.html").read_text(encoding="utf-8") + CHECK, encoding="utf-8")
+    answer = subprocess.run(
+        ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+         "--disable-background-networking", "--disable-component-update", "--disable-sync", "--enable-logging=stderr",
+         f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=5000", "--dump-dom", page.as_uri()],
+        capture_output=True, encoding="utf-8", timeout=120,
+    )
+    seen = json.loads(base64.b64decode(re.search('data-seen="([^"]+)"', answer.stdout).group(1)))
+    assert len(seen["pictures"]) == len(list(folder.glob("*.png")))
+    small = [one for one in seen["pictures"] if not (one["complete"] and one["width"] > 300 and one["height"] > 200)]
+    assert small == []
+    assert seen["fetched"] == []
+    assert "CONSOLE" not in answer.stderr
