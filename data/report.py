@@ -70,11 +70,12 @@ def draw_gallery_of_eyes(path, eyes, predictions, images, root):
     """
     known = eyes.index[eyes[CST].notna() & predictions[CST].notna() & eyes.index.isin(images[PATIENT])]
     off = (predictions[CST].loc[known] / eyes[CST].loc[known] - 1).abs().sort_values()
-    if off.empty:
+    count = min(GALLERY, len(off) // 2)
+    if not count:
         return
     middle = images.groupby(PATIENT)[PROCESSED].agg(lambda names: sorted(names)[len(names) // 2])
     rows = []
-    for title, chosen in (("best", off.index[:GALLERY]), ("worst", off.index[::-1][:GALLERY])):
+    for title, chosen in (("best", off.index[:count]), ("worst", off.index[::-1][:count])):
         pictures = [
             (f"{eye}: CST {predictions[CST][eye]:.0f} um, true {eyes[CST][eye]:.0f}\nVA {predictions[VA][eye]:.2f}, "
              f"true {eyes[VA][eye]:.2f}", read_image(root / middle[eye]), None) for eye in chosen

@@ -88,7 +88,7 @@ def draw_comparison(path, panels):
         path: the PNG to write.
         panels: list of (model name, list of (label, history as plot_log reads it)).
     """
-    figure = Figure(figsize=(10, 4.6 * len(panels)), layout="constrained")
+    figure = Figure(figsize=(13, 4.6 * len(panels)), layout="constrained")
     for axis, (name, runs) in zip(figure.subplots(len(panels), squeeze=False)[:, 0], panels, strict=True):
         longest = max(len(history) for _, history in runs)
         for number, (label, history) in enumerate(runs):
@@ -96,14 +96,14 @@ def draw_comparison(path, panels):
             axis.plot(history["epoch"], history["loss"], color=color, marker=marker, markersize=4, label=label)
             if "held-out loss" in history:
                 axis.plot(history["epoch"], history["held-out loss"], color=color, linestyle="--", marker=marker,
-                          markersize=4, markerfacecolor="white", label="   its held-out loss")
+                          markersize=4, markerfacecolor="white", label="    held-out")
         axis.set_title(name, loc="left")
         axis.set_xlabel("epoch")
         axis.set_ylabel("loss (mean over the epoch)")
         axis.set_ylim(bottom=0)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axis.grid(alpha=0.3)
-        _legend_below(axis)
+        axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
     save_figure(figure, path)
 
 
@@ -127,8 +127,8 @@ def draw_gallery(path, rows):
                 axis.imshow(image[..., ::-1])
                 axis.set_title(caption, fontsize=9, loc="left")
             if attention is not None:
-                axis.imshow(attention, extent=(-0.5, image.shape[1] - 0.5, image.shape[0] - 0.5, -0.5), alpha=0.45,
-                            cmap="inferno", vmin=0, vmax=1, interpolation="bilinear")
+                axis.imshow(attention, extent=(-0.5, image.shape[1] - 0.5, image.shape[0] - 0.5, -0.5),
+                            alpha=0.65 * attention, cmap="autumn", vmin=0, vmax=1, interpolation="bilinear")
     save_figure(figure, path)
 
 
