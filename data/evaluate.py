@@ -22,6 +22,7 @@ from model.heldout import apply_means, fit_means
 from model.metrics import acuity_score, final_score, thickness_score, total_score
 from model.origin import fingerprint_table
 from model.run import read_config, read_record
+from model.training import ROUND_NAMES
 from processing.errors import PipelineError
 from processing.files import new_timed_folder, write_csv, write_json
 from processing.progress import say
@@ -32,7 +33,9 @@ from processing.tables import (
     CST,
     DATA_TYPE,
     DIAGNOSIS,
+    DIAGNOSIS_NAMES,
     DRUG,
+    DRUG_NAMES,
     EYE_COLUMNS,
     FINAL,
     FINDINGS,
@@ -56,6 +59,7 @@ from processing.tables import (
 DRAWS, SEED = 1000, 2021            # of the bootstrap
 INTERVAL = (2.5, 97.5)              # percentiles
 IMAGE_PIPELINES = {"before_after": BEFORE_AFTER, "all": ALL}
+MEAN = "mean of the items"
 CHANCE = 0.5                        # what any constant scores under the ROC curve
 
 
@@ -316,15 +320,15 @@ def score_groups(data, predictions):
     """
     eyes, rows = data.eyes.loc[predictions.eyes.index], []
     eyes = eyes[eyes[DIAGNOSIS] != UNTREATED]
-    for group in (FINAL, DIAGNOSIS, DRUG):
-        for value, part in eyes.groupby(group):
+    for group, names in {FINAL: ROUND_NAMES, DIAGNOSIS: DIAGNOSIS_NAMES, DRUG: DRUG_NAMES}.items():
+        for value, part in eyes.groupby(eyes[group].map(names)):
             chosen = predictions._replace(
                 eyes=predictions.eyes.loc[part.index],
                 images=predictions.images[predictions.images[PATIENT].isin(part.index)],
             )
             items = final_score(_pair(data, chosen))
-            rows += [(group, int(value), len(part), f"{file}: {item}", score) for (file, item), score in items.items()]
-            rows.append((group, int(value), len(part), "mean of the items", total_score(items)))
+            rows += [(group, value, len(part), f"{file}: {item}", score) for (file, item), score in items.items()]
+            rows.append((group, value, len(part), MEAN, total_score(items)))
     return pd.DataFrame(rows, columns=["group", "value", "eyes", "item", "score"])
 
 
@@ -401,9 +405,10 @@ def _describe(scores, groups, data, newest, images):
         cells = part.set_index("method").reindex(methods)
         shown = "".join(f"{_interval(row):24}" for row in cells.itertuples())
         lines.append(f"{key:14}{item:20}{int(cells['rows'].max()):6}  {shown}")
-    means = groups[groups["item"] == "mean of the items"]
-    lines += [f"{row.group} {row.value}: {row.eyes} eyes, mean of the items {row.score:.3f}"
-              for row in means.itertuples()]
+    labels = {FINAL: "round", DIAGNOSIS: "diagnosis", DRUG: "drug"}
+    lines += ["", f"{'':14}{'':24}{'eyes':>6}  {MEAN}"]
+    lines += [f"{labels[row.group]:14}{row.value:24}{row.eyes:6}  {row.score:.3f}"
+              for row in groups[groups["item"] == MEAN].itertuples()]
     return "\n".join(lines)
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 from config import CHECKPOINTS, CROP, PATHS, CropBox
 from data.submission import Submission, read_templates, write_submission
 from model.checkpoint import load_checkpoint
-from model.choice import describe_runs, find_checkpoint
+from model.choice import describe_runs, find_checkpoint, fold_of
 from model.dataset import check_finite
 from model.device import select_device
 from model.model import CSVModel, CSVTrees, ImageModel
@@ -104,7 +104,8 @@ def _load_models(paths, image_models, checkpoints, *, device, unfinished):
         except PipelineError as error:
             raise PipelineError(f"{error} {describe_runs(paths, name)}") from error
         other = content.get("name", name) != name
-        say(f"{name}: {file}" + (f" (trained as {content['name']})" if other else ""))
+        left_out = "" if fold_of(file.parent) == "none" else f" (trained without fold {fold_of(file.parent)})"
+        say(f"{name}: {file}" + (f" (trained as {content['name']})" if other else "") + left_out)
         model_class = MODELS[type(module).__name__]
         loaded[name] = Loaded(model_class(module, device), content.get("values", {}), file)
     return loaded

@@ -1,5 +1,6 @@
 """Which run is meant: the newest of a model, or one that the user named."""
 
+import json
 from pathlib import Path
 
 from model.checkpoint import load_checkpoint, load_weights
@@ -8,7 +9,7 @@ from processing.errors import PipelineError
 
 
 def find_checkpoint(paths, name, chosen=None, *, unfinished=False):
-    """The checkpoint file of a model.
+    """The checkpoint file of a model: of the newest run that was trained on all eyes, else of the newest of a fold.
 
     Args:
         paths: config.Paths.
@@ -32,7 +33,16 @@ def find_checkpoint(paths, name, chosen=None, *, unfinished=False):
             f"{name} has no finished run in {paths.ckpt / name}. Option {option} makes one; "
             f"or name a checkpoint in config.py or by a flag. {describe_runs(paths, name)}"
         )
-    return files[-1]
+    of_all_eyes = [file for file in files if fold_of(file.parent) == "none"]
+    return (of_all_eyes or files)[-1]
+
+
+def fold_of(folder):
+    """The fold that a run left out, "none" where it trained on all eyes (or its config.json is damaged)."""
+    try:
+        return json.loads((folder / "config.json").read_text(encoding="utf-8")).get("fold", "none")
+    except (OSError, ValueError, AttributeError):
+        return "none"
 
 
 def resolve_checkpoint(paths, chosen, *, unfinished=False):

@@ -44,6 +44,12 @@ PRELIMINARY_DIAGNOSES = (1, 2, 3, 4, 5, 6, 9)       # wet AMD, PCV, DME, RVO, CM
 UNTREATED = 6                                       # the diagnosis of fellow eyes, in training only
 PRELIMINARY_DRUGS = (0, 1, 2, 3, 4, 5, 6, 9)        # none, as DRUGS up to 3, conbercept, triamcinolone, mixed, other
 
+DIAGNOSIS_NAMES = {1: "wet AMD", 2: "PCV", 3: "DME", 4: "RVO", 5: "CME", 6: "fellow eye", 9: "other"}
+DRUG_NAMES = {
+    0: "none or brolucizumab", 1: "bevacizumab", 2: "ranibizumab", 3: "aflibercept", 4: "conbercept",
+    5: "triamcinolone", 6: "combination", 9: "other", 10: "dexamethasone",
+}
+
 # The submission files and what each holds
 STAGE1, STAGE2_CASE, STAGE2_PIC = "submit_stage1.csv", "submit_stage2_case.csv", "submit_stage2_pic.csv"
 SUBMISSION_COLUMNS = {

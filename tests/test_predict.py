@@ -1,6 +1,7 @@
 import json
 import shutil
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,8 @@ from data.submission import Submission, write_submission
 from model.checkpoint import load_checkpoint, save_checkpoint
 from model.choice import find_checkpoint
 from model.model import CSVModel, ImageModel
+from model.training import train_csv
+from model_config import CSV_MODEL
 from processing.errors import PipelineError
 from processing.tables import (
     AFTER,
@@ -185,6 +188,25 @@ def test_a_named_checkpoint_is_taken_and_a_wrong_one_refused(trained_copy, capsy
     message = "holds the weights of CSVModule; those of ImageModule are needed here. Runs of Model-Image-All: "
     with pytest.raises(PipelineError, match=message):
         predict_all(trained_copy, checkpoints={"Model-Image-All": str(csv)})
+
+
+def test_the_recipe_best_answers_in_the_place_of_the_network(trained_copy):
+    run, = train_csv(trained_copy, replace(CSV_MODEL, recipe="best"))
+    folder = predict_all(trained_copy)
+    assert json.loads((folder / "runs.json").read_text())["checkpoints"]["Model-CSV"]["file"].startswith(str(run))
+    answers = pd.read_csv(folder / STAGE2_CASE)
+    assert answers[VA].between(0, 1).all()                      # decimal
+    assert answers[CONTINUE].between(0, 1).all()
+    assert np.isfinite(pd.read_csv(folder / STAGE1).select_dtypes("number")).all(axis=None)
+
+
+def test_a_run_that_left_a_fold_out_is_taken_only_where_there_is_no_other(trained_copy, capsys):
+    whole = find_checkpoint(trained_copy, "Model-CSV")
+    train_csv(trained_copy, replace(CSV_MODEL, epochs=1, fold="0"))
+    assert find_checkpoint(trained_copy, "Model-CSV") == whole
+    shutil.rmtree(whole.parent)
+    predict_all(trained_copy)
+    assert "(trained without fold 0)" in capsys.readouterr().out
 
 
 def test_an_image_that_stands_in_the_test_table_twice_is_refused(trained_copy):

@@ -165,7 +165,7 @@ def test_the_recipe_best_beats_acuity_as_it_was_on_real_eyes_that_it_never_saw(f
     eyes = eyes[eyes[PATIENT].isin(cases[PATIENT])].reset_index(drop=True)
     held_out = eyes[PATIENT].isin(draw_splits(eyes)[0])
     answers = TreeModel().fit(eyes[~held_out]).predict(eyes[held_out])
-    scored = eyes[held_out][eyes[tables.DIAGNOSIS] != tables.UNTREATED]
+    scored = eyes[held_out & (eyes[tables.DIAGNOSIS] != tables.UNTREATED)]
     answers = answers.loc[scored.index]
     as_it_was = acuity_score(scored[tables.VA], scored[tables.PRE_VA])
     assert acuity_score(scored[tables.VA], answers[tables.VA]) > as_it_was + 0.03
