@@ -67,7 +67,7 @@ MUTANTS = [
     ("processing/data_factory.py", "    check_box(box)\n", "", "data_factory", "cannot_be_cut"),
     ("model/checkpoint.py", "    if is_ours and not sealed:", "    if False:", "checkpoint", "inside_a_whole_archive"),
     ("model/checkpoint.py", "weights_only=True", "weights_only=False", "checkpoint", "never_run"),
-    ("model/checkpoint.py", "    if found != wanted:", "    if False:", "checkpoint", "wrong_kind"),
+    ("model/checkpoint.py", "    if found not in wanted:", "    if False:", "checkpoint", "wrong_kind"),
     ("model/checkpoint.py", "    if wrong:\n", "    if False:\n", "checkpoint", "no_numbers"),
     ("model/dataset.py", "    if len(wrong):", "    if False:", "loop", "no_number"),
     ("model/dataset.py", "        if image.shape[:2] != self.crop_size:", "        if False:", "model", "another_size"),
@@ -79,6 +79,16 @@ MUTANTS = [
     ("model/loop.py", "        run.rewind(module, optimizer)\n", "", "loop", "halves_the_batch"),
     ("model/run.py", "            optimizer.load_state_dict(self._restored[\"optimizer\"])\n", "", "resume", "bit_for_bit"),
     ("model/run.py", "        if then != data:", "        if False:", "resume", "cannot_be_resumed"),
+    ("processing/splits.py", "            if earlier != number:", "            if False:", "splits", "changed_by_hand"),
+    ("processing/splits.py", "    if absent:\n", "    if False:\n", "splits", "changed_by_hand"),
+    ("model/training.py", "        table = refill(table, paths, held_out)", "        pass", "heldout", "nothing_that_is_fitted"),
+    ("model/heldout.py", "eyes[~eyes[PATIENT].isin(held_out)]", "eyes", "heldout", "nothing_that_is_fitted"),
+    ("model/heldout.py", "    return rows[~unseen], rows[unseen]", "    return rows, rows[unseen]", "heldout",
+     "nothing_that_is_fitted"),
+    ("model/run.py", "unseen < best[1]", "unseen > best[1]", "heldout", "best_epoch"),
+    ("model/trees.py", "trusted=TRUSTED", "trusted=skops.io.get_untrusted_types(data=data.getvalue())", "trees",
+     "does_not_know"),
+    ("data/evaluate.py", "!= splits:", "== 0:", "evaluate", "other_splits"),
     ("model/training.py", "        data[\"images\"] = ", "        ", "resume", "images_changed"),
     ("model/run.py", "        if record.get(\"state\") == \"finished\":", "        if False:", "resume", "cannot_be_resumed"),
     ("model/run.py", "self._open.enter_context(locked(self.folder / \".lock\"))", "pass", "resume", "in_use"),
@@ -107,7 +117,8 @@ def run_mutant(number, folder):
     if original.count(guard) < 1:
         return "lost"
     target.write_text(original.replace(guard, replacement), encoding="utf-8")
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", f"tests/test_{tests}.py", "-k", words]
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-n", "0", "-p", "no:cacheprovider", f"tests/test_{tests}.py",
+               "-k", words]
     try:
         status = subprocess.run(command, cwd=folder, capture_output=True, timeout=300).returncode
     except subprocess.TimeoutExpired:

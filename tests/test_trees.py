@@ -3,7 +3,9 @@
 import numpy as np
 import pandas as pd
 import pytest
+import skops.io
 import torch
+from sklearn.base import BaseEstimator
 
 from model.checkpoint import load_checkpoint, save_checkpoint
 from model.metrics import acuity_score, auc_score
@@ -66,13 +68,11 @@ def test_it_is_stored_without_pickles_and_answers_the_same(fitted, tmp_path):
         load_checkpoint(tmp_path / "trees.pt", "CSVModule")
 
 
+class Strange(BaseEstimator):
+    """A class that could do anything when it is built."""
+
+
 def test_a_stored_class_that_it_does_not_know_is_refused(fitted, tmp_path):
-    import skops.io
-    from sklearn.base import BaseEstimator
-
-    class Strange(BaseEstimator):
-        pass
-
     data = skops.io.dumps({"known": {}, "judges": [], "candidates": [], "outcomes": [], "continues": Strange()})
     state = {"skops": torch.frombuffer(bytearray(data), dtype=torch.uint8)}
     save_checkpoint(tmp_path / "trees.pt", fitted, state)
