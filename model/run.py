@@ -67,7 +67,7 @@ class Run:
         try:
             run = cls(folder, config, describe_origin(config, device, data), values or {})
             write_json(folder / "config.json", dataclasses.asdict(config))
-            run._write_state("running")
+            run._write_state("stopped")         # until it is entered
         except BaseException:       # a folder that does not say what it is would be no run
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -116,7 +116,11 @@ class Run:
         for leftover in self.folder.glob(".*.tmp.*"):       # of a program that was killed while it wrote
             leftover.unlink()
         self._record.pop("error", None)
-        self._write_state("running")
+        try:
+            self._write_state("running")
+        except BaseException as problem:        # __exit__ would not be called
+            self._write_state(_state_after(problem), problem)
+            raise
         return self
 
     def __exit__(self, kind, error, _traceback):

@@ -100,7 +100,7 @@ def test_a_run_or_file_can_be_named_but_only_a_finished_one(paths, make_run, tmp
     finish(make_run())
     assert find_checkpoint(paths, "Model-CSV", folder) == folder / "Model-CSV.pt"
     assert find_checkpoint(paths, "Model-CSV", str(folder / "Model-CSV.pt")) == folder / "Model-CSV.pt"
-    with pytest.raises(PipelineError, match="is of a run that is not finished .state: running."):
+    with pytest.raises(PipelineError, match="is of a run that is not finished .state: stopped."):
         find_checkpoint(paths, "Model-CSV", make_run().folder)
     with pytest.raises(PipelineError, match="no run folder"):
         find_checkpoint(paths, "Model-CSV", tmp_path)

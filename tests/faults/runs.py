@@ -332,7 +332,7 @@ def folders_at_once(_share, folder):
     for process in processes:
         process.join()
     runs = list((paths.ckpt / CSV.name).iterdir())
-    whole = [run for run in runs if json.loads((run / "run.json").read_text())["state"] == "running"
+    whole = [run for run in runs if json.loads((run / "run.json").read_text())["state"] == "stopped"
              and {file.name for file in run.iterdir()} == {"config.json", "run.json"}]
     good = all(process.exitcode == 0 for process in processes) and len(runs) == AT_ONCE
     return Figure("run folders of processes started at once", AT_ONCE, len(whole) if good else 0,
