@@ -450,17 +450,6 @@ def _complain_of_configuration():
     return False
 
 
-def _interrupt(_signal, frame):
-    """Ctrl-C, but not in the midst of an import: an exception within a compiled module's start aborts the process."""
-    place = frame
-    while place is not None and not place.f_code.co_filename.startswith("<frozen importlib"):
-        place = place.f_back
-    if place is None or not hasattr(signal, "setitimer"):
-        raise KeyboardInterrupt
-    signal.signal(signal.SIGALRM, _interrupt)
-    signal.setitimer(signal.ITIMER_REAL, 0.05)      # and look again
-
-
 def _terminate(_signal, _frame):
     signal.signal(signal.SIGTERM, signal.SIG_IGN)       # what is saved on the way out is saved whole
     raise SystemExit(TERMINATED)
@@ -480,8 +469,6 @@ def main(words=None):
     """Run the command line `words` (default: sys.argv) or the menu. Returns the exit status."""
     _prepare_streams()
     signal.signal(signal.SIGTERM, _terminate)
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:       # else it is ignored, as behind nohup
-        signal.signal(signal.SIGINT, _interrupt)
     try:
         status = _choose(words)
         sys.stdout.flush()
