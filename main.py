@@ -5,12 +5,14 @@
     python main.py train_image --epochs 5   or by name; --help tells its flags
 """
 
+import _thread
 import argparse
 import contextlib
 import dataclasses
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from typing import NamedTuple
@@ -37,65 +39,82 @@ ALL_FLAGS = {"image_all": "Model-Image-All", "csv": "Model-CSV"}
 
 # ---- One short function per option: torch, cv2 and pandas are imported when one of them runs
 
-def processing_data(arguments):
-    from processing.data_factory import processing_data
+@contextlib.contextmanager
+def _signals_held():
+    """Hold Ctrl-C and SIGTERM back while compiled modules are loaded: an exception in their midst can kill Python."""
+    held = []
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: handler for number, handler in handlers.items() if callable(handler)}
+    for number in handlers:
+        signal.signal(number, lambda number, _frame: held.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        if held:
+            signal.raise_signal(held[0])
 
+
+def processing_data(arguments):
+    with _signals_held():
+        from processing.data_factory import processing_data
     processing_data(strict=arguments.strict)
 
 
 def train_image(arguments):
-    from model.training import train_image
-
+    with _signals_held():
+        from model.training import train_image
     train_image(configs=_image_configs(arguments), **_starts(arguments))
 
 
 def train_csv(arguments):
-    from model.training import train_csv
-
+    with _signals_held():
+        from model.training import train_csv
     train_csv(config=_csv_config(arguments), **_starts(arguments))
 
 
 def train_csv_and_image(arguments):
-    from model.training import train_csv_and_image
-
+    with _signals_held():
+        from model.training import train_csv_and_image
     configs = {"csv_config": _csv_config(arguments, "csv_"), "image_configs": _image_configs(arguments, "image_")}
     train_csv_and_image(**configs, **_starts(arguments))
 
 
 def predict_before_after(arguments):
-    from data.predict import predict_before_after
-
+    with _signals_held():
+        from data.predict import predict_before_after
     predict_before_after(**_prediction(arguments, BEFORE_AFTER_FLAGS))
 
 
 def predict_all(arguments):
-    from data.predict import predict_all
-
+    with _signals_held():
+        from data.predict import predict_all
     predict_all(**_prediction(arguments, ALL_FLAGS))
 
 
 def check_data(_arguments):
-    from processing.check import check_data
-
+    with _signals_held():
+        from processing.check import check_data
     if any(finding.severity == "stops" for finding in check_data()):
         return FAILED
 
 
 def import_data(arguments):
-    from pathlib import Path
-
-    from config import PATHS
-    from processing.importer import import_data
-
+    with _signals_held():
+        from pathlib import Path
+    with _signals_held():
+        from config import PATHS
+        from processing.importer import import_data
     sources = [Path(source).expanduser() for source in arguments.sources or _ask_for_sources()]
     import_data(PATHS, sources, confirm=_say_yes if arguments.yes else _confirm)
 
 
 def evaluate(arguments):
-    from data.evaluate import evaluate
-    from data.scorer import describe_scores
-    from model_config import ConfigError
-
+    with _signals_held():
+        from data.evaluate import evaluate
+        from data.scorer import describe_scores
+        from model_config import ConfigError
     if bool(arguments.submission) != bool(arguments.truth):
         raise ConfigError("--submission and --truth belong together: what was predicted, and what is true.")
     if arguments.submission:
@@ -105,20 +124,20 @@ def evaluate(arguments):
 
 
 def compare_runs(arguments):
-    from data.compare import compare_runs
-
+    with _signals_held():
+        from data.compare import compare_runs
     compare_runs(runs=arguments.runs)
 
 
 def demo(arguments):
-    from config import PATHS, Paths
-    from data.predict import predict_all, predict_before_after
-    from data.scorer import describe_match
-    from model.training import train_csv_and_image
-    from model_config import DEMO_CSV_MODEL, DEMO_IMAGE_MODELS
-    from processing.data_factory import processing_data
-    from processing.demo import SIZES, write_demo
-
+    with _signals_held():
+        from config import PATHS, Paths
+        from data.predict import predict_all, predict_before_after
+        from data.scorer import describe_match
+        from model.training import train_csv_and_image
+        from model_config import DEMO_CSV_MODEL, DEMO_IMAGE_MODELS
+        from processing.data_factory import processing_data
+        from processing.demo import SIZES, write_demo
     # A root of its own: nothing of it mixes with real data or checkpoints, or with another demonstration
     paths = Paths(PATHS.root / "demo" / f"{arguments.size}-{arguments.seed}")
     write_demo(paths, SIZES[arguments.size], seed=arguments.seed)
@@ -455,6 +474,19 @@ def _terminate(_signal, _frame):
     raise SystemExit(TERMINATED)
 
 
+def _raise_again(unraisable):
+    """Ctrl-C or SIGTERM that fell into a destructor, where Python drops exceptions, comes again a moment later."""
+    number = {KeyboardInterrupt: signal.SIGINT, SystemExit: signal.SIGTERM}.get(unraisable.exc_type)
+    if number is None:
+        sys.__unraisablehook__(unraisable)
+    elif not sys.is_finalizing():
+        if number == signal.SIGTERM:
+            signal.signal(number, _terminate)
+        timer = threading.Timer(0.05, _thread.interrupt_main, [number])
+        timer.daemon = True
+        timer.start()
+
+
 def _prepare_streams():
     """Streams that take anything: a closed one leads nowhere, what a console cannot show becomes ?."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
@@ -469,6 +501,7 @@ def main(words=None):
     """Run the command line `words` (default: sys.argv) or the menu. Returns the exit status."""
     _prepare_streams()
     signal.signal(signal.SIGTERM, _terminate)
+    sys.unraisablehook = _raise_again
     try:
         status = _choose(words)
         sys.stdout.flush()

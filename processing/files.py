@@ -3,12 +3,12 @@
 import json
 import os
 import shutil
-import tempfile
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import count
 from pathlib import Path
+from uuid import uuid4
 
 from processing.errors import PipelineError
 
@@ -25,22 +25,18 @@ def replacing(path):
         PipelineError: the system refused (disk full, no permission, file open elsewhere).
     """
     path = Path(path)
-    temporary = None
-    try:
+    temporary = path.with_name(f".{uuid4().hex}.tmp{path.suffix}")      # known before it is there: a signal may fall
+    try:                                                                # between its making and the next line
         with _reported(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(prefix=".", suffix=f".tmp{path.suffix}", dir=path.parent)
-            temporary = Path(name)
-            os.close(handle)
+            os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
             yield temporary
             _sync(temporary)
-            os.chmod(temporary, 0o666 & ~_UMASK)
             os.replace(temporary, path)
-            temporary = None
             _sync_folder(path.parent)
     finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def write_bytes(path, data):
@@ -107,13 +103,12 @@ def new_timed_folder(parent):
     Yields:
         Folder: its `path` is the hidden folder, and after the exit the final one.
     """
-    with _reported(parent):
-        parent.mkdir(parents=True, exist_ok=True)
-        folder = Folder(Path(tempfile.mkdtemp(prefix=".", suffix=".tmp", dir=parent)))
+    folder = Folder(Path(parent) / f".{uuid4().hex}.tmp")
     try:
+        with _reported(parent):
+            folder.path.mkdir(parents=True)
         yield folder
         with _reported(parent):
-            folder.path.chmod(0o777 & ~_UMASK)
             folder.path = _rename_to_free(folder.path, _timed_names(parent))
             _sync_folder(parent)
     except BaseException:
@@ -153,16 +148,6 @@ def _reported(path):
         raise
     except OSError as error:
         raise PipelineError(f"{path} could not be written: {error.strerror or error}.") from error
-
-
-def _read_umask():
-    """Permission bits that the user takes from new files (temporary files ignore them)."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-_UMASK = _read_umask()
 
 
 def _sync(path):

@@ -23,7 +23,7 @@ MUTANTS = [
     ("processing/files.py", "            _sync(temporary)\n", "", "files", "fsync"),
     ("processing/files.py", "os.replace(temporary, path)", "path.write_bytes(temporary.read_bytes())", "files",
      "replace"),
-    ("processing/files.py", "            temporary.unlink(missing_ok=True)", "            pass", "files", "failed_write"),
+    ("processing/files.py", "            temporary.unlink()", "            pass", "files", "failed_write"),
     ("processing/files.py", "        raise PipelineError(f\"{path} could", "        raise ValueError(f\"{path} could", "files",
      "failed_write"),
     ("processing/files.py", "        shutil.rmtree(folder.path, ignore_errors=True)\n", "", "files", "leaves_nothing"),

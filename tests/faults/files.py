@@ -128,8 +128,7 @@ def _is_file(_folder, handle):
 
 # Step -> which calls of this function of os are meant. (An error of the folder's sync is no error: the file is there.)
 STEPS = {
-    "open": _is_new, "mkdir": _is_temporary, "fsync": _is_file, "chmod": _is_below, "replace": _is_below,
-    "rename": _is_below,
+    "open": _is_new, "mkdir": _is_temporary, "fsync": _is_file, "replace": _is_below, "rename": _is_below,
 }
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EACCES, KeyboardInterrupt)
 
