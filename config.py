@@ -27,6 +27,7 @@ class Paths:
         self.splits = self.processed / "splits.json"                   # the folds of held-out eyes
         self.image_table = self.processed / "csv" / "image_data.csv"   # one row per image
         self.crops = self.processed / "img"                            # {train,test}/<crop>.jpg
+        self.pixel_cache = self.processed / "pixels.bin"               # the training crops, decoded
         self.crop_record = self.processed / "csv" / "crops.csv"        # what each crop was cut from
         self.crop_preview = self.processed / "crop_preview.png"
         self.problems = self.processed / "problems.csv"                # what option 0 left out, and why

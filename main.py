@@ -28,9 +28,12 @@ FIELD_HELP = {
     "init_from": "run folder or checkpoint file to start from",
     "fold": "eyes to leave out and measure on: none, one of 0 to 4, or all (five trainings)",
     "device": "auto, cuda, mps or cpu",
-    "workers": "processes that read images; -1: chosen for the machine",
+    "workers": "threads that read images; -1: chosen for the machine",
+    "precision": "float32, or bf16: half the memory, and faster where the machine has it",
 }
-IMAGE_FIELDS = ("epochs", "learning_rate", "batch_size", "seed", "recipe", "init_from", "fold", "device", "workers")
+IMAGE_FIELDS = (
+    "epochs", "learning_rate", "batch_size", "seed", "recipe", "init_from", "fold", "device", "workers", "precision",
+)
 CSV_FIELDS = ("epochs", "learning_rate", "batch_size", "seed", "recipe", "init_from", "fold", "device")
 SHARED_FIELDS = tuple(name for name in CSV_FIELDS if name != "init_from")       # no checkpoint fits both kinds
 BEFORE_AFTER_FLAGS = {"image_before": "Model-Image-Before", "image_after": "Model-Image-After", "csv": "Model-CSV"}

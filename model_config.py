@@ -32,6 +32,7 @@ RECIPES = {
 # Of Model-CSV, which has no blocks to exchange; best: an ensemble of trees (model/trees.py) in place of the network
 CSV_RECIPES = ("seed", "fixed", "best")
 DEVICES = ("auto", "cuda", "mps", "cpu")            # auto: the first of the others that is there
+PRECISIONS = ("float32", "bf16")
 VISITS = ("before", "after", "all")
 FOLDS = 5                                           # of the eyes, by person: data/processed/splits.json
 
@@ -51,12 +52,14 @@ class ImageConfig:
     init_from: str = ""             # run folder or checkpoint file to start from; empty: random weights
     fold: str = "none"              # eyes left out and measured on: none, one of 0 to 4, or all five in turn
     device: str = "auto"            # auto, cuda, mps or cpu (cuda:1 names a card)
-    workers: int = -1               # processes that read images; -1: chosen for the machine
+    workers: int = -1               # threads that read images beside the training; -1: chosen for the machine
+    precision: str = "float32"      # float32, or bf16: half the memory, faster where the processor or card has it
 
     def __post_init__(self):
         _check_training(self, RECIPES)
         _check(self, "visit", self.visit in VISITS, f"one of {', '.join(VISITS)}")
         _check(self, "target", self.target in ("preCST", "CST"), "preCST or CST")
+        _check(self, "precision", self.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}")
         _check(self, "workers", _is_int(self.workers) and self.workers >= -1, "a whole number, -1 or more")
 
 

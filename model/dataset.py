@@ -1,20 +1,21 @@
 """Crops, features and labels as tensors, and an epoch of them as batches.
 
-B batch, H and W pixels. A feed gives an epoch's batches: ImageFeed for crops, CaseFeed for a case table.
+B batch, C channels, H and W pixels. A feed gives an epoch's batches: ImageFeed for crops, CaseFeed for a case table.
 """
 
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
-from torchvision.transforms.v2.functional import to_dtype, to_image
 
 from processing.errors import PipelineError
-from processing.images import ImageError, read_image
+from processing.images import ImageError, read_pixels
+from processing.parallel import CORES, map_in_threads
 from processing.tables import CONTINUE, CSV_FEATURES, FINDINGS, PATIENT, PROCESSED, VA
 
-MAX_WORKERS = 8     # reading processes beyond this gain nothing: the disk or the model is the limit
+MAX_THREADS = 8             # that read; beyond this the disk or the model is the limit
+BYTES_PER_PIXEL = 230       # of the card's memory, that a step in float32 takes for a crop: 60 MB for 400 x 650
+SPARE_SHARE = 0.1           # of the card's free memory, left alone
 
 
 class Batch(NamedTuple):
@@ -25,7 +26,7 @@ class Batch(NamedTuple):
     rows: Any               # indices of the batch's rows in the feed
 
 
-class ImageDataset(Dataset):
+class ImageDataset:
     """Crops of a table's rows, with their labels if the table has them.
 
     Args:
@@ -33,38 +34,61 @@ class ImageDataset(Dataset):
         root: what processed_path is relative to.
         crop_size: H, W in pixels that every crop must have.
         target: "preCST" or "CST" (um), or None: no labels.
-
-    An item is (3 x H x W uint8 image, (float32 CST in um, 4 float32 findings), index), with () for labels where
-    there are none; or the PipelineError that says what is wrong with the crop, for `to_device` to raise: an
-    exception raised in a reading process would reach the user as a traceback.
+        cache: model.cache.PixelCache with decoded crops, or None.
 
     Raises:
         PipelineError: a label is no finite number.
     """
 
-    def __init__(self, rows, root, crop_size, target=None):
-        self.files = [str(root / name) for name in rows[PROCESSED]]
+    def __init__(self, rows, root, crop_size, target=None, cache=None):
+        self._names, self._root, self._cache = rows[PROCESSED].tolist(), root, cache
         self.crop_size = tuple(crop_size)
-        self.labels = None
+        self.labels = None      # N x 5 float32: CST in um, findings
         if target is not None:
             check_finite(rows, [target, *FINDINGS], PROCESSED)
             self.labels = torch.tensor(rows[[target, *FINDINGS]].to_numpy(np.float32))
 
     def __len__(self):
-        return len(self.files)
+        return len(self._names)
 
-    def __getitem__(self, index):
-        try:
-            image = read_image(self.files[index])[..., ::-1]                # H x W x 3, red first
-        except ImageError as error:
-            return PipelineError(f"{self.files[index]}: {error}. Option 0 (processing_data) cuts it anew.")
-        if image.shape[:2] != self.crop_size:
-            return PipelineError(
-                f"{self.files[index]} has {image.shape[0]} x {image.shape[1]} rows and columns, the model wants "
+    def read(self, index):
+        """The pixels of one crop: C x H x W uint8 array, C 1 where it is grey, else 3, red first.
+
+        Raises:
+            PipelineError: it cannot be read, or has another size.
+        """
+        name = self._names[index]
+        pixels = None if self._cache is None else self._cache.read(name)
+        if pixels is None:
+            try:
+                pixels = read_pixels(self._root / name).transpose(2, 0, 1)
+            except ImageError as error:
+                raise PipelineError(
+                    f"{self._root / name}: {error}. Option 0 (processing_data) cuts it anew."
+                ) from error
+        if pixels.shape[1:] != self.crop_size:
+            raise PipelineError(
+                f"{self._root / name} has {pixels.shape[1]} x {pixels.shape[2]} rows and columns, the model wants "
                 f"{self.crop_size[0]} x {self.crop_size[1]}. Cut the crops with the box that it was trained on."
             )
-        labels = () if self.labels is None else (self.labels[index, 0], self.labels[index, 1:])
-        return to_image(np.ascontiguousarray(image)).data, labels, index    # 3 x H x W
+        return pixels
+
+    def batch(self, rows):
+        """The crops of `rows` (indices): B x C x H x W uint8 array, C 1 where all of them are grey; and `rows`."""
+        images = [self.read(row) for row in rows]
+        channels = max(map(len, images))
+        return np.stack([np.broadcast_to(image, (channels, *self.crop_size)) for image in images]), rows
+
+    def targets(self, rows, device):
+        """The labels of `rows` on `device`: (B CST in um, B x 4 findings), or () where there are none."""
+        if self.labels is None:
+            return ()
+        labels = self.labels[rows].to(device, non_blocking=True)
+        return labels[:, 0], labels[:, 1:]
+
+    def names(self, rows):
+        """What the user knows the rows by: file names."""
+        return [str(self._root / self._names[row]) for row in rows]
 
 
 def check_finite(table, columns, name_column, *, advice="Option 0 (processing_data) makes the processed tables anew."):
@@ -87,72 +111,45 @@ def check_finite(table, columns, name_column, *, advice="Option 0 (processing_da
         raise PipelineError(f"{len(wrong)} values are no finite numbers ({shown}). {advice}")
 
 
-class EpochShuffle(Sampler):
-    """All indices once, in an order that the seed and the epoch decide alone, whatever ran before.
-
-    Args:
-        count: how many rows.
-        seed: the config's.
-    """
-
-    def __init__(self, count, seed):
-        self._count, self._seed = count, seed
-        self.epoch = 1      # set before an epoch's batches are taken
-
-    def __len__(self):
-        return self._count
-
-    def __iter__(self):
-        return iter(np.random.default_rng([self._seed, self.epoch]).permutation(self._count).tolist())
+def epoch_order(count, seed, epoch):
+    """All indices below `count` once, in an order that the seed and the epoch decide alone, whatever ran before."""
+    return np.random.default_rng([seed, epoch]).permutation(count)
 
 
-def image_loader(dataset, batch_size, device, *, workers=-1, sampler=None):
-    """Batches of an ImageDataset, as a DataLoader.
+def read_batches(dataset, order, batch_size, device, *, workers=-1):
+    """Batches of an ImageDataset on `device`, read ahead in threads; images become float32 in 0-1 there.
 
     Args:
         dataset: ImageDataset.
-        batch_size: items per batch; the last may have fewer.
-        device: torch.device that the batches will go to.
-        sampler: gives the order of the indices; None: the order of the rows.
-        workers: reading processes; -1: none beside a CPU that trains (it needs the cores), else up to MAX_WORKERS.
-    """
-    if workers < 0:
-        workers = 0 if device.type == "cpu" else min(MAX_WORKERS, torch.get_num_threads(), len(dataset))
-    return DataLoader(
-        dataset,
-        batch_size,
-        sampler=sampler,
-        num_workers=workers,
-        persistent_workers=workers > 0,
-        collate_fn=_collate,
-        pin_memory=device.type == "cuda",
-    )
-
-
-def to_device(batches, device):
-    """Batches of an image_loader on `device`; images become float32 in 0-1 there.
+        order: array of indices.
+        batch_size: crops per batch; the last may have fewer.
+        device: torch.device.
+        workers: reading threads; 0: none but the caller's; -1: one beside a CPU that computes, else up to MAX_THREADS.
 
     Yields:
         Batch.
 
     Raises:
-        PipelineError: a crop of the batch could not be read.
+        PipelineError: a crop could not be read.
     """
-    for batch in batches:
-        if isinstance(batch, PipelineError):
-            raise batch
-        images, labels, rows = batch
-        images = to_dtype(images.to(device, non_blocking=True), torch.float32, scale=True)
-        yield Batch(images, tuple(label.to(device, non_blocking=True) for label in labels), rows)
+    if workers < 0:
+        workers = 1 if device.type == "cpu" else min(MAX_THREADS, CORES)
+    parts = (order[start:start + batch_size] for start in range(0, len(order), batch_size))
+    for pixels, rows in map_in_threads(dataset.batch, parts, threads=workers):
+        images = torch.from_numpy(pixels)
+        images = (images.pin_memory() if device.type == "cuda" else images).to(device, non_blocking=True)
+        yield Batch(as_fractions(images), dataset.targets(rows, device), rows)
 
 
-def _collate(items):
-    wrong = next((item for item in items if isinstance(item, PipelineError)), None)
-    return wrong if wrong is not None else default_collate(items)
+def as_fractions(images):
+    """uint8 images as float32 in 0-1."""
+    return images.float().div_(255)
 
 
 class ImageFeed:
     """Epochs of an ImageDataset, shuffled by the config's seed and the epoch.
+
+    On a graphics card with room for them, the crops are put there once for all epochs.
 
     Args:
         dataset: ImageDataset with labels.
@@ -162,8 +159,8 @@ class ImageFeed:
 
     def __init__(self, dataset, config, device):
         self._dataset, self._config, self._device = dataset, config, device
-        self._shuffle = EpochShuffle(len(dataset), config.seed)
-        self._loaders = {}      # batch size -> DataLoader
+        self.names = dataset.names
+        self._resident = _put_on_card(dataset, config.batch_size, device) if device.type == "cuda" else None
 
     def steps(self, batch_size):
         """How many batches an epoch has."""
@@ -171,16 +168,33 @@ class ImageFeed:
 
     def epoch(self, number, batch_size):
         """The batches of epoch `number` (from 1); every image once, the last batch may be smaller."""
-        if batch_size not in self._loaders:
-            self._loaders = {batch_size: image_loader(
-                self._dataset, batch_size, self._device, workers=self._config.workers, sampler=self._shuffle
-            )}
-        self._shuffle.epoch = number
-        return to_device(self._loaders[batch_size], self._device)
+        order = epoch_order(len(self._dataset), self._config.seed, number)
+        if self._resident is None:
+            return read_batches(self._dataset, order, batch_size, self._device, workers=self._config.workers)
+        return self._resident_batches(order, batch_size)
 
-    def names(self, rows):
-        """What the user knows the rows by: file names."""
-        return [self._dataset.files[row] for row in rows]
+    def _resident_batches(self, order, batch_size):
+        images, labels = self._resident
+        places = torch.from_numpy(order).to(self._device)
+        for start in range(0, len(order), batch_size):
+            here = places[start:start + batch_size]
+            chosen = labels[here]
+            yield Batch(as_fractions(images[here]), (chosen[:, 0], chosen[:, 1:]), order[start:start + batch_size])
+
+
+def _put_on_card(dataset, batch_size, device):
+    """All crops and labels on the card, if they are grey and leave room for the training; else None."""
+    pixels = dataset.crop_size[0] * dataset.crop_size[1]
+    free = torch.cuda.mem_get_info(device)[0] * (1 - SPARE_SHARE)
+    if pixels * (len(dataset) + batch_size * BYTES_PER_PIXEL) > free:
+        return None
+    images = torch.empty((len(dataset), 1, *dataset.crop_size), dtype=torch.uint8, device=device)
+    parts = np.array_split(np.arange(len(dataset)), -(-len(dataset) // batch_size))
+    for part, rows in map_in_threads(dataset.batch, parts, threads=min(MAX_THREADS, CORES)):
+        if part.shape[1] != 1:
+            return None
+        images[rows[0]:rows[-1] + 1] = torch.from_numpy(part).to(device)
+    return images, dataset.labels.to(device)
 
 
 class CaseFeed:

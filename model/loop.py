@@ -1,6 +1,7 @@
 """The training loop: epochs, steps, and what stops them before harm is done."""
 
 import time
+from functools import partial
 
 import torch
 
@@ -11,7 +12,7 @@ MAX_LINES = 200         # a run of more epochs than this says only about every s
 MAX_HALVINGS = 3        # of the batch size, where the memory of a graphics card does not suffice
 
 
-def fit(module, loss_function, feed, run, held_out=None):
+def fit(module, loss_function, feed, run, held_out=None, *, backward=None):
     """The epochs of a run that are left: train, measure on held-out rows, say, save.
 
     Args:
@@ -20,19 +21,22 @@ def fit(module, loss_function, feed, run, held_out=None):
         feed: ImageFeed or CaseFeed.
         run: model.run.Run; a resumed one brings optimizer and epochs done.
         held_out: function that gives the batches of rows that are not trained on, or None.
+        backward: as for train_epoch.
 
     Raises:
         PipelineError: NaN or infinity, or too little memory; the run keeps its last good epoch.
     """
     config = run.config
-    optimizer = torch.optim.Adam(module.parameters(), lr=config.learning_rate)
+    optimizer = torch.optim.Adam(module.parameters(), lr=config.learning_rate, fused=True)
+    backward = backward or backward_by_autograd
     run.restore(module, optimizer)
     total = config.epochs * feed.steps(run.batch_size)
     with progress(total=total, label=config.name, unit="step", leave=False) as bar:
         bar.update(run.epochs_done * feed.steps(run.batch_size))
         for epoch in range(run.epochs_done + 1, config.epochs + 1):
             started = time.monotonic()
-            losses = _train_epoch_in_memory(module, loss_function, feed, optimizer, epoch=epoch, run=run, bar=bar)
+            epoch_of = partial(_train_epoch_in_memory, module, loss_function, feed, optimizer, backward=backward)
+            losses = epoch_of(epoch=epoch, run=run, bar=bar)
             _check_weights(module, epoch)
             if held_out is not None:
                 losses |= measure_losses(module, loss_function, held_out())
@@ -41,8 +45,8 @@ def fit(module, loss_function, feed, run, held_out=None):
                 say(_line(config, epoch, losses, time.monotonic() - started))
 
 
-def train_epoch(module, loss_function, batches, optimizer, names=list):
-    """One pass over `batches`.
+def train_epoch(module, loss_function, batches, optimizer, names=list, backward=None):
+    """One pass over `batches`. Nothing waits for the device before the end, but the guard on a CPU.
 
     Args:
         module: ImageModule or CSVModule.
@@ -50,6 +54,8 @@ def train_epoch(module, loss_function, batches, optimizer, names=list):
         batches: iterable of Batch, on the module's device.
         optimizer: of the module's parameters.
         names: function from a batch's rows to what the user knows them by.
+        backward: function of module, loss_function and batch that leaves gradients in the parameters and gives the
+            total and its parts as one detached tensor; None: backward_by_autograd.
 
     Returns:
         dict: "loss" and "loss <part>" of each part -> mean over the rows of the epoch.
@@ -58,41 +64,101 @@ def train_epoch(module, loss_function, batches, optimizer, names=list):
         PipelineError: the loss or a gradient is not finite; that step has not changed the weights.
     """
     module.train()
-    sums, count = [], 0     # of each batch: total and parts, times its rows
-    for number, batch in enumerate(batches, start=1):
-        total, parts = loss_function(module(batch.inputs), batch.targets)
-        optimizer.zero_grad()
-        total.backward()
-        _check_step(module, total, number, names=lambda batch=batch: names(batch.rows))
+    backward = backward or backward_by_autograd
+    guard = _Guard(module, optimizer)
+    losses, rows = [], []   # of each batch; losses: total and parts
+    for batch in batches:
+        losses.append(backward(module, loss_function, batch))
+        rows.append(batch.rows)
+        guard.judge(losses[-1][0])
+        if guard.is_near and guard.found():
+            break
         optimizer.step()
-        sums.append(torch.stack([total, *parts]).detach() * len(batch.inputs))
-        count += len(batch.inputs)
-    return _means("loss", loss_function.parts, sums, count)
+    if guard.found():
+        raise guard.complaint(losses, rows, names)
+    return _means("loss", loss_function.parts, losses, [_count(part) for part in rows])
+
+
+def backward_by_autograd(module, loss_function, batch, *, precision="float32"):
+    """Losses and gradients of a batch; arguments and result as train_epoch's `backward`.
+
+    With the precision "bf16" the network's convolutions and products compute in bfloat16; weights and losses do not.
+    """
+    module.zero_grad()
+    with torch.autocast(batch.inputs.device.type, torch.bfloat16, enabled=precision == "bf16"):
+        outputs = module(batch.inputs)
+    total, parts = loss_function(tuple(output.float() for output in outputs), batch.targets)
+    total.backward()
+    return torch.stack([total, *parts]).detach()
+
+
+class _Guard:
+    """Refuses steps whose loss or gradient is not finite, without waiting for the device.
+
+    From the first such step on, the optimizer takes none: a fused Adam leaves out a step where found_inf is 1.
+
+    Attributes: is_near: the device is a CPU, asking costs nothing.
+    """
+
+    def __init__(self, module, optimizer):
+        self._parameters = list(module.parameters())
+        device = self._parameters[0].device
+        self.is_near = device.type == "cpu"
+        self._bad, self._good_steps = torch.zeros((), device=device), torch.zeros((), device=device)
+        optimizer.grad_scale, optimizer.found_inf = None, self._bad
+
+    def judge(self, loss):
+        """Look at the loss, and at the gradients that the parameters hold."""
+        gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
+        finite = torch.isfinite(loss + torch.nn.utils.get_total_norm(gradients))
+        torch.maximum(self._bad, (~finite).float(), out=self._bad)
+        self._good_steps += 1 - self._bad
+
+    def found(self):
+        """Whether a step was refused; waits for the device."""
+        return bool(self._bad)
+
+    def complaint(self, losses, rows, names):
+        """The PipelineError that names the first refused step; arguments of all steps, as in train_epoch."""
+        first = int(self._good_steps)
+        what = "a gradient" if torch.isfinite(losses[first][0]) else "the loss"
+        named = names(rows[first])
+        shown = ", ".join(map(str, named[:5])) + (f" and {len(named) - 5} more" if len(named) > 5 else "")
+        return PipelineError(
+            f"{what} is not finite in batch {first + 1} ({shown}). The step was not taken; the run keeps its last "
+            "complete epoch. A smaller learning rate helps most often (--learning-rate)."
+        )
+
+
+def _count(rows):
+    return rows.stop - rows.start if isinstance(rows, slice) else len(rows)
 
 
 def measure_losses(module, loss_function, batches):
     """The losses over `batches`, which change nothing: dict of "held-out loss" and its parts, as train_epoch gives."""
     module.eval()
-    sums, count = [], 0
+    losses, counts = [], []
     with torch.inference_mode():
         for batch in batches:
             total, parts = loss_function(module(batch.inputs), batch.targets)
-            sums.append(torch.stack([total, *parts]) * len(batch.inputs))
-            count += len(batch.inputs)
-    return _means("held-out loss", loss_function.parts, sums, count)
+            losses.append(torch.stack([total, *parts]))
+            counts.append(len(batch.inputs))
+    return _means("held-out loss", loss_function.parts, losses, counts)
 
 
-def _means(name, parts, sums, count):
-    means = torch.stack(sums).cpu().double().sum(0) / count
+def _means(name, parts, losses, counts):
+    """Means over rows; of each batch: losses (total and parts) and how many rows."""
+    counts = torch.tensor(counts, dtype=torch.float64)
+    means = counts @ torch.stack(losses).cpu().double() / counts.sum()
     return dict(zip([name, *(f"{name} {part}" for part in parts)], means.tolist(), strict=True))
 
 
-def _train_epoch_in_memory(module, loss_function, feed, optimizer, *, epoch, run, bar):
+def _train_epoch_in_memory(module, loss_function, feed, optimizer, *, backward, epoch, run, bar):
     """train_epoch, begun anew with half the batch where the graphics card's memory does not suffice."""
     while True:
         try:
             batches = _counted(feed.epoch(epoch, run.batch_size), bar)
-            return train_epoch(module, loss_function, batches, optimizer, feed.names)
+            return train_epoch(module, loss_function, batches, optimizer, feed.names, backward)
         except torch.OutOfMemoryError as error:
             if run.halvings == MAX_HALVINGS or run.batch_size == 1:
                 raise PipelineError(
@@ -105,20 +171,6 @@ def _train_epoch_in_memory(module, loss_function, feed, optimizer, *, epoch, run
             raise PipelineError(f"{run.name}, epoch {epoch}: {error}") from error
         run.rewind(module, optimizer)
         torch.cuda.empty_cache()
-
-
-def _check_step(module, loss, number, names):
-    """Refuse a step whose loss or gradient is not finite."""
-    gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
-    norm = torch.nn.utils.get_total_norm(gradients)
-    if not torch.isfinite(loss + norm):
-        what = "the loss" if not torch.isfinite(loss) else "a gradient"
-        rows = names()
-        shown = ", ".join(map(str, rows[:5])) + (f" and {len(rows) - 5} more" if len(rows) > 5 else "")
-        raise PipelineError(
-            f"{what} is not finite in batch {number} ({shown}). The step was not taken; the run keeps its last "
-            "complete epoch. A smaller learning rate helps most often (--learning-rate)."
-        )
 
 
 def _check_weights(module, epoch):

@@ -1,14 +1,18 @@
 """ImageModel and CSVModel: `train` and `eval`, over the loop of model/loop.py."""
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import torch
 
+from model.backward import CSVBackward
 from model.checkpoint import load_checkpoint
-from model.dataset import CaseFeed, ImageDataset, ImageFeed, case_features, check_finite, image_loader, to_device
+from model.dataset import CaseFeed, ImageDataset, ImageFeed, case_features, check_finite, read_batches
 from model.device import keep_freed_memory, one_thread
-from model.loop import fit
+from model.loop import backward_by_autograd, fit
 from model.loss import UM_PER_UNIT, CSVLoss, ImageLoss
+from model.module import fold_batch_norm
 from model_config import PREDICT_BATCH_SIZE
 from processing.errors import PipelineError
 from processing.progress import progress
@@ -26,7 +30,8 @@ class ImageModel:
     """
 
     def __init__(self, module, device):
-        self.module, self.device = module.to(device), device
+        layout = torch.channels_last if device.type == "cuda" else torch.preserve_format
+        self.module, self.device = module.to(device, memory_format=layout), device
         keep_freed_memory()
 
     @classmethod
@@ -35,7 +40,7 @@ class ImageModel:
         module, _ = load_checkpoint(path, "ImageModule")
         return cls(module, device)
 
-    def train(self, rows, root, run, held_out=None):
+    def train(self, rows, root, run, held_out=None, cache=None):
         """Train on the crops of `rows`.
 
         Args:
@@ -43,20 +48,20 @@ class ImageModel:
             root: what processed_path is relative to.
             run: model.run.Run, with an ImageConfig.
             held_out: DataFrame as `rows`, whose losses are reported after each epoch; None or empty: none.
+            cache: model.cache.PixelCache of the crops, or None.
         """
         size, target = self.module.crop_size, run.config.target
-        dataset = ImageDataset(rows, root, size, target)
-        unseen = None if held_out is None or held_out.empty else ImageDataset(held_out, root, size, target)
+        dataset = ImageDataset(rows, root, size, target, cache)
+        unseen = None if held_out is None or held_out.empty else ImageDataset(held_out, root, size, target, cache)
         if max(self.module.crop_size) <= WHOLE_IN_ONE_PX and len(rows) % run.batch_size == 1:
             raise PipelineError(
                 f"The last of {len(rows)} images would make a batch of its own, and from crops of "
                 f"{self.module.crop_size[0]} x {self.module.crop_size[1]} batch norm cannot learn of one image. "
                 "Choose another batch size (--batch-size)."
             )
-        if unseen is not None:
-            loader = image_loader(unseen, PREDICT_BATCH_SIZE, self.device, workers=run.config.workers)
         fit(self.module, ImageLoss(), ImageFeed(dataset, run.config, self.device), run,
-            unseen and (lambda: to_device(loader, self.device)))
+            unseen and (lambda: self._batches(unseen, run.config.workers)),
+            backward=partial(backward_by_autograd, precision=run.config.precision))
 
     def eval(self, rows, root, *, workers=-1, label="predict"):
         """Predict each row's crop, in order; any number of rows.
@@ -64,18 +69,21 @@ class ImageModel:
         Returns:
             DataFrame with the index of `rows`: CST in um (0 or more), and FINDINGS as probabilities, 0-1.
         """
-        self.module.eval()
-        dataset = ImageDataset(rows, root, self.module.crop_size)
-        loader = image_loader(dataset, PREDICT_BATCH_SIZE, self.device, workers=workers)
+        dataset, module = ImageDataset(rows, root, self.module.crop_size), fold_batch_norm(self.module)
         outputs = [np.empty((0, 1 + len(FINDINGS)), np.float32)]
         with torch.inference_mode(), progress(total=len(dataset), label=label, unit="image", leave=False) as bar:
-            for images, _, _ in to_device(loader, self.device):
-                cst, findings = self.module(images)
+            for images, _, _ in self._batches(dataset, workers):
+                cst, findings = module(images)
                 cst = (cst * UM_PER_UNIT).clamp(min=0)
                 both = torch.cat([cst[:, None], self.module.probabilities(findings)], dim=1)    # B x 5
                 outputs.append(both.float().cpu().numpy())
                 bar.update(len(images))
         return pd.DataFrame(np.concatenate(outputs), columns=[CST, *FINDINGS], index=rows.index)
+
+
+    def _batches(self, dataset, workers):
+        """The dataset in its order, in batches for prediction."""
+        return read_batches(dataset, np.arange(len(dataset)), PREDICT_BATCH_SIZE, self.device, workers=workers)
 
 
 class CSVModel:
@@ -97,7 +105,7 @@ class CSVModel:
         unseen = None if held_out is None or held_out.empty else CaseFeed(held_out, self.device)
         with one_thread():
             fit(self.module, CSVLoss(), CaseFeed(cases, self.device), run,
-                unseen and (lambda: unseen.epoch(1, len(held_out))))
+                unseen and (lambda: unseen.epoch(1, len(held_out))), backward=CSVBackward(self.module))
 
     def eval(self, cases):
         """Predict each row; any number of rows.

@@ -4,10 +4,12 @@ Shapes: B batch, C channels, H and W pixels, F features, K classes.
 State names and layer order are those of the 2021 system, so that its published checkpoints load.
 """
 
+import copy
 from math import ceil
 
 import torch
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from model_config import RECIPES
 from processing.tables import CSV_FEATURES, FINDINGS
@@ -19,13 +21,25 @@ BLOCKS = [
 CROP_SIZE = (400, 650)      # H, W of the 2021 system's crops
 
 
+class Conv2d(nn.Conv2d):
+    """A convolution to which an image of one channel stands for one of in_channels equal channels.
+
+    Its weights are added up over the channels first: the same result, up to rounding, for a third of the work.
+    """
+
+    def _conv_forward(self, input, weight, bias):
+        if input.shape[1] == 1:
+            weight = weight.sum(1, keepdim=True)
+        return super()._conv_forward(input, weight, bias)
+
+
 class BasicConv2d(nn.Module):
     """Convolution with bias, batch norm, ReLU. B x C_in x H x W -> B x C_out x ceil(H/stride) x ceil(W/stride)."""
 
     def __init__(self, in_channels, out_channels, *, kernel_size=3, stride=1):
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=(kernel_size - 1) // 2),
+            Conv2d(in_channels, out_channels, kernel_size, stride, padding=(kernel_size - 1) // 2),
             nn.BatchNorm2d(out_channels),
             nn.ReLU(),
         )
@@ -46,7 +60,7 @@ class ResidualBlock(nn.Module):
         padding = _same_padding(kernel_size, dilation)
         self.layers = nn.Sequential(
             nn.ZeroPad2d(padding),
-            nn.Conv2d(in_channels, out_channels, kernel_size, stride, dilation=dilation),
+            Conv2d(in_channels, out_channels, kernel_size, stride, dilation=dilation),
             nn.BatchNorm2d(out_channels),
             nn.ReLU(),
             nn.ZeroPad2d(padding),
@@ -56,7 +70,7 @@ class ResidualBlock(nn.Module):
         self.shortcut = nn.Identity()
         if stride != 1 or in_channels != out_channels:
             self.shortcut = nn.Sequential(
-                nn.Conv2d(in_channels, out_channels, 1, stride), nn.BatchNorm2d(out_channels)
+                Conv2d(in_channels, out_channels, 1, stride), nn.BatchNorm2d(out_channels)
             )
         self.activation = nn.ReLU()
 
@@ -84,7 +98,11 @@ class ImageModule(nn.Module):
             self.classify.append(nn.Sigmoid())
 
     def forward(self, x):
-        """B x 3 x H x W float32 in 0-1 -> (B CST in hundreds of um, B x 4 findings as the recipe's heads give)."""
+        """B x C x H x W float32 in 0-1, C 3, or 1 for three equal channels -> CST and findings.
+
+        Returns:
+            B CST in hundreds of um, and B x 4 findings as the recipe's heads give.
+        """
         features = self.layers(x)                   # B x 64 x H/256 x W/256, rounded up
         return self.regression(features)[:, 0], self.classify(features)
 
@@ -117,6 +135,17 @@ class CSVModule(nn.Module):
     def probabilities(self, scores):
         """B x 2 scores -> B probabilities of continue injection, 0-1: the softmax that CSVLoss trains."""
         return torch.softmax(scores, dim=1)[:, 1]
+
+
+def fold_batch_norm(module):
+    """A copy for prediction: each batch norm becomes part of the convolution before it."""
+    folded = copy.deepcopy(module).eval()
+    for part in [part for part in folded.modules() if isinstance(part, nn.Sequential)]:
+        for number in range(1, len(part)):
+            if isinstance(part[number], nn.BatchNorm2d):
+                part[number - 1] = fuse_conv_bn_eval(part[number - 1], part[number])
+                part[number] = nn.Identity()
+    return folded.to(memory_format=torch.channels_last)
 
 
 def _head(*widths):

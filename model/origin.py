@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent.parent
-PACKAGES = ("torch", "torchvision", "opencv-python", "numpy", "pandas", "scikit-learn")
+PACKAGES = ("torch", "opencv-python", "simplejpeg", "numpy", "pandas", "scikit-learn")
 
 
 def describe_origin(config, device, data):

@@ -11,6 +11,7 @@ from sklearn.utils import resample
 
 import model_config
 from config import CROP, PATHS
+from model.cache import open_cache
 from model.choice import find_unfinished, load_start
 from model.device import select_device
 from model.heldout import held_out_eyes, refill, split_rows
@@ -84,6 +85,7 @@ def train_csv_and_image(paths=PATHS, csv_config=None, image_configs=None, *, res
 class _Job(NamedTuple):
     """A training that is ready to begin."""
 
+    crops: list             # processed_path of all training images, whichever the model sees
     rows: pd.DataFrame      # images or cases
     held_out: pd.DataFrame  # the same of the eyes that are left out, maybe none
     module: torch.nn.Module
@@ -139,7 +141,7 @@ def _prepare(paths, table, config, *, box, folder=None, unfinished=False):
         module = _build_module(config, box)
         if config.init_from:
             load_start(paths, module, config, unfinished=unfinished)
-    return _Job(rows, unseen, module, device, data, values, run)
+    return _Job(table[PROCESSED].tolist(), rows, unseen, module, device, data, values, run)
 
 
 def _train_model(paths, config, job):
@@ -152,7 +154,8 @@ def _train_model(paths, config, job):
         rows = f"{len(job.rows)} {'images' if is_image else 'eyes'}{left_out}"
         say(f"{config.name}: {rows}, {job.device}, {run.folder}{goes_on}")
         if is_image:
-            ImageModel(job.module, job.device).train(job.rows, paths.root, run, job.held_out)
+            cache = open_cache(paths, job.crops, job.module.crop_size)
+            ImageModel(job.module, job.device).train(job.rows, paths.root, run, job.held_out, cache)
         elif config.recipe == "best":
             _fit_trees(paths, job, run)
         else:

@@ -6,9 +6,7 @@ that all crops were cut with one box.
 """
 
 import contextlib
-import os
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import pandas as pd
@@ -16,6 +14,7 @@ import pandas as pd
 from processing.errors import PipelineError
 from processing.files import replacing, write_csv
 from processing.images import MAX_PIXELS, ImageError, crop_image, encode_jpeg, read_image
+from processing.parallel import CORES, map_in_threads
 from processing.progress import progress
 from processing.tables import PROCESSED, SOURCE
 
@@ -23,6 +22,7 @@ RECORD_COLUMNS = [
     PROCESSED, SOURCE, "source_bytes", "source_mtime_ns", "crop_bytes", "crop_mtime_ns", "screen_width",
     "screen_height", "box",
 ]
+THREADS = 2 * CORES     # while one waits for the disk to confirm a crop, another decodes
 SAVE_EVERY_S = 10       # a killed run loses the record of its last seconds' crops and cuts those again
 
 
@@ -84,9 +84,8 @@ def crop_all(rows, paths, box):
     record = CropRecord(paths.crop_record)
     cv2.setNumThreads(1)        # one image a thread is faster than many threads an image
     problems, made = [], 0
-    pool = ThreadPoolExecutor(os.cpu_count())
+    results = map_in_threads(lambda row: _crop_one(row, paths, box, record), rows, threads=THREADS)
     try:
-        results = pool.map(lambda row: _crop_one(row, paths, box, record), rows)
         for row, result in zip(rows, progress(results, total=len(rows), label="crop", unit="image"), strict=True):
             if isinstance(result, ImageError):
                 problems.append((row[SOURCE], str(result)))
@@ -94,7 +93,7 @@ def crop_all(rows, paths, box):
                 record.add(result)
                 made += 1
     finally:
-        pool.shutdown(cancel_futures=True)
+        results.close()
         record.save()
     return problems, made, record
 

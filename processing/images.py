@@ -31,11 +31,25 @@ def read_image(path):
     Raises:
         ImageError: the file cannot be read or decoded.
     """
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise ImageError(f"cannot be read: {error.strerror or error}") from error
-    return decode_image(data)
+    return decode_image(_read(path))
+
+
+def read_pixels(path):
+    """Read an image file with one channel where it is grey: a third of the bytes, and the same pixels.
+
+    Returns:
+        uint8 array, H x W x 1 where all three channels are equal in every pixel, else H x W x 3, red first.
+
+    Raises:
+        ImageError: as read_image.
+    """
+    data = _read(path)
+    if data.startswith(_JPEG) and b"Exif\0\0" not in data:
+        width, height = read_size(data)
+        if width * height <= MAX_PIXELS and simplejpeg.decode_jpeg_header(data)[2] == "Gray":
+            return _strictly(data, "GRAY")
+    image = decode_image(data)
+    return image[..., :1] if is_grey(image) else image[..., ::-1]
 
 
 def decode_image(data):
@@ -53,14 +67,24 @@ def decode_image(data):
     return image
 
 
-def _decode_jpeg(data):
-    """Decode strictly: libjpeg itself only warns of damage within the picture and goes on, OpenCV with it."""
+def _read(path):
     try:
-        space = simplejpeg.decode_jpeg_header(data)[2]
-        if space in ("CMYK", "YCCK"):
-            simplejpeg.decode_jpeg(data, "CMYK", strict=True)
-            return _imdecode(data, cv2.IMREAD_IGNORE_ORIENTATION)
-        return simplejpeg.decode_jpeg(data, "BGR", strict=True)
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise ImageError(f"cannot be read: {error.strerror or error}") from error
+
+
+def _decode_jpeg(data):
+    if simplejpeg.decode_jpeg_header(data)[2] in ("CMYK", "YCCK"):
+        _strictly(data, "CMYK")
+        return _imdecode(data, cv2.IMREAD_IGNORE_ORIENTATION)
+    return _strictly(data, "BGR")
+
+
+def _strictly(data, colours):
+    """Decode a JPEG strictly: libjpeg itself only warns of damage within the picture and goes on, OpenCV with it."""
+    try:
+        return simplejpeg.decode_jpeg(data, colours, strict=True)
     except ValueError as error:
         raise ImageError(f"cannot be decoded: damaged ({error})") from error
 
@@ -118,7 +142,8 @@ def crop_image(image, box):
 
 def is_grey(image):
     """Whether all three channels of an H x W x 3 image are equal in every pixel."""
-    return np.array_equal(image[..., 0], image[..., 1]) and np.array_equal(image[..., 1], image[..., 2])
+    blue, green, red = cv2.split(image)
+    return np.array_equal(blue, green) and np.array_equal(green, red)
 
 
 def encode_jpeg(image):
@@ -126,7 +151,7 @@ def encode_jpeg(image):
 
     A grey image is stored with one channel: it decodes to the same pixels, in less time and space.
     """
-    _, data = cv2.imencode(".jpg", image[..., 0] if is_grey(image) else image)
+    _, data = cv2.imencode(".jpg", cv2.extractChannel(image, 0) if is_grey(image) else image)
     return data.tobytes()
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from model import loop, model
+from model.backward import CSVBackward
 from model.dataset import Batch, CaseFeed
 from model.module import CSVModule
 from model.run import Run
@@ -23,6 +24,7 @@ from tests.test_run import state
 CSV = replace(CSV_MODEL, epochs=3, batch_size=2, device="cpu")
 IMAGE = replace(IMAGE_MODELS[1], epochs=1, batch_size=4, device="cpu")
 CPU = torch.device("cpu")
+STEPS = 3       # of an epoch of the smallest demonstration's after-images in batches of 3
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -66,14 +68,33 @@ def test_a_loss_or_gradient_that_is_not_finite_stops_before_the_weights_change(d
     seen = []
     step = torch.optim.Adam.step
     monkeypatch.setattr(torch.optim.Adam, "step", lambda self, *a: (step(self, *a), seen.append(1))[0])
-    monkeypatch.setattr(model, "CSVLoss", lambda: Poison(4, kind=kind))
-    message = rf"Model-CSV, epoch 2: {what} is not finite in batch 2 \(\S+, \S+, \S+\)\. "
+    monkeypatch.setattr(model, "ImageLoss", lambda: Poison(STEPS + 2, kind=kind))
+    message = rf"Model-Image-After, epoch 2: {what} is not finite in batch 2 \(.+jpg, .+jpg, .+jpg\)\. "
     with pytest.raises(PipelineError, match=message):
-        train_csv(demo_copy, replace(CSV, batch_size=3))
-    assert len(seen) == 3
-    folder, = (demo_copy.ckpt / "Model-CSV").iterdir()
+        train_image(demo_copy, [replace(IMAGE, epochs=2, batch_size=3)])
+    assert len(seen) == STEPS + 1
+    folder, = (demo_copy.ckpt / IMAGE.name).iterdir()
     assert state(folder) == "failed"
-    assert torch.load(folder / "Model-CSV.pt", weights_only=True)["epoch"] == 1
+    assert torch.load(folder / f"{IMAGE.name}.pt", weights_only=True)["epoch"] == 1
+
+
+def test_a_guard_that_is_asked_late_lets_no_step_pass_after_the_bad_one():
+    """As on a graphics card, where nothing waits for the answer before the epoch ends."""
+    torch.manual_seed(0)
+    module = CSVModule()
+    optimizer = torch.optim.Adam(module.parameters(), lr=0.1, fused=True)
+    guard, weights, complaints = loop._Guard(module, optimizer), [], []
+    for loss in (1.0, torch.nan, 1.0):
+        module(torch.rand(3, 16))[0].sum().backward()
+        guard.judge(torch.tensor(loss))
+        optimizer.step()
+        weights.append(module.layers[0].weight.detach().clone())
+        complaints.append(guard.found())
+    assert complaints == [False, True, True]
+    assert torch.equal(weights[0], weights[1]) and torch.equal(weights[1], weights[2])
+    losses = [torch.tensor([1.0]), torch.tensor([torch.nan]), torch.tensor([1.0])]
+    complaint = guard.complaint(losses, [["a"], ["b"], ["c"]], list)
+    assert "the loss is not finite in batch 2 (b)" in str(complaint)
 
 
 def test_weights_that_are_not_finite_are_never_saved(demo_copy, monkeypatch):
@@ -97,16 +118,17 @@ def test_weights_that_are_not_finite_are_never_saved(demo_copy, monkeypatch):
 
 
 def out_of_memory_above(limit, monkeypatch, let_pass=0):
-    """Let every forward pass of more than `limit` rows, but the first few, fail as a graphics card's memory does."""
-    forward, passed = CSVModule.forward, []
+    """Let every step of more than `limit` rows, but the first few, fail as a graphics card's memory does."""
+    backward, passed = CSVBackward.__call__, []
 
-    def forward_or_fail(self, x):
-        if len(x) > limit and len(passed) == let_pass:
+    def step_or_fail(self, module, loss, batch):
+        count = len(batch.inputs)
+        if count > limit and len(passed) == let_pass:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        passed.extend([len(x)] if len(x) > limit else [])
-        return forward(self, x)
+        passed.extend([count] if count > limit else [])
+        return backward(self, module, loss, batch)
 
-    monkeypatch.setattr(CSVModule, "forward", forward_or_fail)
+    monkeypatch.setattr(CSVBackward, "__call__", step_or_fail)
 
 
 def test_too_little_memory_halves_the_batch_says_so_and_records_it(demo_copy, monkeypatch, capsys):
@@ -132,7 +154,7 @@ def test_an_error_of_a_batch_half_way_starts_the_epoch_anew(monkeypatch):
     torch.manual_seed(0)
     module = CSVModule()
     start = {name: value.clone() for name, value in module.state_dict().items()}
-    optimizer = torch.optim.Adam(module.parameters(), lr=0.1)
+    optimizer = torch.optim.Adam(module.parameters(), lr=0.1, fused=True)
     run = Run(Path("unused"), CSV, record={}, values={})
     run.restore(module, optimizer)
     batches = list(CaseFeed(cases, CPU).epoch(1, 2))

@@ -1,14 +1,15 @@
-import multiprocessing
-
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from model.dataset import EpochShuffle, ImageDataset, image_loader, to_device
+from model.backward import CSVBackward
+from model.dataset import CaseFeed, ImageDataset, epoch_order, read_batches
 from model.device import select_device
+from model.loop import backward_by_autograd
+from model.loss import CSVLoss
 from model.model import CSVModel, ImageModel
-from model.module import CSVModule, ImageModule
+from model.module import CSVModule, ImageModule, fold_batch_norm
 from model_config import CSVConfig, ImageConfig
 from processing.errors import PipelineError
 from processing.tables import CONTINUE, CST, CSV_FEATURES, FINDINGS, PATIENT, PROCESSED, VA
@@ -132,47 +133,74 @@ def test_prediction_uses_the_running_statistics_not_the_batch(tmp_path):
 
 
 def test_each_epoch_has_an_order_of_its_own_with_every_image_once():
-    shuffle, orders = EpochShuffle(20, seed=1), []
-    for shuffle.epoch in (1, 2, 1):
-        orders.append(list(shuffle))
+    orders = [epoch_order(20, seed=1, epoch=epoch).tolist() for epoch in (1, 2, 1)]
     assert sorted(orders[0]) == sorted(orders[1]) == list(range(20))
     assert orders[0] != orders[1]
     assert orders[0] == orders[2]
-    assert orders[0] != list(EpochShuffle(20, seed=2))
+    assert orders[0] != epoch_order(20, seed=2, epoch=1).tolist()
 
 
 def test_items_are_red_first_and_in_order(tmp_path):
     rows = make_crops(tmp_path, 3)
     screen = put_screen(tmp_path / "1.jpg", seed=5, height=64, width=96, grey=False)
-    images, (cst, findings), _ = next(iter(to_device(image_loader(
-        ImageDataset(rows, tmp_path, (64, 96), CST), 3, CPU), CPU)))
+    dataset = ImageDataset(rows, tmp_path, (64, 96), CST)
+    images, (cst, findings), _ = next(read_batches(dataset, np.arange(3), 3, CPU))
     assert images.shape == (3, 3, 64, 96)
     np.testing.assert_allclose(images[1].permute(1, 2, 0).numpy() * 255, screen[..., ::-1], atol=1e-3)
     assert cst.tolist() == [200, 225, 250]
     assert findings[2].tolist() == [0, 1, 0, 0]
 
 
-def test_reading_processes_give_the_same_batches_also_where_they_are_spawned(tmp_path):
-    rows = make_crops(tmp_path, 5)
+@pytest.mark.parametrize("workers", [1, 3])
+def test_reading_threads_give_the_same_batches(tmp_path, workers):
+    dataset = ImageDataset(make_crops(tmp_path, 7), tmp_path, (64, 96), CST)
 
     def batches(workers):
-        shuffle = EpochShuffle(len(rows), seed=3)
-        loader = image_loader(ImageDataset(rows, tmp_path, (64, 96), CST), 2, CPU, workers=workers, sampler=shuffle)
-        taken = []
-        for shuffle.epoch in (1, 2):
-            taken += [(batch.inputs, *batch.targets, batch.rows) for batch in to_device(loader, CPU)]
-        return taken
+        taken = read_batches(dataset, epoch_order(7, 3, 1), 2, CPU, workers=workers)
+        return [(batch.inputs, *batch.targets, torch.from_numpy(batch.rows)) for batch in taken]
 
-    alone = batches(0)
-    before = multiprocessing.get_start_method()
-    multiprocessing.set_start_method("spawn", force=True)
-    try:
-        spawned = batches(1)
-    finally:
-        multiprocessing.set_start_method(before, force=True)
-    assert len(alone) == len(spawned) == 6
-    for ours, theirs in zip(alone, spawned, strict=True):
+    alone, threaded = batches(0), batches(workers)
+    assert len(alone) == len(threaded) == 4
+    for ours, theirs in zip(alone, threaded, strict=True):
         assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+@pytest.mark.parametrize("recipe", ["seed", "resnet"])
+def test_one_channel_stands_for_three_equal_ones(recipe):
+    torch.manual_seed(0)
+    module, grey = ImageModule(recipe, (64, 96)), torch.rand(4, 1, 64, 96)
+    one, three = module(grey), module(grey.expand(-1, 3, -1, -1))
+    for ours, theirs in zip(one, three, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+    one[0].sum().backward()
+    slope = module.layers[0].layers[int(recipe == "resnet")].weight.grad
+    assert torch.equal(slope[:, 0], slope[:, 1]) and torch.equal(slope[:, 1], slope[:, 2])
+
+
+@pytest.mark.parametrize("recipe", ["seed", "resnet"])
+def test_folded_batch_norms_predict_the_same(recipe):
+    torch.manual_seed(0)
+    module = ImageModule(recipe, (64, 96))
+    for _ in range(3):
+        module(torch.rand(4, 3, 64, 96))        # statistics of its own
+    folded, images = fold_batch_norm(module), torch.rand(2, 3, 64, 96)
+    assert not any(isinstance(part, torch.nn.BatchNorm2d) for part in folded.modules())
+    for ours, theirs in zip(folded(images), module.eval()(images), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("recipe", ["seed", "fixed"])
+def test_gradients_of_the_csv_model_are_those_of_autograd(recipe):
+    torch.manual_seed(0)
+    module, loss = CSVModule(recipe), CSVLoss()
+    batch, = CaseFeed(make_cases(10), CPU).epoch(1, 10)
+    theirs = backward_by_autograd(module, loss, batch)
+    wanted = [parameter.grad.clone() for parameter in module.parameters()]
+    ours = CSVBackward(module)(module, loss, batch)
+    torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-7)
+    for parameter, gradient in zip(module.parameters(), wanted, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-5, atol=1e-7)
+        assert gradient.abs().sum() > 0
 
 
 @pytest.mark.parametrize("workers", [0, 1])
