@@ -1,15 +1,11 @@
 """The machine that a model runs on."""
 
-import ctypes
-import platform
 from contextlib import contextmanager
 
 import torch
 
 from model_config import check_device
 from processing.errors import PipelineError
-
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4     # glibc's malloc.h
 
 
 def select_device(wanted="auto"):
@@ -43,16 +39,3 @@ def one_thread():
         yield
     finally:
         torch.set_num_threads(threads)
-
-
-def keep_freed_memory():
-    """Let glibc keep the memory that torch frees, for the next step, instead of giving it back to the system.
-
-    A step of the image model on a CPU takes and frees gigabytes; fetching them anew page by page costs more
-    than the arithmetic (measured on 2 cores at batch 16: 20 images a second without, 60 with this).
-    Does nothing where the C library is another.
-    """
-    if platform.libc_ver()[0] == "glibc":
-        libc = ctypes.CDLL(None)
-        libc.mallopt(_M_MMAP_MAX, 0)
-        libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)

@@ -9,12 +9,13 @@ import torch
 from model.backward import CSVBackward
 from model.checkpoint import load_checkpoint
 from model.dataset import CaseFeed, ImageDataset, ImageFeed, case_features, check_finite, read_batches
-from model.device import keep_freed_memory, one_thread
+from model.device import one_thread
 from model.loop import backward_by_autograd, fit
 from model.loss import UM_PER_UNIT, CSVLoss, ImageLoss
 from model.module import fold_batch_norm
 from model_config import PREDICT_BATCH_SIZE
 from processing.errors import PipelineError
+from processing.parallel import keep_freed_memory
 from processing.progress import progress
 from processing.tables import CONTINUE, CST, CSV_FEATURES, FINDINGS, PATIENT, VA
 

@@ -41,7 +41,7 @@ class BasicConv2d(nn.Module):
         self.layers = nn.Sequential(
             Conv2d(in_channels, out_channels, kernel_size, stride, padding=(kernel_size - 1) // 2),
             nn.BatchNorm2d(out_channels),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
         )
 
     def forward(self, x):
@@ -62,7 +62,7 @@ class ResidualBlock(nn.Module):
             nn.ZeroPad2d(padding),
             Conv2d(in_channels, out_channels, kernel_size, stride, dilation=dilation),
             nn.BatchNorm2d(out_channels),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.ZeroPad2d(padding),
             nn.Conv2d(out_channels, out_channels, kernel_size, dilation=dilation),
             nn.BatchNorm2d(out_channels),
@@ -72,7 +72,7 @@ class ResidualBlock(nn.Module):
             self.shortcut = nn.Sequential(
                 Conv2d(in_channels, out_channels, 1, stride), nn.BatchNorm2d(out_channels)
             )
-        self.activation = nn.ReLU()
+        self.activation = nn.ReLU(inplace=True)
 
     def forward(self, x):
         return self.activation(self.layers(x) + self.shortcut(x))
@@ -145,7 +145,7 @@ def fold_batch_norm(module):
             if isinstance(part[number], nn.BatchNorm2d):
                 part[number - 1] = fuse_conv_bn_eval(part[number - 1], part[number])
                 part[number] = nn.Identity()
-    return folded.to(memory_format=torch.channels_last)
+    return folded
 
 
 def _head(*widths):

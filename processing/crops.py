@@ -14,7 +14,7 @@ import pandas as pd
 from processing.errors import PipelineError
 from processing.files import replacing, write_csv
 from processing.images import MAX_PIXELS, ImageError, crop_image, encode_jpeg, read_image
-from processing.parallel import CORES, map_in_threads
+from processing.parallel import CORES, keep_freed_memory, map_in_threads
 from processing.progress import progress
 from processing.tables import PROCESSED, SOURCE
 
@@ -82,6 +82,7 @@ def crop_all(rows, paths, box):
         record: the CropRecord, saved.
     """
     record = CropRecord(paths.crop_record)
+    keep_freed_memory()
     cv2.setNumThreads(1)        # one image a thread is faster than many threads an image
     problems, made = [], 0
     results = map_in_threads(lambda row: _crop_one(row, paths, box, record), rows, threads=THREADS)

@@ -106,7 +106,8 @@ def new_timed_folder(parent):
     folder = Folder(Path(parent) / f".{uuid4().hex}.tmp")
     try:
         with _reported(parent):
-            folder.path.mkdir(parents=True)
+            parent.mkdir(parents=True, exist_ok=True)
+            folder.path.mkdir()
         yield folder
         with _reported(parent):
             folder.path = _rename_to_free(folder.path, _timed_names(parent))

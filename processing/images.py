@@ -142,8 +142,7 @@ def crop_image(image, box):
 
 def is_grey(image):
     """Whether all three channels of an H x W x 3 image are equal in every pixel."""
-    blue, green, red = cv2.split(image)
-    return np.array_equal(blue, green) and np.array_equal(green, red)
+    return np.array_equal(image[..., 0], image[..., 1]) and np.array_equal(image[..., 1], image[..., 2])
 
 
 def encode_jpeg(image):

@@ -1,10 +1,13 @@
 """Work on all cores, in order: threads suffice, since decoding, encoding and checksums let Python's lock go."""
 
+import ctypes
 import os
+import platform
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 
 CORES = os.cpu_count() or 1
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4     # glibc's malloc.h
 
 
 def map_in_threads(function, items, *, threads=CORES, ahead=2):
@@ -32,3 +35,16 @@ def map_in_threads(function, items, *, threads=CORES, ahead=2):
             yield pending.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def keep_freed_memory():
+    """Let glibc keep the memory that is freed, for the next image or step, instead of giving it back to the system.
+
+    A step of the image model on a CPU takes and frees gigabytes, a screen megabytes; fetching them anew page by page
+    costs more than the arithmetic (measured on 2 cores: 23 images a second are trained on without this, 56 with it).
+    Does nothing where the C library is another.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_MMAP_MAX, 0)
+        libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)

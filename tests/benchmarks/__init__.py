@@ -1,0 +1,1 @@
+"""How fast, against a plain baseline in the same run: `python -m tests.benchmarks --help`."""

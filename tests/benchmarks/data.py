@@ -1,0 +1,77 @@
+"""What the benchmarks work on: synthetic screens of the real size, their crops, and a case table of noise."""
+
+import os
+
+import numpy as np
+import pandas as pd
+
+from config import CROP, Paths
+from processing.crops import crop_all
+from processing.demo import DemoSize, write_demo
+from processing.images import read_size
+from processing.tables import (
+    CONTINUE,
+    CST,
+    CSV_FEATURES,
+    DATA_TYPE,
+    FINDINGS,
+    PATIENT,
+    PROCESSED,
+    SOURCE,
+    VA,
+)
+
+SCREENS = DemoSize(6, 2, 2, 2, images=4)        # 80 screens, each used again and again under other names
+
+
+def make_screens(folder):
+    """Write the screens below `folder`, once."""
+    paths = Paths(folder)
+    if not paths.source.is_dir():
+        write_demo(paths, SCREENS)
+    return paths
+
+
+def find_screens(paths):
+    """The screens of the common width: of a narrow one, a plain slice is no whole crop."""
+    files = sorted(paths.source.rglob("*.jpg"))
+    return [file for file in files if read_size(file.read_bytes())[0] >= CROP.right]
+
+
+def screen_rows(paths, count):
+    """`count` rows for crop_all, each with a crop of its own."""
+    screens = find_screens(paths)
+    return [
+        {PROCESSED: f"data/processed/img/train/{number}.jpg", SOURCE: paths.relative(screens[number % len(screens)])}
+        for number in range(count)
+    ]
+
+
+def make_crops(folder, count):
+    """A table of `count` crops with labels; their files lie below `folder`.
+
+    Returns:
+        DataFrame with processed_path, CST and FINDINGS.
+    """
+    paths = make_screens(folder)
+    first = screen_rows(paths, len(find_screens(paths)))
+    crop_all(first, paths, CROP)
+    names = [f"data/processed/img/train/{number}.jpg" for number in range(count)]
+    for number in range(len(first), count):
+        if not (paths.root / names[number]).exists():
+            os.link(paths.root / names[number % len(first)], paths.root / names[number])
+    rng = np.random.default_rng(0)
+    findings = rng.integers(0, 2, (count, len(FINDINGS))).astype(float)
+    return pd.DataFrame({PROCESSED: names, CST: rng.uniform(200, 600, count), DATA_TYPE: "train"}).assign(
+        **dict(zip(FINDINGS, findings.T, strict=True))
+    )
+
+
+def make_cases(count):
+    """A case table of `count` invented eyes."""
+    rng = np.random.default_rng(0)
+    cases = pd.DataFrame(rng.random((count, len(CSV_FEATURES))) * 10, columns=CSV_FEATURES)
+    return cases.assign(**{
+        VA: rng.random(count), CONTINUE: rng.integers(0, 2, count).astype(float),
+        PATIENT: [f"{number}L" for number in range(count)],
+    })

@@ -1,0 +1,282 @@
+"""Each stage twice: as most people would write it (baseline), and as this program does it (ours).
+
+    python -m tests.benchmarks.stages STAGE SIDE FOLDER OPTIONS     one measurement, as JSON; used by __main__
+
+Every measurement has a process of its own, so that memory and settings of one do not touch the other. Both sides
+give an answer; the two must agree before a time is believed.
+"""
+
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+from config import CROP, Paths
+from model.cache import open_cache
+from model.dataset import ImageDataset, ImageFeed, epoch_order
+from model.device import select_device
+from model.loss import CSVLoss, ImageLoss
+from model.model import CSVModel, ImageModel
+from model.module import CROP_SIZE, CSVModule, ImageModule
+from model.run import Run
+from model_config import CSVConfig, ImageConfig
+from processing.crops import crop_all
+from processing.tables import CONTINUE, CST, CSV_FEATURES, FINDINGS, PROCESSED, VA
+from tests.benchmarks.data import make_cases, make_crops, make_screens, screen_rows
+
+SEED = 2021
+
+
+class JPEGDataset(Dataset):
+    """The baseline's images: read by torchvision, each time anew."""
+
+    def __init__(self, rows, root, order):
+        self.rows, self.root, self.order = rows.reset_index(drop=True), root, order
+
+    def __len__(self):
+        return len(self.order)
+
+    def __getitem__(self, number):
+        from torchvision.io import ImageReadMode, decode_jpeg, read_file
+        from torchvision.transforms.functional import convert_image_dtype
+
+        row = self.rows.loc[self.order[number]]
+        image = decode_jpeg(read_file(str(self.root / row[PROCESSED])), ImageReadMode.RGB)
+        labels = torch.tensor(row[[CST, *FINDINGS]].to_numpy(np.float32))
+        return convert_image_dtype(image, torch.float32), labels
+
+
+class Recorded(nn.Module):
+    """A loss that remembers what it was."""
+
+    def __init__(self, loss, seen):
+        super().__init__()
+        self.loss, self.parts, self.seen = loss, loss.parts, seen
+
+    def forward(self, outputs, targets):
+        total, parts = self.loss(outputs, targets)
+        self.seen.append(total.detach())
+        return total, parts
+
+
+# ---- Crop
+
+def crop_baseline(paths, options):
+    rows = screen_rows(paths, options.count)
+    cv2.setNumThreads(1)
+    (paths.crops / "train").mkdir(parents=True, exist_ok=True)
+    started = time.perf_counter()
+    for row in rows:
+        screen = cv2.imread(str(paths.root / row["source_path"]))
+        cv2.imwrite(str(paths.root / row[PROCESSED]), screen[CROP.top:CROP.bottom, CROP.left:CROP.right])
+    return time.perf_counter() - started, _pixels(paths, rows)
+
+
+def crop_ours(paths, options):
+    rows = screen_rows(paths, options.count)
+    started = time.perf_counter()
+    crop_all(rows, paths, CROP)
+    return time.perf_counter() - started, _pixels(paths, rows)
+
+
+def _pixels(paths, rows):
+    """A number per crop that other pixels would change."""
+    weights = np.random.default_rng(0).random(CROP.height * CROP.width * 3)
+    return [float(cv2.imread(str(paths.root / row[PROCESSED])).ravel() @ weights) for row in rows[:80]]
+
+
+# ---- Train and predict images
+
+def train_image_baseline(paths, options):
+    rows, device = make_crops(paths.root, options.count), select_device(options.device)
+    torch.manual_seed(SEED)
+    module, loss, losses = ImageModule().to(device), ImageLoss(), []
+    optimizer = torch.optim.Adam(module.parameters(), lr=options.learning_rate)
+    started = time.perf_counter()
+    for epoch in range(1, options.epochs + 1):
+        data = JPEGDataset(rows, paths.root, epoch_order(len(rows), SEED, epoch))
+        module.train()
+        for images, labels in DataLoader(data, options.batch_size, num_workers=options.baseline_workers):
+            images, labels = images.to(device), labels.to(device)
+            total, _ = loss(module(images), (labels[:, 0], labels[:, 1:]))
+            optimizer.zero_grad()
+            total.backward()
+            optimizer.step()
+            losses.append(total.item())
+    return time.perf_counter() - started, losses
+
+
+def train_image_ours(paths, options):
+    rows, device = make_crops(paths.root, options.count), select_device(options.device)
+    config = _image_config(options)
+    open_cache(paths, rows[PROCESSED].tolist(), CROP_SIZE)      # there after the first training of all
+    torch.manual_seed(SEED)
+    model, seen = ImageModel(ImageModule(), device), []
+    started = time.perf_counter()
+    cache = open_cache(paths, rows[PROCESSED].tolist(), CROP_SIZE)
+    with _recording("ImageLoss", ImageLoss, seen), Run.start(paths, config, device=device, data={}) as run:
+        model.train(rows, paths.root, run, cache=cache)
+    return time.perf_counter() - started, torch.stack(seen).tolist()
+
+
+def _image_config(options):
+    return ImageConfig(
+        name="Model-Image-After", visit="after", target=CST, epochs=options.epochs, learning_rate=options.learning_rate,
+        batch_size=options.batch_size, device=options.device, precision=options.precision, seed=SEED,
+    )
+
+
+def start_ours(paths, options):
+    """From nothing to the first batch, with the cache there."""
+    rows, device = make_crops(paths.root, options.count), select_device(options.device)
+    open_cache(paths, rows[PROCESSED].tolist(), CROP_SIZE)
+    started = time.perf_counter()
+    cache = open_cache(paths, rows[PROCESSED].tolist(), CROP_SIZE)
+    dataset = ImageDataset(rows, paths.root, CROP_SIZE, CST, cache)
+    batch = next(iter(ImageFeed(dataset, _image_config(options), device).epoch(1, options.batch_size)))
+    return time.perf_counter() - started, batch.inputs.float().mean(dim=(1, 2, 3)).tolist()
+
+
+def start_baseline(paths, options):
+    """The same by decoding every crop into memory first."""
+    rows = make_crops(paths.root, options.count)
+    started = time.perf_counter()
+    images = [cv2.imread(str(paths.root / name))[..., 0] for name in rows[PROCESSED]]
+    first = epoch_order(len(rows), SEED, 1)[:options.batch_size]
+    batch = torch.from_numpy(np.stack([images[row] for row in first])).to(select_device(options.device)) / 255
+    return time.perf_counter() - started, batch.mean(dim=(1, 2)).tolist()
+
+
+def predict_baseline(paths, options):
+    rows, device = make_crops(paths.root, options.count), select_device(options.device)
+    module, answers = _module_to_predict_with(device), []
+    started = time.perf_counter()
+    data = JPEGDataset(rows, paths.root, np.arange(len(rows)))
+    with torch.no_grad():
+        for images, _ in DataLoader(data, options.batch_size, num_workers=options.baseline_workers):
+            cst, findings = module(images.to(device))
+            answers.append(torch.cat([cst[:, None], findings], dim=1).cpu())
+    return time.perf_counter() - started, torch.cat(answers).flatten().tolist()
+
+
+def predict_ours(paths, options):
+    rows, device = make_crops(paths.root, options.count), select_device(options.device)
+    model = ImageModel(_module_to_predict_with(device), device)
+    started = time.perf_counter()
+    answers = model.eval(rows, paths.root)
+    seconds = time.perf_counter() - started
+    return seconds, answers.assign(**{CST: answers[CST] / 100}).to_numpy().ravel().tolist()
+
+
+def _module_to_predict_with(device):
+    """Weights with batch statistics that are not those of the start, thicknesses above 0."""
+    torch.manual_seed(SEED)
+    module = ImageModule()
+    for part in module.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            nn.init.uniform_(part.running_mean, -0.1, 0.1)
+            nn.init.uniform_(part.running_var, 0.5, 1.5)
+    nn.init.constant_(module.regression[-1].bias, 3.0)
+    return module.eval().to(device)
+
+
+# ---- Train Model-CSV
+
+def train_csv_baseline(paths, options):
+    cases, device = make_cases(options.count), select_device(options.device)
+    torch.manual_seed(SEED)
+    module, loss, losses = CSVModule().to(device), CSVLoss(), []
+    optimizer = torch.optim.Adam(module.parameters(), lr=1e-5)
+    started = time.perf_counter()
+    for _ in range(options.epochs):
+        sums = []
+        for start in range(0, len(cases) - options.batch_size + 1, options.batch_size):
+            part = cases.iloc[start:start + options.batch_size]
+            features = torch.tensor(part[CSV_FEATURES].to_numpy(), dtype=torch.float32).to(device)
+            va = torch.tensor(part[VA].to_numpy(), dtype=torch.float32).to(device)
+            classes = torch.tensor(part[CONTINUE].to_numpy(), dtype=torch.int64).to(device)
+            total, _ = loss(module(features), (va, classes))
+            optimizer.zero_grad()
+            total.backward()
+            optimizer.step()
+            sums.append(total.item())
+        losses.append(float(np.mean(sums)))
+    return time.perf_counter() - started, losses
+
+
+def train_csv_ours(paths, options):
+    _train_cases(paths, options, epochs=1)          # what only a first training takes: see start_up
+    return _train_cases(paths, options, options.epochs)
+
+
+def start_up_ours(paths, options):
+    """A training of one epoch in a new process: what is paid once, however many epochs follow."""
+    return _train_cases(paths, options, epochs=1)
+
+
+def start_up_baseline(paths, options):
+    """The same of the baseline, which saves and draws nothing."""
+    return train_csv_baseline(paths, SimpleNamespace(**vars(options) | {"epochs": 1}))
+
+
+def _train_cases(paths, options, epochs):
+    cases, device = make_cases(options.count), select_device(options.device)
+    config = CSVConfig(epochs=epochs, batch_size=options.batch_size, device=options.device, seed=SEED)
+    torch.manual_seed(SEED)
+    module = CSVModule()
+    started = time.perf_counter()
+    with Run.start(paths, config, device=device, data={}) as run:
+        CSVModel(module, device).train(cases, run)
+    return time.perf_counter() - started, pd.read_csv(run.folder / "history.csv")["loss"].tolist()
+
+
+# ---- One measurement
+
+class _recording:
+    """Let model.model's loss note each step's value."""
+
+    def __init__(self, name, loss, seen):
+        self._name, self._loss, self._seen = name, loss, seen
+
+    def __enter__(self):
+        import model.model
+
+        setattr(model.model, self._name, lambda: Recorded(self._loss(), self._seen))
+
+    def __exit__(self, *_):
+        import model.model
+
+        setattr(model.model, self._name, self._loss)
+
+
+SIDES = {name: function for name, function in globals().items() if name.endswith(("_baseline", "_ours"))}
+
+
+def _peak_bytes():
+    """The most memory that this process had: from /proc, since getrusage counts what it was started by."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return int(status.read_text().split("VmHWM:")[1].split()[0]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def main(stage, side, folder, options):
+    """Print seconds, answer and peak memory (bytes) of one measurement."""
+    paths, options = Paths(Path(folder)), SimpleNamespace(**json.loads(options))
+    make_screens(paths.root)
+    seconds, answer = SIDES[f"{stage}_{side}"](paths, options)
+    card = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
+    print(json.dumps({"seconds": seconds, "answer": answer, "peak_bytes": _peak_bytes(), "card_bytes": card}))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
