@@ -5,6 +5,7 @@ from functools import partial
 
 import torch
 
+from model.backward import Autograd
 from processing.errors import PipelineError
 from processing.progress import progress, say
 
@@ -27,8 +28,8 @@ def fit(module, loss_function, feed, run, held_out=None, *, backward=None):
         PipelineError: NaN or infinity, or too little memory; the run keeps its last good epoch.
     """
     config = run.config
-    optimizer = torch.optim.Adam(module.parameters(), lr=config.learning_rate, fused=True)
-    backward = backward or backward_by_autograd
+    backward = backward or Autograd(module)
+    optimizer = torch.optim.Adam(backward.parameters, lr=config.learning_rate, fused=True)
     run.restore(module, optimizer)
     total = config.epochs * feed.steps(run.batch_size)
     with progress(total=total, label=config.name, unit="step", leave=False) as bar:
@@ -54,8 +55,7 @@ def train_epoch(module, loss_function, batches, optimizer, names=list, backward=
         batches: iterable of Batch, on the module's device.
         optimizer: of the module's parameters.
         names: function from a batch's rows to what the user knows them by.
-        backward: function of module, loss_function and batch that leaves gradients in the parameters and gives the
-            total and its parts as one detached tensor; None: backward_by_autograd.
+        backward: model.backward.Autograd or CSVBackward, whose parameters the optimizer is for; None: Autograd.
 
     Returns:
         dict: "loss" and "loss <part>" of each part -> mean over the rows of the epoch.
@@ -64,8 +64,8 @@ def train_epoch(module, loss_function, batches, optimizer, names=list, backward=
         PipelineError: the loss or a gradient is not finite; that step has not changed the weights.
     """
     module.train()
-    backward = backward or backward_by_autograd
-    guard = _Guard(module, optimizer)
+    backward = backward or Autograd(module)
+    guard = _Guard(backward.parameters, optimizer)
     losses, rows = [], []   # of each batch; losses: total and parts
     for batch in batches:
         losses.append(backward(module, loss_function, batch))
@@ -79,19 +79,6 @@ def train_epoch(module, loss_function, batches, optimizer, names=list, backward=
     return _means("loss", loss_function.parts, losses, [_count(part) for part in rows])
 
 
-def backward_by_autograd(module, loss_function, batch, *, precision="float32"):
-    """Losses and gradients of a batch; arguments and result as train_epoch's `backward`.
-
-    With the precision "bf16" the network's convolutions and products compute in bfloat16; weights and losses do not.
-    """
-    module.zero_grad()
-    with torch.autocast(batch.inputs.device.type, torch.bfloat16, enabled=precision == "bf16"):
-        outputs = module(batch.inputs)
-    total, parts = loss_function(tuple(output.float() for output in outputs), batch.targets)
-    total.backward()
-    return torch.stack([total, *parts]).detach()
-
-
 class _Guard:
     """Refuses steps whose loss or gradient is not finite, without waiting for the device.
 
@@ -100,9 +87,8 @@ class _Guard:
     Attributes: is_near: the device is a CPU, asking costs nothing.
     """
 
-    def __init__(self, module, optimizer):
-        self._parameters = list(module.parameters())
-        device = self._parameters[0].device
+    def __init__(self, parameters, optimizer):
+        self._parameters, device = parameters, parameters[0].device
         self.is_near = device.type == "cpu"
         self._bad, self._good_steps = torch.zeros((), device=device), torch.zeros((), device=device)
         optimizer.grad_scale, optimizer.found_inf = None, self._bad

@@ -1,16 +1,14 @@
 """ImageModel and CSVModel: `train` and `eval`, over the loop of model/loop.py."""
 
-from functools import partial
-
 import numpy as np
 import pandas as pd
 import torch
 
-from model.backward import CSVBackward
+from model.backward import Autograd, CSVBackward
 from model.checkpoint import load_checkpoint
 from model.dataset import CaseFeed, ImageDataset, ImageFeed, case_features, check_finite, read_batches
 from model.device import one_thread
-from model.loop import backward_by_autograd, fit
+from model.loop import fit
 from model.loss import UM_PER_UNIT, CSVLoss, ImageLoss
 from model.module import fold_batch_norm
 from model_config import PREDICT_BATCH_SIZE
@@ -62,7 +60,7 @@ class ImageModel:
             )
         fit(self.module, ImageLoss(), ImageFeed(dataset, run.config, self.device), run,
             unseen and (lambda: self._batches(unseen, run.config.workers)),
-            backward=partial(backward_by_autograd, precision=run.config.precision))
+            backward=Autograd(self.module, run.config.precision))
 
     def eval(self, rows, root, *, workers=-1, label="predict"):
         """Predict each row's crop, in order; any number of rows.

@@ -3,11 +3,8 @@ import pandas as pd
 import pytest
 import torch
 
-from model.backward import CSVBackward
-from model.dataset import CaseFeed, ImageDataset, epoch_order, read_batches
+from model.dataset import ImageDataset, epoch_order, read_batches
 from model.device import select_device
-from model.loop import backward_by_autograd
-from model.loss import CSVLoss
 from model.model import CSVModel, ImageModel
 from model.module import CSVModule, ImageModule, fold_batch_norm
 from model_config import CSVConfig, ImageConfig
@@ -187,20 +184,6 @@ def test_folded_batch_norms_predict_the_same(recipe):
     assert not any(isinstance(part, torch.nn.BatchNorm2d) for part in folded.modules())
     for ours, theirs in zip(folded(images), module.eval()(images), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("recipe", ["seed", "fixed"])
-def test_gradients_of_the_csv_model_are_those_of_autograd(recipe):
-    torch.manual_seed(0)
-    module, loss = CSVModule(recipe), CSVLoss()
-    batch, = CaseFeed(make_cases(10), CPU).epoch(1, 10)
-    theirs = backward_by_autograd(module, loss, batch)
-    wanted = [parameter.grad.clone() for parameter in module.parameters()]
-    ours = CSVBackward(module)(module, loss, batch)
-    torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-7)
-    for parameter, gradient in zip(module.parameters(), wanted, strict=True):
-        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-5, atol=1e-7)
-        assert gradient.abs().sum() > 0
 
 
 @pytest.mark.parametrize("workers", [0, 1])
