@@ -75,7 +75,9 @@ def _describe_model(name, folders):
     rows = []
     for folder, config in zip(folders, configs, strict=True):
         differs = ", ".join(f"{field} {_shown(config[field])}" for field in fields)
-        rows.append((f"{folder.name}: {differs or 'the same config'}", folder, pd.read_csv(folder / "history.csv")))
+        alone = "" if len(folders) == 1 else ": the same config"
+        label = f"{folder.name}: {differs}" if differs else folder.name + alone
+        rows.append((label, folder, pd.read_csv(folder / "history.csv")))
     return name, rows
 
 

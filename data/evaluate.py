@@ -2,41 +2,42 @@
 
 Every eye of a fold is predicted by the runs that left that fold out, as options 4 and 5 predict test eyes.
 Reads data/processed and finished runs; writes model/evaluation/<time>/: report.html and its pictures, scores.csv,
-groups.csv, eyes.csv, images.csv, runs.json; and, where image models saw all folds,
+groups.csv, noise.csv, eyes.csv, images.csv, runs.json; and, where image models saw all folds,
 data/processed/csv/out_of_fold.csv for the recipe best.
 """
 
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from config import PATHS
-from data.predict import ALL, BEFORE_AFTER, CSV_MODEL, MODELS, Loaded, eye_features, predict_images
 from data.report import draw_attention, draw_gallery_of_eyes, draw_learning, draw_pictures, write_report
-from model.checkpoint import load_checkpoint
-from model.choice import run_folders
-from model.device import select_device
-from model.heldout import apply_means, fit_means
+from data.unseen import (
+    IMAGE_PIPELINES,
+    Predictions,
+    choose_pipeline,
+    find_fold_runs,
+    load_folds,
+    load_model,
+    newest_runs,
+    predict_held_out,
+    read_data,
+    runs_of_recipe,
+)
 from model.metrics import acuity_score, final_score, thickness_score, total_score
-from model.origin import fingerprint_table
-from model.run import read_config, read_record
 from model.training import ROUND_NAMES
-from processing.errors import PipelineError
 from processing.files import new_timed_folder, write_csv, write_json
+from processing.plots import draw_noise
 from processing.progress import say
-from processing.splits import load_splits
 from processing.tables import (
     AFTER,
     CONTINUE,
     CST,
-    DATA_TYPE,
     DIAGNOSIS,
     DIAGNOSIS_NAMES,
     DRUG,
     DRUG_NAMES,
-    EYE_COLUMNS,
     FINAL,
     FINDINGS,
     IMAGE,
@@ -48,27 +49,16 @@ from processing.tables import (
     STAGE1,
     STAGE2_CASE,
     STAGE2_PIC,
-    TRAIN_COLUMNS,
     UNTREATED,
     VA,
-    build_case_table,
     person_of,
-    read_processed,
 )
 
 DRAWS, SEED = 1000, 2021            # of the bootstrap
 INTERVAL = (2.5, 97.5)              # percentiles
-IMAGE_PIPELINES = {"before_after": BEFORE_AFTER, "all": ALL}
+NOISE_SHARES = (0.0, 0.5, 1.0, 1.5, 2.0)     # of the image models' noise
 MEAN = "mean of the items"
 CHANCE = 0.5                        # what any constant scores under the ROC curve
-
-
-class Predictions(NamedTuple):
-    """What a pipeline says of held-out eyes."""
-
-    eyes: pd.DataFrame          # indexed by patient ID: fold, VA, continue injection, and what image models say
-    images: pd.DataFrame        # of the final round: patient ID, after, image name, findings; none without image models
-    runs: dict                  # "<model name>, fold <number>" -> run folder
 
 
 def evaluate(paths=PATHS, *, images="auto", device="auto"):
@@ -86,20 +76,28 @@ def evaluate(paths=PATHS, *, images="auto", device="auto"):
     Raises:
         PipelineError: no run that left a fold out.
     """
-    data = _read_data(paths)
+    data = read_data(paths)
     runs = find_fold_runs(paths)
-    images = _choose_pipeline(images, runs, paths)
-    newest = predict_held_out(paths, data, images, _newest(runs, images), device)
+    images = choose_pipeline(images, runs, paths)
+    folds = load_folds(newest_runs(runs, images), device)
+    newest = predict_held_out(paths, data, images, folds)
     methods = {"model": newest}
-    seed = _of_recipe(runs, images, "seed")
-    if seed and seed != _newest(runs, images):
-        methods["seed recipe"] = predict_held_out(paths, data, images, seed, device)
+    seed = runs_of_recipe(runs, images, "seed")
+    if seed and seed != newest_runs(runs, images):
+        methods["seed recipe"] = predict_held_out(paths, data, images, load_folds(seed, device))
     methods = methods | _references(data, newest)
     scores = score_methods(data, methods)
     groups = score_groups(data, newest)
     text = _describe(scores, groups, data, newest, images)
+    noise = None
+    if images == "labels":      # else the inputs are noisy as it is
+        noise = score_under_noise(paths, data, folds)
+        text += "\n\n" + _describe_noise(noise)
     with new_timed_folder(paths.evaluation) as folder:
         _write_tables(folder.path, scores, groups, methods, images)
+        if noise is not None:
+            write_csv(folder.path / "noise.csv", noise)
+            draw_noise(folder.path / "noise.png", noise)
         draw_pictures(folder.path, _pair(data, newest))
         draw_learning(folder.path / "learning.png", newest.runs)
         if images != "labels":
@@ -110,133 +108,6 @@ def evaluate(paths=PATHS, *, images="auto", device="auto"):
     say(text)
     say(f"Tables, pictures and report.html: {folder.path}")
     return folder.path
-
-
-class _Data(NamedTuple):
-    table: pd.DataFrame     # train.csv
-    eyes: pd.DataFrame      # eyes.csv, training eyes, indexed by patient ID
-    folds: list             # sets of patient IDs
-
-
-def _read_data(paths):
-    table = read_processed(paths.train_table, TRAIN_COLUMNS)
-    eyes = read_processed(paths.eye_table, EYE_COLUMNS)
-    eyes = eyes[eyes[DATA_TYPE] == "train"].set_index(PATIENT)
-    return _Data(table, eyes, load_splits(paths.splits, table.drop_duplicates(PATIENT)))
-
-
-# ---- Runs
-
-def find_fold_runs(paths):
-    """Finished runs that left a fold of the present splits out.
-
-    Args:
-        paths: config.Paths.
-
-    Returns:
-        dict of model name -> dict of recipe -> dict of fold number -> folder of its newest run; the recipe of the
-        newest run last.
-    """
-    splits, found = fingerprint_table(paths.splits), {}
-    for name in [*dict.fromkeys([*BEFORE_AFTER.values(), *ALL.values()]), CSV_MODEL]:
-        for folder in run_folders(paths, name):
-            record = read_record(folder)
-            if record.get("state") != "finished" or record.get("data", {}).get(paths.splits.name) != splits:
-                continue
-            config = read_config(folder)
-            recipes = found.setdefault(name, {})
-            recipes[config.recipe] = recipes.pop(config.recipe, {}) | {int(config.fold): folder}
-    return found
-
-
-def _choose_pipeline(wanted, runs, paths):
-    """`wanted`, or for "auto" the first pipeline that has runs of one fold at least."""
-    candidates = [*IMAGE_PIPELINES, "labels"] if wanted == "auto" else [wanted]
-    for images in candidates:
-        if _common_folds(_newest(runs, images)):
-            return images
-    raise PipelineError(
-        f"No finished run in {paths.ckpt} has left a fold out that the others of its pipeline left out too. Train with "
-        "--fold all (options 1, 2 or 3), or with fold=\"all\" in model_config.py; Model-CSV is needed in any case."
-    )
-
-
-def _names(images):
-    return [*dict.fromkeys(IMAGE_PIPELINES.get(images, {}).values()), CSV_MODEL]
-
-
-def _newest(runs, images):
-    """dict of model name -> fold -> folder, each of the recipe trained last."""
-    return {name: list(runs.get(name, {"": {}}).values())[-1] for name in _names(images)}
-
-
-def _of_recipe(runs, images, recipe):
-    """The same of a recipe, or nothing where no fold has it for all models."""
-    chosen = {name: runs.get(name, {}).get(recipe, {}) for name in _names(images)}
-    return chosen if _common_folds(chosen) else {}
-
-
-def _common_folds(chosen):
-    return sorted(set.intersection(*(set(folds) for folds in chosen.values())))
-
-
-# ---- Predictions
-
-def predict_held_out(paths, data, images, chosen, device):
-    """Predict the held-out eyes of every fold for which each model of the pipeline has a run.
-
-    Args:
-        paths: config.Paths.
-        data: of _read_data.
-        images: "before_after", "all" or "labels".
-        chosen: dict of model name -> fold -> run folder.
-        device: "auto", "cuda", "mps" or "cpu".
-
-    Returns:
-        Predictions.
-    """
-    parts, runs = [], {}
-    for fold in _common_folds(chosen):
-        say(f"fold {fold}: predicting {len(data.folds[fold])} held-out eyes")
-        models = {name: _load(folders[fold], name, device) for name, folders in chosen.items()}
-        runs |= {f"{name}, fold {fold}": str(folders[fold]) for name, folders in chosen.items()}
-        parts.append(_predict_fold(paths, data, images, fold, models))
-    eyes, pictures = (pd.concat(part) for part in zip(*parts, strict=True))
-    return Predictions(eyes, pictures, runs)
-
-
-def _load(folder, name, device):
-    file = folder / f"{name}.pt"
-    module, content = load_checkpoint(file, ("CSVModule", "TreeModel") if name == CSV_MODEL else "ImageModule")
-    return Loaded(MODELS[type(module).__name__](module, select_device(device)), content.get("values", {}), file)
-
-
-def _predict_fold(paths, data, images, fold, models):
-    """Per-eye and per-image predictions of a fold's eyes; missing clinical values take the means of the others."""
-    held_out = data.folds[fold]
-    raw = data.eyes.reset_index()
-    means = fit_means(raw[~raw[PATIENT].isin(held_out)])
-    rows = apply_means(data.table[data.table[PATIENT].isin(held_out)], raw, means)
-    pictures = pd.DataFrame(columns=[PATIENT, AFTER, IMAGE, *FINDINGS])
-    if images == "labels":
-        features = build_case_table(rows).set_index(PATIENT)
-        final = features.pop(FINAL)
-        features = features.drop(columns=[VA, CONTINUE])
-    else:
-        once = rows.drop_duplicates(PROCESSED).drop(columns=[CST, *FINDINGS, PRE_CST])
-        seen = once.join(predict_images(once, paths, IMAGE_PIPELINES[images], models))
-        features, final = eye_features(seen), seen.groupby(PATIENT)[FINAL].first()
-        pictures = seen.loc[seen[FINAL] == 1, pictures.columns]
-    complete = features[features[[PRE_CST, CST]].notna().all(axis=1)]       # with images of both visits
-    model = models[CSV_MODEL].model
-    inputs = complete.assign(**{FINAL: final})
-    if model.takes_missing:
-        missing = data.eyes.reindex(complete.index)
-        own = [PRE_VA, PRE_CST, *PRE_FINDINGS, CST, *FINDINGS] if images == "labels" else [PRE_VA]
-        inputs[own] = inputs[own].where(missing[own].notna())
-    answers = model.eval(inputs)
-    eyes = features.drop(columns=[PRE_VA]).join(answers).assign(fold=fold)
-    return eyes if images != "labels" else eyes[[VA, CONTINUE, "fold"]], pictures
 
 
 # ---- References
@@ -282,7 +153,7 @@ def score_methods(data, methods):
     """Every item and the total of each method, with its 95 % interval over persons.
 
     Args:
-        data: of _read_data.
+        data: of data.unseen.read_data.
         methods: dict of name -> Predictions.
 
     Returns:
@@ -308,11 +179,29 @@ def score_methods(data, methods):
     return pd.DataFrame(rows, columns=["method", "file", "item", "score", "low", "high", "rows"])
 
 
+def score_under_noise(paths, data, folds):
+    """How the items that Model-CSV answers fall when thickness and findings are no longer the doctor's.
+
+    Args:
+        paths: config.Paths.
+        data: of data.unseen.read_data.
+        folds: of data.unseen.load_folds.
+
+    Returns:
+        DataFrame: noise (1: what the image models' is taken to be, model.trees), file, item, score.
+    """
+    rows = []
+    for noise in NOISE_SHARES:
+        predicted = predict_held_out(paths, data, "labels", folds, noise=noise)
+        rows += [(noise, *key, score) for key, score in final_score(_pair(data, predicted)).items()]
+    return pd.DataFrame(rows, columns=["noise", "file", "item", "score"])
+
+
 def score_groups(data, predictions):
     """The items and their mean by round, diagnosis and drug.
 
     Args:
-        data: of _read_data.
+        data: of data.unseen.read_data.
         predictions: Predictions.
 
     Returns:
@@ -379,7 +268,7 @@ def _draw_images(folder, paths, data, newest, *, images, device):
     draw_gallery_of_eyes(folder / "gallery.png", data.eyes.loc[newest.eyes.index], newest.eyes, after, paths.root)
     name = IMAGE_PIPELINES[images]["after"]
     fold = newest.eyes["fold"].iloc[0]
-    model = _load(Path(newest.runs[f"{name}, fold {fold}"]), name, device).model
+    model = load_model(Path(newest.runs[f"{name}, fold {fold}"]), name, device).model
     unseen = after[after[PATIENT].isin(data.folds[fold])].drop(columns=[CST, *FINDINGS])
     seen = unseen.join(model.eval(unseen, paths.root, label=f"{name}, attention"))
     if len(seen):
@@ -410,6 +299,15 @@ def _describe(scores, groups, data, newest, images):
     lines += [f"{labels[row.group]:14}{row.value:24}{row.eyes:6}  {row.score:.3f}"
               for row in groups[groups["item"] == MEAN].itertuples()]
     return "\n".join(lines)
+
+
+def _describe_noise(noise):
+    """The scores under noise as a table for the terminal."""
+    lines = [f"{'Noise of thickness and findings':42}" + "".join(f"{share:<8g}" for share in NOISE_SHARES)]
+    for (file, item), part in noise.groupby(["file", "item"], sort=False):
+        key = file.removesuffix(".csv").removeprefix("submit_")
+        lines.append(f"{key:14}{item:28}" + "".join(f"{score:<8.3f}" for score in part["score"]))
+    return "\n".join([*lines, "(1: as large as that of the image models is taken to be)"])
 
 
 def _interval(row):

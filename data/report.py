@@ -26,6 +26,7 @@ VA_UNITS = {STAGE1: "logMAR", STAGE2_CASE: "decimal"}
 TITLES = {
     "thickness.png": "Central subfield thickness", "acuity.png": "Visual acuity", "roc.png": "ROC curves",
     "calibration.png": "Calibration: does 70 % mean 70 %?",
+    "noise.png": "How the scores fall when thickness and findings are not the doctor's",
     "gallery.png": "Best and worst eyes, by predicted thickness after treatment",
     "attention.png": "Where the image model looks (Grad-CAM): the image of each finding that it is surest of",
     "learning.png": "Learning curves of the runs that were evaluated",
@@ -78,7 +79,8 @@ def draw_gallery_of_eyes(path, eyes, predictions, images, root):
     for title, chosen in (("best", off.index[:count]), ("worst", off.index[::-1][:count])):
         pictures = [
             (f"{eye}: CST {predictions[CST][eye]:.0f} um, true {eyes[CST][eye]:.0f}\nVA {predictions[VA][eye]:.2f}, "
-             f"true {eyes[VA][eye]:.2f}", read_image(root / middle[eye]), None) for eye in chosen
+             f"true {eyes[VA][eye]:.2f}".replace("nan", "unknown"), read_image(root / middle[eye]), None)
+            for eye in chosen
         ]
         rows.append((f"{title}: thickness off by {off[chosen].mean():.0%} on average", pictures))
     draw_gallery(path, rows)
@@ -96,7 +98,8 @@ def draw_attention(path, images, model, root):
     rows = []
     for number, finding in enumerate(FINDINGS):
         pictures = []
-        for row in images.nlargest(GALLERY, finding).to_dict("records"):
+        surest = images.sort_values(finding, ascending=False).drop_duplicates(PATIENT).head(GALLERY)
+        for row in surest.to_dict("records"):
             crop = read_image(root / row[PROCESSED])
             tensor = torch.tensor(crop[..., ::-1].copy(), device=model.device) / 255         # H x W x 3
             attention = grad_cam(model.module, tensor.permute(2, 0, 1)[None])[0, number].cpu().numpy()

@@ -107,6 +107,25 @@ def draw_comparison(path, panels):
     save_figure(figure, path)
 
 
+def draw_noise(path, table):
+    """Draw scores against the noise of the inputs, one line per item.
+
+    Args:
+        path: the PNG to write.
+        table: DataFrame with noise, file, item, score.
+    """
+    figure = Figure(figsize=(9, 5), layout="constrained")
+    axis = figure.subplots()
+    for number, ((file, item), part) in enumerate(table.groupby(["file", "item"], sort=False)):
+        label = f"{item}, {file.removesuffix('.csv').removeprefix('submit_')}"
+        axis.plot(part["noise"], part["score"], color=COLORS[number % len(COLORS)], marker="o", label=label)
+    axis.set(title="Model-CSV under noise of thickness and findings", ylim=(0, 1),
+             xlabel="noise (1: as large as that of the image models is taken to be)", ylabel="score (0 to 1)")
+    axis.grid(alpha=0.3)
+    axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+    save_figure(figure, path)
+
+
 def draw_gallery(path, rows):
     """Draw crops with what is said of them, in rows with a title each.
 

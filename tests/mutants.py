@@ -98,7 +98,7 @@ MUTANTS = [
     ("model/run.py", "unseen < best[1]", "unseen > best[1]", "heldout", "best_epoch"),
     ("model/trees.py", "trusted=TRUSTED", "trusted=skops.io.get_untrusted_types(data=data.getvalue())", "trees",
      "does_not_know"),
-    ("data/evaluate.py", "!= splits:", "== 0:", "evaluate", "other_splits"),
+    ("data/unseen.py", "!= splits:", "== 0:", "evaluate", "other_splits"),
     ("model/training.py", "        data[\"images\"] = ", "        ", "resume", "images_changed"),
     ("model/run.py", "        if record.get(\"state\") == \"finished\":", "        if False:", "resume", "cannot_be_resumed"),
     ("model/run.py", "self._open.enter_context(locked(self.folder / \".lock\"))", "pass", "resume", "in_use"),

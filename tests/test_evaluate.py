@@ -114,6 +114,17 @@ def test_runs_of_other_splits_or_none_are_not_taken(fold_copy, demo_copy):
         evaluate(demo_copy)
 
 
+def test_noise_on_the_doctors_labels_is_scored_and_drawn(fold_copy, capsys):
+    folder = evaluate(fold_copy, images="labels")
+    noise = pd.read_csv(folder / "noise.csv")
+    assert sorted(noise["noise"].unique()) == [0, 0.5, 1, 1.5, 2]
+    scores = pd.read_csv(folder / "scores.csv").query("method == 'model' and item != 'total'")
+    clean = noise[noise["noise"] == 0].set_index(["file", "item"])["score"]
+    pd.testing.assert_series_equal(clean, scores.set_index(["file", "item"])["score"])
+    assert "as large as that of the image models" in capsys.readouterr().out
+    assert "noise.png" not in str(list(evaluate(fold_copy, images="all").iterdir()))
+
+
 def test_the_best_constant():
     values = pd.Series([0.1, 0.18, 0.5, 1.0])
     assert acuity_score(values, np.full(4, find_constant(values, acuity_score))) == 0.5

@@ -263,7 +263,7 @@ class _recording:
 SIDES = {name: function for name, function in globals().items() if name.endswith(("_baseline", "_ours"))}
 
 
-def _peak_bytes():
+def peak_bytes():
     """The most memory that this process had: from /proc, since getrusage counts what it was started by."""
     status = Path("/proc/self/status")
     if status.exists():
@@ -277,7 +277,7 @@ def main(stage, side, folder, options):
     make_screens(paths.root)
     seconds, answer = SIDES[f"{stage}_{side}"](paths, options)
     card = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
-    print(json.dumps({"seconds": seconds, "answer": answer, "peak_bytes": _peak_bytes(), "card_bytes": card}))
+    print(json.dumps({"seconds": seconds, "answer": answer, "peak_bytes": peak_bytes(), "card_bytes": card}))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,80 @@
+"""Option 8 at full size, without the models: scores, references, groups, bootstrap, pictures, report.
+
+    python -m tests.benchmarks.evaluate     2,400 eyes, 44,000 images of invented predictions: seconds and peak memory
+"""
+
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from data.evaluate import _describe, _pair, _references, score_groups, score_methods
+from data.report import draw_pictures, write_report
+from data.unseen import Data, Predictions
+from processing.tables import (
+    AFTER,
+    AGE,
+    CONTINUE,
+    CST,
+    DIAGNOSIS,
+    DRUG,
+    FINAL,
+    FINDINGS,
+    IMAGE,
+    PATIENT,
+    PRE_CST,
+    PRE_FINDINGS,
+    PRE_VA,
+    VA,
+)
+from tests.benchmarks.stages import peak_bytes
+
+EYES, IMAGES, FOLDS = 2400, 44_000, 5
+
+
+def invent(rng):
+    """Data and Predictions of that many eyes; every seventh person has two of them."""
+    names = [f"{number // 2 if number % 7 == 0 else number:04d}{'LR'[number % 2]}" for number in range(EYES)]
+    names = list(dict.fromkeys(names))
+    eyes = pd.DataFrame({
+        FINAL: rng.integers(0, 2, len(names)), AGE: 60, DIAGNOSIS: rng.integers(1, 6, len(names)),
+        DRUG: rng.integers(1, 4, len(names)),
+        PRE_VA: rng.random(len(names)).round(1), VA: rng.random(len(names)).round(1),
+        PRE_CST: rng.uniform(200, 700, len(names)), CST: rng.uniform(200, 600, len(names)),
+        CONTINUE: rng.integers(0, 2, len(names)),
+    }, index=pd.Index(names, name=PATIENT))
+    for name in (*PRE_FINDINGS, *FINDINGS):
+        eyes[name] = rng.integers(0, 2, len(names))
+    predicted = eyes[[PRE_CST, CST, VA, CONTINUE, *PRE_FINDINGS, *FINDINGS]] * rng.uniform(0.8, 1.2, (len(names), 12))
+    predicted[[CONTINUE, *PRE_FINDINGS, *FINDINGS]] = rng.random((len(names), 9))
+    predicted["fold"] = rng.integers(0, FOLDS, len(names))
+    final = eyes.index[eyes[FINAL] == 1]
+    images = pd.DataFrame({
+        PATIENT: rng.choice(final, IMAGES), AFTER: rng.integers(0, 2, IMAGES), IMAGE: [str(n) for n in range(IMAGES)],
+    })
+    table = images.assign(**{FINAL: 1}, **{name: rng.integers(0, 2, IMAGES) for name in FINDINGS})
+    images = images.assign(**{name: rng.random(IMAGES) for name in FINDINGS})
+    folds = [set(predicted.index[predicted["fold"] == fold]) for fold in range(FOLDS)]
+    return Data(table, eyes, folds), Predictions(predicted, images, {})
+
+
+def main():
+    """Run it once and say what it took."""
+    data, newest = invent(np.random.default_rng(0))
+    started = time.perf_counter()
+    methods = {"model": newest, "seed recipe": newest} | _references(data, newest)
+    scores = score_methods(data, methods)
+    groups = score_groups(data, newest)
+    text = _describe(scores, groups, data, newest, "all")
+    with tempfile.TemporaryDirectory() as folder:
+        draw_pictures(Path(folder), _pair(data, newest))
+        write_report(Path(folder), text=text, origin="", commands="")
+    seconds = time.perf_counter() - started
+    print(text)
+    print(f"{len(data.eyes)} eyes, {len(newest.images)} images: {seconds:.1f} s, {peak_bytes() / 1e6:.0f} MB")
+
+
+if __name__ == "__main__":
+    main()
