@@ -55,6 +55,7 @@ from processing.tables import (
 )
 
 DRAWS, SEED = 1000, 2021            # of the bootstrap
+DRAWS_AT_ONCE = 50
 INTERVAL = (2.5, 97.5)              # percentiles
 NOISE_SHARES = (0.0, 0.5, 1.0, 1.5, 2.0)     # of the image models' noise
 MEAN = "mean of the items"
@@ -166,9 +167,7 @@ def score_methods(data, methods):
     most = max(len(final_score(_pair(data, predictions))) for predictions in methods.values())
     for method, predictions in methods.items():
         pairs = _pair(data, predictions)
-        weights = {file: counts[[person_of(_patient(key)) for key in true.index]].to_numpy()
-                   for file, (true, _) in pairs.items()}
-        items, draws = final_score(pairs), final_score(pairs, weights)
+        items, draws = final_score(pairs), _score_draws(pairs, counts)
         for key, score in items.items():
             low, high = np.nanpercentile(draws[key], INTERVAL) if np.isfinite(score) else (np.nan, np.nan)
             known = int(pairs[key[0]][0][key[1]].notna().sum())
@@ -177,6 +176,16 @@ def score_methods(data, methods):
             low, high = np.nanpercentile(total_score(draws), INTERVAL)
             rows.append((method, "", "total", total_score(items), low, high, len(items)))
     return pd.DataFrame(rows, columns=["method", "file", "item", "score", "low", "high", "rows"])
+
+
+def _score_draws(pairs, counts):
+    """The items of each draw: dict of key -> array; a few draws at a time, or the images' weights fill the memory."""
+    persons = {file: [person_of(_patient(key)) for key in true.index] for file, (true, _) in pairs.items()}
+    parts = []
+    for start in range(0, len(counts), DRAWS_AT_ONCE):
+        some = counts.iloc[start:start + DRAWS_AT_ONCE]
+        parts.append(final_score(pairs, {file: some[names].to_numpy() for file, names in persons.items()}))
+    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
 
 def score_under_noise(paths, data, folds):
