@@ -323,6 +323,7 @@ OPTIONS = (
     Option("9", "compare_runs", "loss curves of runs over one another", compare_runs, _add_compare_flags),
     Option("10", "demo", "make synthetic data and run everything on it", demo, _add_demo_flags),
 )
+IN_SEVERAL_PROCESSES = "train_image"        # the option that torchrun may start
 QUIT = ("q", "quit", "exit")
 FULL_WIDTH = {0xFEE0 + code: code for code in range(0x21, 0x7F)}      # as typed with a Chinese keyboard
 
@@ -417,14 +418,18 @@ def run(option, arguments):
     """Run an option; errors become one or two lines. Returns the exit status."""
     from model_config import ConfigError
     from processing.errors import PipelineError
+    from processing.parallel import PROCESSES, RANK
 
+    who = f"Process {RANK + 1} of {PROCESSES}: " if PROCESSES > 1 else ""
     try:
+        if PROCESSES > 1 and option.name != IN_SEVERAL_PROCESSES:
+            raise ConfigError(f"Only {IN_SEVERAL_PROCESSES} works in several processes; start this without torchrun.")
         return option.run(arguments) or DONE
     except ConfigError as error:
-        print(error, file=sys.stderr)
+        print(f"{who}{error}", file=sys.stderr)
         return WRONG_USAGE
     except PipelineError as error:
-        print(error, file=sys.stderr)
+        print(f"{who}{error}", file=sys.stderr)
         return FAILED
     except ModuleNotFoundError as error:
         print(f"{error}. Install what the program needs: pip install -r requirements.txt", file=sys.stderr)

@@ -28,11 +28,16 @@ class Autograd:
     def __call__(self, module, loss_function, batch):
         """The total and its parts, as one detached tensor."""
         module.zero_grad()
-        with torch.autocast(batch.inputs.device.type, torch.bfloat16, enabled=self._precision == "bf16"):
-            outputs = module(batch.inputs)
-        total, parts = loss_function(tuple(output.float() for output in outputs), batch.targets)
+        total, parts = loss_function(run_forward(module, batch.inputs, self._precision), batch.targets)
         total.backward()
         return torch.stack([total, *parts]).detach()
+
+
+def run_forward(module, inputs, precision):
+    """The module's outputs in float32, computed as Autograd's `precision` says."""
+    with torch.autocast(inputs.device.type, torch.bfloat16, enabled=precision == "bf16"):
+        outputs = module(inputs)
+    return tuple(output.float() for output in outputs)
 
 
 class CSVBackward:

@@ -10,7 +10,7 @@ import torch
 
 from processing.errors import PipelineError
 from processing.images import ImageError, read_pixels
-from processing.parallel import CORES, map_in_threads
+from processing.parallel import CORES, OWN_SHARE, map_in_threads
 from processing.tables import CONTINUE, CSV_FEATURES, FINDINGS, PATIENT, PROCESSED, VA
 
 MAX_THREADS = 8             # that read; beyond this the disk or the model is the limit
@@ -21,9 +21,9 @@ SPARE_SHARE = 0.1           # of the card's free memory, left alone
 class Batch(NamedTuple):
     """What a step takes."""
 
-    inputs: torch.Tensor    # B x ...
+    inputs: torch.Tensor    # B x ...; of several processes each has its share
     targets: tuple          # of tensors, B first
-    rows: Any               # indices of the batch's rows in the feed
+    rows: Any               # indices of the whole batch's rows in the feed
 
 
 class ImageDataset:
@@ -74,10 +74,13 @@ class ImageDataset:
         return pixels
 
     def batch(self, rows):
-        """The crops of `rows` (indices): B x C x H x W uint8 array, C 1 where all of them are grey; and `rows`."""
+        """The crops of `rows` (indices, maybe none): B x C x H x W uint8 array, C 1 where all of them are grey."""
         images = [self.read(row) for row in rows]
-        channels = max(map(len, images))
-        return np.stack([np.broadcast_to(image, (channels, *self.crop_size)) for image in images]), rows
+        channels = max(map(len, images), default=1)
+        batch = np.empty((len(images), channels, *self.crop_size), np.uint8)
+        for place, image in zip(batch, images, strict=True):
+            place[:] = image        # a grey one fills every channel
+        return batch
 
     def targets(self, rows, device):
         """The labels of `rows` on `device`: (B CST in um, B x 4 findings), or () where there are none."""
@@ -116,7 +119,7 @@ def epoch_order(count, seed, epoch):
     return np.random.default_rng([seed, epoch]).permutation(count)
 
 
-def read_batches(dataset, order, batch_size, device, *, workers=-1):
+def read_batches(dataset, order, batch_size, device, *, workers=-1, share=slice(None)):
     """Batches of an ImageDataset on `device`, read ahead in threads; images become float32 in 0-1 there.
 
     Args:
@@ -125,6 +128,7 @@ def read_batches(dataset, order, batch_size, device, *, workers=-1):
         batch_size: crops per batch; the last may have fewer.
         device: torch.device.
         workers: reading threads; 0: none but the caller's; -1: one beside a CPU that computes, else up to MAX_THREADS.
+        share: slice of each batch that is read.
 
     Yields:
         Batch.
@@ -135,10 +139,11 @@ def read_batches(dataset, order, batch_size, device, *, workers=-1):
     if workers < 0:
         workers = 1 if device.type == "cpu" else min(MAX_THREADS, CORES)
     parts = (order[start:start + batch_size] for start in range(0, len(order), batch_size))
-    for pixels, rows in map_in_threads(dataset.batch, parts, threads=workers):
+    read = map_in_threads(lambda rows: (dataset.batch(rows[share]), rows), parts, threads=workers)
+    for pixels, rows in read:
         images = torch.from_numpy(pixels)
         images = (images.pin_memory() if device.type == "cuda" else images).to(device, non_blocking=True)
-        yield Batch(as_fractions(images), dataset.targets(rows, device), rows)
+        yield Batch(as_fractions(images), dataset.targets(rows[share], device), rows)
 
 
 def as_fractions(images):
@@ -149,7 +154,8 @@ def as_fractions(images):
 class ImageFeed:
     """Epochs of an ImageDataset, shuffled by the config's seed and the epoch.
 
-    On a graphics card with room for them, the crops are put there once for all epochs.
+    On a graphics card with room for them, the crops are put there once for all epochs. Of several processes, each reads
+    its share of a batch.
 
     Args:
         dataset: ImageDataset with labels.
@@ -170,14 +176,16 @@ class ImageFeed:
         """The batches of epoch `number` (from 1); every image once, the last batch may be smaller."""
         order = epoch_order(len(self._dataset), self._config.seed, number)
         if self._resident is None:
-            return read_batches(self._dataset, order, batch_size, self._device, workers=self._config.workers)
+            return read_batches(
+                self._dataset, order, batch_size, self._device, workers=self._config.workers, share=OWN_SHARE
+            )
         return self._resident_batches(order, batch_size)
 
     def _resident_batches(self, order, batch_size):
         images, labels = self._resident
         places = torch.from_numpy(order).to(self._device)
         for start in range(0, len(order), batch_size):
-            here = places[start:start + batch_size]
+            here = places[start:start + batch_size][OWN_SHARE]
             chosen = labels[here]
             yield Batch(as_fractions(images[here]), (chosen[:, 0], chosen[:, 1:]), order[start:start + batch_size])
 
@@ -190,7 +198,8 @@ def _put_on_card(dataset, batch_size, device):
         return None
     images = torch.empty((len(dataset), 1, *dataset.crop_size), dtype=torch.uint8, device=device)
     parts = np.array_split(np.arange(len(dataset)), -(-len(dataset) // batch_size))
-    for part, rows in map_in_threads(dataset.batch, parts, threads=min(MAX_THREADS, CORES)):
+    read = map_in_threads(dataset.batch, parts, threads=min(MAX_THREADS, CORES))
+    for rows, part in zip(parts, read, strict=True):
         if part.shape[1] != 1:
             return None
         images[rows[0]:rows[-1] + 1] = torch.from_numpy(part).to(device)

@@ -6,14 +6,16 @@ import torch
 
 from model_config import check_device
 from processing.errors import PipelineError
+from processing.parallel import LOCAL_RANK, PROCESSES
+from processing.progress import say
 
 
 def select_device(wanted="auto"):
-    """The torch.device of that name; "auto" takes cuda, then mps, then cpu.
+    """The torch.device of that name; "auto" takes cuda, then mps, then cpu. Of several processes each takes a card.
 
     Raises:
         ConfigError: no such name.
-        PipelineError: this machine does not have it.
+        PipelineError: this machine does not have it, or this build of torch cannot use it.
     """
     check_device(wanted)
     there = {
@@ -21,13 +23,28 @@ def select_device(wanted="auto"):
         "mps": torch.backends.mps.is_available(),
         "cpu": True,
     }
-    if wanted == "auto":
-        return torch.device(next(name for name, is_there in there.items() if is_there))
-    device = torch.device(wanted)
-    if not there[device.type] or (device.index or 0) >= max(1, torch.cuda.device_count()):
-        names = ", ".join(name for name, is_there in there.items() if is_there)
-        raise PipelineError(f"This machine (or this build of torch) has no {wanted}; it has {names}.")
-    return device
+    for name in [name for name, is_there in there.items() if is_there] if wanted == "auto" else [wanted]:
+        device = torch.device("cuda", LOCAL_RANK) if name == "cuda" and PROCESSES > 1 else torch.device(name)
+        if not there[device.type] or (device.index or 0) >= max(1, torch.cuda.device_count()):
+            names = ", ".join(name for name, is_there in there.items() if is_there)
+            cards = f" ({torch.cuda.device_count()} cards)" if there["cuda"] else ""
+            raise PipelineError(f"This machine (or this build of torch) has no {device}; it has {names}{cards}.")
+        fault = _fault_of(device)
+        if fault is None:
+            return device
+        if wanted != "auto":
+            raise PipelineError(f"This build of torch cannot use {device}: {fault}. Choose another (--device cpu).")
+        say(f"This build of torch cannot use {device}: {fault}. Another device is taken: slower, the same results.")
+    raise PipelineError("torch cannot compute on this machine; install it anew.")
+
+
+def _fault_of(device):
+    """Why torch cannot compute on a device that is there (a card that is too old, say); None where it can."""
+    try:
+        torch.ones(8, device=device).sum().item()
+    except RuntimeError as error:
+        return str(error).splitlines()[0]
+    return None
 
 
 @contextmanager

@@ -6,7 +6,9 @@ from functools import partial
 import torch
 
 from model.backward import Autograd
+from model.distributed import sum_over_processes
 from processing.errors import PipelineError
+from processing.parallel import PROCESSES
 from processing.progress import progress, say
 
 MAX_LINES = 200         # a run of more epochs than this says only about every so many-th epoch's loss, and the last
@@ -76,7 +78,7 @@ def train_epoch(module, loss_function, batches, optimizer, names=list, backward=
         optimizer.step()
     if guard.found():
         raise guard.complaint(losses, rows, names)
-    return _means("loss", loss_function.parts, losses, [_count(part) for part in rows])
+    return _means("loss", loss_function.parts, _sums(loss_function.parts, losses, [_count(part) for part in rows]))
 
 
 class _Guard:
@@ -121,7 +123,10 @@ def _count(rows):
 
 
 def measure_losses(module, loss_function, batches):
-    """The losses over `batches`, which change nothing: dict of "held-out loss" and its parts, as train_epoch gives."""
+    """The losses over `batches`, which change nothing: dict of "held-out loss" and its parts, as train_epoch gives.
+
+    Of several processes each has some of the batches; all get the losses over all of them.
+    """
     module.eval()
     losses, counts = [], []
     with torch.inference_mode():
@@ -129,14 +134,21 @@ def measure_losses(module, loss_function, batches):
             total, parts = loss_function(module(batch.inputs), batch.targets)
             losses.append(torch.stack([total, *parts]))
             counts.append(len(batch.inputs))
-    return _means("held-out loss", loss_function.parts, losses, counts)
+    return _means("held-out loss", loss_function.parts, sum_over_processes(_sums(loss_function.parts, losses, counts)))
 
 
-def _means(name, parts, losses, counts):
-    """Means over rows; of each batch: losses (total and parts) and how many rows."""
+def _sums(parts, losses, counts):
+    """Sums over rows of the total, each part, and 1; of each batch, maybe of none: losses and how many rows."""
+    if not losses:
+        return torch.zeros(2 + len(parts), dtype=torch.float64)
     counts = torch.tensor(counts, dtype=torch.float64)
-    means = counts @ torch.stack(losses).cpu().double() / counts.sum()
-    return dict(zip([name, *(f"{name} {part}" for part in parts)], means.tolist(), strict=True))
+    return torch.cat([counts @ torch.stack(losses).cpu().double(), counts.sum()[None]])
+
+
+def _means(name, parts, sums):
+    """Means over rows, of what _sums gives."""
+    means = (sums[:-1] / sums[-1]).tolist()
+    return dict(zip([name, *(f"{name} {part}" for part in parts)], means, strict=True))
 
 
 def _train_epoch_in_memory(module, loss_function, feed, optimizer, *, backward, epoch, run, bar):
@@ -146,10 +158,11 @@ def _train_epoch_in_memory(module, loss_function, feed, optimizer, *, backward, 
             batches = _counted(feed.epoch(epoch, run.batch_size), bar)
             return train_epoch(module, loss_function, batches, optimizer, feed.names, backward)
         except torch.OutOfMemoryError as error:
-            if run.halvings == MAX_HALVINGS or run.batch_size == 1:
+            if run.halvings == MAX_HALVINGS or run.batch_size == 1 or PROCESSES > 1:     # these wait for one another
                 raise PipelineError(
                     f"{run.name}: the graphics card has too little memory even for batches of {run.batch_size}. "
-                    "Close other programs that use it, or train on another device (--device cpu)."
+                    "Close other programs that use it, choose smaller ones (--batch-size), or train on another device "
+                    "(--device cpu)."
                 ) from error
             run.halve_batch()
             say(f"{run.name}: too little memory on the graphics card; going on with batches of {run.batch_size}.")

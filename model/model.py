@@ -8,12 +8,13 @@ from model.backward import Autograd, CSVBackward
 from model.checkpoint import load_checkpoint
 from model.dataset import CaseFeed, ImageDataset, ImageFeed, case_features, check_finite, read_batches
 from model.device import one_thread
+from model.distributed import SharedBackward
 from model.loop import fit
 from model.loss import UM_PER_UNIT, CSVLoss, ImageLoss
 from model.module import fold_batch_norm
 from model_config import PREDICT_BATCH_SIZE
 from processing.errors import PipelineError
-from processing.parallel import keep_freed_memory
+from processing.parallel import OWN_SHARE, PROCESSES, keep_freed_memory
 from processing.progress import progress
 from processing.tables import CONTINUE, CST, CSV_FEATURES, FINDINGS, PATIENT, VA
 
@@ -58,9 +59,10 @@ class ImageModel:
                 f"{self.module.crop_size[0]} x {self.module.crop_size[1]} batch norm cannot learn of one image. "
                 "Choose another batch size (--batch-size)."
             )
+        backward = SharedBackward if PROCESSES > 1 else Autograd
         fit(self.module, ImageLoss(), ImageFeed(dataset, run.config, self.device), run,
-            unseen and (lambda: self._batches(unseen, run.config.workers)),
-            backward=Autograd(self.module, run.config.precision))
+            unseen and (lambda: self._batches(unseen, run.config.workers, OWN_SHARE)),
+            backward=backward(self.module, run.config.precision))
 
     def eval(self, rows, root, *, workers=-1, label="predict"):
         """Predict each row's crop, in order; any number of rows.
@@ -79,10 +81,9 @@ class ImageModel:
                 bar.update(len(images))
         return pd.DataFrame(np.concatenate(outputs), columns=[CST, *FINDINGS], index=rows.index)
 
-
-    def _batches(self, dataset, workers):
-        """The dataset in its order, in batches for prediction."""
-        return read_batches(dataset, np.arange(len(dataset)), PREDICT_BATCH_SIZE, self.device, workers=workers)
+    def _batches(self, dataset, workers, share=slice(None)):
+        """The dataset's share in its order, in batches for prediction."""
+        return read_batches(dataset, np.arange(len(dataset))[share], PREDICT_BATCH_SIZE, self.device, workers=workers)
 
 
 class CSVModel:

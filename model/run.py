@@ -20,11 +20,13 @@ from typing import NamedTuple
 import torch
 
 from model.checkpoint import load_checkpoint, save_checkpoint
+from model.distributed import from_first_process
 from model.history import History
 from model.origin import describe_origin
 from model_config import ConfigError, CSVConfig, ImageConfig
 from processing.errors import PipelineError
 from processing.files import locked, make_timed_folder, write_json
+from processing.parallel import PROCESSES, RANK
 
 # Of the time that a training takes, how much may go into writing its epochs and into drawing them. Epochs that are
 # short beside that are not each written; the last complete one always is, when the run ends or is stopped.
@@ -34,8 +36,8 @@ SAVE_SHARE, DRAW_SHARE = 0.1, 0.05
 class Run:
     """One training and its folder. Use as a context manager: leaving it writes the state it ended in.
 
-    Made by `start` or `resume`. Attributes: folder, name, config, batch_size, halvings (how often the batch was
-    halved for want of memory), epochs_done.
+    Made by `start` or `resume`. Where several processes train one run, only the first writes. Attributes: folder,
+    name, config, batch_size, halvings (how often the batch was halved for want of memory), epochs_done.
     """
 
     def __init__(self, folder, config, record, values):
@@ -63,13 +65,15 @@ class Run:
             data: dict of what it trains on -> fingerprint (model.origin); kept in run.json.
             values: plain values to keep beside the weights.
         """
-        folder = make_timed_folder(paths.ckpt / config.name)
+        folder = from_first_process(make_timed_folder(paths.ckpt / config.name) if RANK == 0 else None)
         try:
             run = cls(folder, config, describe_origin(config, device, data), values or {})
-            write_json(folder / "config.json", dataclasses.asdict(config))
+            if RANK == 0:
+                write_json(folder / "config.json", dataclasses.asdict(config))
             run._write_state("stopped")         # until it is entered
         except BaseException:       # a folder that does not say what it is would be no run
-            shutil.rmtree(folder, ignore_errors=True)
+            if RANK == 0:
+                shutil.rmtree(folder, ignore_errors=True)
             raise
         return run
 
@@ -112,10 +116,12 @@ class Run:
         return self._complete.epoch
 
     def __enter__(self):
-        self._open.enter_context(locked(self.folder / ".lock"))
-        for leftover in self.folder.glob(".*.tmp.*"):       # of a program that was killed while it wrote
-            leftover.unlink()
+        if RANK == 0:
+            self._open.enter_context(locked(self.folder / ".lock"))
+            for leftover in self.folder.glob(".*.tmp.*"):       # of a program that was killed while it wrote
+                leftover.unlink()
         self._record.pop("error", None)
+        self._record["processes"] = PROCESSES
         try:
             self._write_state("running")
         except BaseException as problem:        # __exit__ would not be called
@@ -127,7 +133,7 @@ class Run:
         with self._open:
             try:
                 self._save()
-                self._history.draw()
+                self._draw()
                 self._write_state("finished" if kind is None else _state_after(error), error)
             except BaseException as problem:
                 self._write_state(_state_after(problem), problem)
@@ -173,7 +179,7 @@ class Run:
                 self._save()
         if self._drawing.is_due():
             with self._drawing:
-                self._history.draw()
+                self._draw()
 
     def save_fitted(self, model):
         """Write a model that is fitted at once, without epochs."""
@@ -181,7 +187,7 @@ class Run:
 
     def _save(self):
         """Write the last complete epoch. The history first: a run killed in between has a row too many, not too few."""
-        if self.epochs_done == self._saved_epoch:
+        if self.epochs_done == self._saved_epoch or RANK > 0:
             return
         epoch, module, states, best, best_states = self._complete
         self._history.save(epoch)
@@ -196,7 +202,13 @@ class Run:
     def _save_states(self, file, module, states, epoch):
         save_checkpoint(self.folder / file, module, **states, name=self.name, epoch=epoch, values=self._values)
 
+    def _draw(self):
+        if RANK == 0:
+            self._history.draw()
+
     def _write_state(self, state, error=None):
+        if RANK > 0:
+            return
         self._record |= {"state": state, "written": datetime.now().isoformat(timespec="seconds")}
         if error is not None:
             self._record["error"] = f"{type(error).__name__}: {error}"

@@ -14,6 +14,7 @@ from config import CROP, PATHS
 from model.cache import open_cache
 from model.choice import find_unfinished, load_start
 from model.device import select_device
+from model.distributed import first_process_first, joined
 from model.heldout import held_out_eyes, refill, split_rows
 from model.model import CSVModel, ImageModel
 from model.module import CSVModule, ImageModule
@@ -102,6 +103,14 @@ def _train(paths, configs, *, resume, unfinished, box=CROP):
     """
     if not configs:
         raise PipelineError("There is no model to train: model_config.IMAGE_MODELS is empty.")
+    with joined():
+        with first_process_first():
+            jobs = _prepare_all(paths, configs, resume=resume, unfinished=unfinished, box=box)
+        return [_train_model(paths, config, job) for config, job in jobs]
+
+
+def _prepare_all(paths, configs, *, resume, unfinished, box):
+    """(config, _Job) of each training; arguments as for _train."""
     configs = [one for config in configs for one in model_config.each_fold(config)]
     table = read_processed(paths.train_table, TRAIN_COLUMNS)
     jobs = []
@@ -111,8 +120,7 @@ def _train(paths, configs, *, resume, unfinished, box=CROP):
         own = read_config(folder)
         jobs.append((own, _prepare(paths, table, own, box=box, folder=folder)))
         configs = configs[keys.index((own.name, own.fold)) + 1:] if (own.name, own.fold) in keys else []
-    jobs += [(config, _prepare(paths, table, config, box=box, unfinished=unfinished)) for config in configs]
-    return [_train_model(paths, config, job) for config, job in jobs]
+    return jobs + [(config, _prepare(paths, table, config, box=box, unfinished=unfinished)) for config in configs]
 
 
 def _prepare(paths, table, config, *, box, folder=None, unfinished=False):
@@ -154,7 +162,8 @@ def _train_model(paths, config, job):
         rows = f"{len(job.rows)} {'images' if is_image else 'eyes'}{left_out}"
         say(f"{config.name}: {rows}, {job.device}, {run.folder}{goes_on}")
         if is_image:
-            cache = open_cache(paths, job.crops, job.module.crop_size)
+            with first_process_first():
+                cache = open_cache(paths, job.crops, job.module.crop_size)
             ImageModel(job.module, job.device).train(job.rows, paths.root, run, job.held_out, cache)
         elif config.recipe == "best":
             _fit_trees(paths, job, run)

@@ -1,4 +1,7 @@
-"""Work on all cores, in order: threads suffice, since decoding, encoding and checksums let Python's lock go."""
+"""Work on all cores, in order: threads suffice, since decoding, encoding and checksums let Python's lock go.
+
+And which process this is, where torchrun started several (model/distributed.py).
+"""
 
 import ctypes
 import os
@@ -8,6 +11,17 @@ from concurrent.futures import ThreadPoolExecutor
 
 CORES = os.cpu_count() or 1
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4     # glibc's malloc.h
+
+
+def _read_torchrun():
+    """Rank among all processes, rank on this machine, number of all, as torchrun's variables say."""
+    values = [os.environ.get(name, "") for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE")]
+    is_started_by_it = "MASTER_ADDR" in os.environ and all(value.isdecimal() for value in values)
+    return tuple(map(int, values)) if is_started_by_it else (0, 0, 1)
+
+
+RANK, LOCAL_RANK, PROCESSES = _read_torchrun()
+OWN_SHARE = slice(RANK, None, PROCESSES)    # of a list that all processes have
 
 
 def map_in_threads(function, items, *, threads=CORES, ahead=2):

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -250,6 +252,20 @@ def test_devices():
     if not torch.cuda.is_available():
         with pytest.raises(PipelineError, match="has no cuda; it has .*cpu"):
             select_device("cuda")
+
+
+def test_a_card_that_torch_cannot_use_is_named_and_another_device_taken(monkeypatch, capsys):
+    """torch says that there is a card, and fails when it is to compute: as without a driver, so with too old a card."""
+    if torch.cuda.is_available():
+        pytest.skip("there is a card that works")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert select_device("auto") == CPU
+    assert re.search("cannot use cuda: .+ Another device is taken: slower", capsys.readouterr().out)
+    with pytest.raises(PipelineError, match=r"cannot use cuda: .+ Choose another \(--device cpu\)"):
+        select_device("cuda")
+    with pytest.raises(PipelineError, match=r"has no cuda:1; it has cuda, cpu \(1 cards\)"):
+        select_device("cuda:1")
 
 
 def test_a_last_batch_of_one_small_crop_is_refused_in_words(tmp_path):

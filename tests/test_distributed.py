@@ -1,0 +1,165 @@
+"""Several processes train as one does: started by torchrun, on a CPU (gloo)."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from model.run import Run, read_record
+from model.training import train_image
+from model_config import IMAGE_MODELS
+from tests.helpers import REPOSITORY, run_main
+
+NAME = "Model-Image-After"
+# Adam's first steps are the signs of gradients: what is rounded differently parts the faster, the larger the steps
+FLAGS = ("--models", NAME, "--learning-rate", "1e-6", "--batch-size", "2", "--device", "cpu")
+TOLERANCE = 1e-5
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="torchrun's gloo wants a resolvable host name on Windows")
+
+
+def torchrun(root, *words, processes=2):
+    """Start `processes` of main.py; their output is one pipe each for stdout and stderr."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+    return subprocess.Popen(
+        [*launcher, REPOSITORY / "main.py", *words], cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, env=os.environ | {"APTOS_ROOT": str(root), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"},
+    )
+
+
+def only_run(paths):
+    folder, = (paths.ckpt / NAME).iterdir()
+    return folder
+
+
+def result(folder):
+    """Losses, and weights: all but the biases before a batch norm, which it takes out again, with its running mean."""
+    state = torch.load(folder / f"{NAME}.pt", weights_only=True)["state"]
+    idle = re.compile(r"layers\.0\.bias|running_mean")
+    return pd.read_csv(folder / "history.csv"), {name: value.double() for name, value in state.items()
+                                                 if not idle.search(name)}
+
+
+def check_same(folder, other):
+    (history, weights), (other_history, other_weights) = result(folder), result(other)
+    pd.testing.assert_frame_equal(history, other_history, rtol=TOLERANCE)
+    assert weights.keys() == other_weights.keys()
+    for name, value in weights.items():
+        # A tenth of one of Adam's steps on average
+        assert (value - other_weights[name]).abs().mean() < 1e-7 + 1e-6 * value.abs().mean(), name
+
+
+def test_two_processes_train_as_one(demo_copy, trained_copy):
+    words = ("train_image", *FLAGS, "--epochs", "3", "--fold", "0")
+    process = torchrun(demo_copy.root, *words)
+    told, complaints = process.communicate(timeout=300)
+    assert process.returncode == 0, complaints
+    assert told.count(f"{NAME} epoch 3/3") == 1
+    two = only_run(demo_copy)
+    record = read_record(two)
+    assert (record["state"], record["processes"], record["epochs_done"]) == ("finished", 2, 3)
+    assert len(list(two.glob("*.png"))) == 1
+
+    before = set((trained_copy.ckpt / NAME).iterdir())
+    assert run_main(*words, root=trained_copy.root).returncode == 0
+    one, = set((trained_copy.ckpt / NAME).iterdir()) - before
+    check_same(two, one)
+    assert result(one)[0]["loss"].is_monotonic_decreasing       # it learned something that could differ
+
+
+def test_a_run_goes_on_in_more_processes_than_images_in_its_last_batch(demo_copy, monkeypatch):
+    """7 images in batches of 2 leave a batch of one image for three processes."""
+    from dataclasses import replace
+
+    config = replace(IMAGE_MODELS[1], epochs=3, learning_rate=1e-6, batch_size=2, device="cpu")
+    assert config.name == NAME
+    whole, = train_image(demo_copy, [config])
+    with monkeypatch.context() as patch:
+        really = Run.finish_epoch
+
+        def finish_and_stop(run, epoch, *arguments):
+            really(run, epoch, *arguments)
+            raise KeyboardInterrupt
+
+        patch.setattr(Run, "finish_epoch", finish_and_stop)
+        with pytest.raises(KeyboardInterrupt):
+            train_image(demo_copy, [config])
+    stopped, = set((demo_copy.ckpt / NAME).iterdir()) - {whole}
+    assert read_record(stopped)["epochs_done"] == 1
+
+    process = torchrun(demo_copy.root, "train_image", "--models", NAME, "--resume", processes=3)
+    _, complaints = process.communicate(timeout=300)
+    assert process.returncode == 0, complaints
+    record = read_record(stopped)
+    assert (record["state"], record["processes"], record["epochs_done"]) == ("finished", 3, 3)
+    check_same(stopped, whole)
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_process_that_dies_ends_the_others_with_a_message(demo_copy, victim):
+    process = torchrun(demo_copy.root, "train_image", *FLAGS, "--epochs", "200")
+    try:
+        while f"{NAME} epoch 3/" not in process.stdout.readline():
+            assert process.poll() is None
+        workers = find_workers(process.pid)
+        assert sorted(workers) == [0, 1]
+        os.kill(workers[victim], signal.SIGKILL)
+        killed_at = time.monotonic()
+        _, complaints = process.communicate(timeout=60)
+        assert time.monotonic() - killed_at < 60
+    finally:
+        process.kill()
+    assert process.returncode != 0
+    # By its own connection, or by torchrun's SIGTERM, whichever comes first
+    said = "(Another process of|another one ended).*--resume goes on"
+    assert re.search(f"Process {2 - victim} of 2: .*{said}", complaints)
+    assert not any(alive(pid) for pid in workers.values())
+    if victim == 1:         # the first process, which writes, could still say so
+        record = read_record(only_run(demo_copy))
+        assert record["state"] in ("failed", "stopped") and record["epochs_done"] >= 2
+
+
+def find_workers(launcher):
+    """dict of rank -> process ID of the processes that torchrun started."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((folder / "stat").read_text().rsplit(") ", 1)[1].split()[1])
+            variables = (folder / "environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        ranks = [variable[5:] for variable in variables if variable.startswith(b"RANK=")]
+        if parent == launcher and ranks:
+            found[int(ranks[0])] = int(folder.name)
+    return found
+
+
+def alive(pid):
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+
+
+def test_other_options_want_one_process(demo_copy):
+    process = torchrun(demo_copy.root, "train_csv", "--epochs", "1")
+    _, complaints = process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert "Process 1 of 2: Only train_image works in several processes; start this without torchrun." in complaints
+    assert not (demo_copy.ckpt / "Model-CSV").exists()
+
+
+def test_variables_of_another_launcher_are_not_taken_for_torchruns(demo_copy):
+    """RANK alone, or words for numbers, as other programs set them."""
+    for variables in ({"RANK": "1"}, {"RANK": "x", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "a"}):
+        command = "from processing import parallel as p; print(p.RANK, p.LOCAL_RANK, p.PROCESSES)"
+        answer = subprocess.run([sys.executable, "-c", command], cwd=REPOSITORY, env=os.environ | variables,
+                                capture_output=True, text=True, check=True)
+        assert answer.stdout.split() == ["0", "0", "1"]
