@@ -163,6 +163,8 @@ class ImageFeed:
         device: torch.device.
     """
 
+    is_fixed = False        # whether every epoch has the very same batches, as a list
+
     def __init__(self, dataset, config, device):
         self._dataset, self._config, self._device = dataset, config, device
         self.names = dataset.names
@@ -218,6 +220,8 @@ class CaseFeed:
     Raises:
         PipelineError: a value is no finite number.
     """
+
+    is_fixed = True
 
     def __init__(self, cases, device):
         check_finite(cases, [*CSV_FEATURES, VA, CONTINUE], PATIENT)

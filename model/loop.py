@@ -1,7 +1,6 @@
 """The training loop: epochs, steps, and what stops them before harm is done."""
 
 import time
-from functools import partial
 
 import torch
 
@@ -12,6 +11,7 @@ from processing.parallel import PROCESSES
 from processing.progress import progress, say
 
 MAX_LINES = 200         # a run of more epochs than this says only about every so many-th epoch's loss, and the last
+WARM_UPS = 3            # epochs, before a CUDA graph is recorded
 MAX_HALVINGS = 3        # of the batch size, where the memory of a graphics card does not suffice
 
 
@@ -24,7 +24,7 @@ def fit(module, loss_function, feed, run, held_out=None, *, backward=None):
         feed: ImageFeed or CaseFeed.
         run: model.run.Run; a resumed one brings optimizer and epochs done.
         held_out: function that gives the batches of rows that are not trained on, or None.
-        backward: as for train_epoch.
+        backward: as for Steps.
 
     Raises:
         PipelineError: NaN or infinity, or too little memory; the run keeps its last good epoch.
@@ -33,13 +33,14 @@ def fit(module, loss_function, feed, run, held_out=None, *, backward=None):
     backward = backward or Autograd(module)
     optimizer = torch.optim.Adam(backward.parameters, lr=config.learning_rate, fused=True)
     run.restore(module, optimizer)
+    in_one_graph = feed.is_fixed and backward.parameters[0].device.type == "cuda"
+    steps = (GraphedSteps if in_one_graph else Steps)(module, loss_function, optimizer, backward)
     total = config.epochs * feed.steps(run.batch_size)
     with progress(total=total, label=config.name, unit="step", leave=False) as bar:
         bar.update(run.epochs_done * feed.steps(run.batch_size))
         for epoch in range(run.epochs_done + 1, config.epochs + 1):
             started = time.monotonic()
-            epoch_of = partial(_train_epoch_in_memory, module, loss_function, feed, optimizer, backward=backward)
-            losses = epoch_of(epoch=epoch, run=run, bar=bar)
+            losses = _train_epoch_in_memory(steps, feed, epoch=epoch, run=run, bar=bar)
             _check_weights(module, epoch)
             if held_out is not None:
                 losses |= measure_losses(module, loss_function, held_out())
@@ -48,16 +49,13 @@ def fit(module, loss_function, feed, run, held_out=None, *, backward=None):
                 say(_line(config, epoch, losses, time.monotonic() - started))
 
 
-def train_epoch(module, loss_function, batches, optimizer, names=list, backward=None):
-    """One pass over `batches`. Nothing waits for the device before the end, but the guard on a CPU.
+def train_epoch(steps, batches, names=list):
+    """One pass over `batches`.
 
     Args:
-        module: ImageModule or CSVModule.
-        loss_function: gives (total, parts) of (outputs, targets).
+        steps: Steps.
         batches: iterable of Batch, on the module's device.
-        optimizer: of the module's parameters.
         names: function from a batch's rows to what the user knows them by.
-        backward: model.backward.Autograd or CSVBackward, whose parameters the optimizer is for; None: Autograd.
 
     Returns:
         dict: "loss" and "loss <part>" of each part -> mean over the rows of the epoch.
@@ -65,23 +63,111 @@ def train_epoch(module, loss_function, batches, optimizer, names=list, backward=
     Raises:
         PipelineError: the loss or a gradient is not finite; that step has not changed the weights.
     """
-    module.train()
-    backward = backward or Autograd(module)
-    guard = _Guard(backward.parameters, optimizer)
-    losses, rows = [], []   # of each batch; losses: total and parts
-    for batch in batches:
-        losses.append(backward(module, loss_function, batch))
-        rows.append(batch.rows)
-        guard.judge(losses[-1][0])
-        if guard.is_near and guard.found():
-            break
-        optimizer.step()
-    if guard.found():
-        raise guard.complaint(losses, rows, names)
-    return _means("loss", loss_function.parts, _sums(loss_function.parts, losses, [_count(part) for part in rows]))
+    steps.module.train()
+    losses, rows = steps.take(batches)
+    if steps.guard.found():
+        raise steps.guard.complaint(losses, rows, names)
+    parts = steps.loss_function.parts
+    return _means("loss", parts, _sums(parts, losses, [_count(part) for part in rows]))
 
 
-class _Guard:
+class Steps:
+    """What is done with a batch. Nothing waits for the device before an epoch ends, but the guard on a CPU.
+
+    Args:
+        module: ImageModule or CSVModule.
+        loss_function: gives (total, parts) of (outputs, targets).
+        optimizer: of the parameters of `backward`.
+        backward: model.backward.Autograd or CSVBackward, or model.distributed.SharedBackward; None: Autograd.
+    """
+
+    def __init__(self, module, loss_function, optimizer, backward=None):
+        self.module, self.loss_function, self.optimizer = module, loss_function, optimizer
+        self.backward = backward or Autograd(module)
+        self.guard = Guard(self.backward.parameters, optimizer)
+
+    def take(self, batches):
+        """A step for each batch; the first that is not finite is the last.
+
+        Returns:
+            losses: tensor of each step: the total and its parts.
+            rows: of each step.
+        """
+        self.guard.reset()
+        losses, rows = [], []
+        for batch in batches:
+            losses.append(self.backward(self.module, self.loss_function, batch))
+            rows.append(batch.rows)
+            self.guard.judge(losses[-1][0])
+            if self.guard.is_near and self.guard.found():
+                break
+            self.optimizer.step()
+        return losses, rows
+
+
+class GraphedSteps(Steps):
+    """Steps over batches that are the same in every epoch, as one CUDA graph: no Python between them.
+
+    Where the graph cannot be made, the steps are taken one by one, which is said.
+    """
+
+    _batches = _graph = _taken = None
+    _is_possible = True
+
+    def take(self, batches):
+        """As Steps.take; `batches` is a list."""
+        if self._is_possible and batches is not self._batches:
+            before = self._copy_state()
+            try:
+                self._capture(batches, before)
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError as error:
+                self._is_possible = False
+                self._restore_state(before)
+                say(f"The steps cannot be made one CUDA graph ({str(error).splitlines()[0]}); they are taken one by "
+                    "one: slower, with the same results.")
+        if not self._is_possible:
+            return super().take(batches)
+        self._graph.replay()
+        return self._taken
+
+    def _capture(self, batches, before):
+        """Record the steps, after a few taken for the libraries to settle, which are taken back."""
+        for group in self.optimizer.param_groups:
+            group["capturable"] = True
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(WARM_UPS):
+                super().take(batches)
+        torch.cuda.current_stream().wait_stream(stream)
+        self._restore_state(before)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            self._taken = super().take(batches)
+        self._graph, self._batches = graph, batches
+
+    def _copy_state(self):
+        """Copies of the weights and of Adam's state, by parameter."""
+        return [
+            (parameter.detach().clone(), {name: value.clone() for name, value in self._adam_of(parameter).items()})
+            for parameter in self.backward.parameters
+        ]
+
+    @torch.no_grad()
+    def _restore_state(self, before):
+        """Give both their values again, in place; what Adam had not yet is 0."""
+        for parameter, (weights, adam) in zip(self.backward.parameters, before, strict=True):
+            parameter.copy_(weights)
+            for name, value in self._adam_of(parameter).items():
+                value.copy_(adam[name]) if name in adam else value.zero_()
+
+    def _adam_of(self, parameter):
+        return self.optimizer.state.get(parameter, {})
+
+
+class Guard:
     """Refuses steps whose loss or gradient is not finite, without waiting for the device.
 
     From the first such step on, the optimizer takes none: a fused Adam leaves out a step where found_inf is 1.
@@ -94,6 +180,11 @@ class _Guard:
         self.is_near = device.type == "cpu"
         self._bad, self._good_steps = torch.zeros((), device=device), torch.zeros((), device=device)
         optimizer.grad_scale, optimizer.found_inf = None, self._bad
+
+    def reset(self):
+        """Begin an epoch."""
+        self._bad.zero_()
+        self._good_steps.zero_()
 
     def judge(self, loss):
         """Look at the loss, and at the gradients that the parameters hold."""
@@ -151,12 +242,14 @@ def _means(name, parts, sums):
     return dict(zip([name, *(f"{name} {part}" for part in parts)], means, strict=True))
 
 
-def _train_epoch_in_memory(module, loss_function, feed, optimizer, *, backward, epoch, run, bar):
+def _train_epoch_in_memory(steps, feed, *, epoch, run, bar):
     """train_epoch, begun anew with half the batch where the graphics card's memory does not suffice."""
     while True:
         try:
-            batches = _counted(feed.epoch(epoch, run.batch_size), bar)
-            return train_epoch(module, loss_function, batches, optimizer, feed.names, backward)
+            batches = feed.epoch(epoch, run.batch_size)
+            losses = train_epoch(steps, batches if feed.is_fixed else _counted(batches, bar), feed.names)
+            bar.update(len(batches) if feed.is_fixed else 0)
+            return losses
         except torch.OutOfMemoryError as error:
             if run.halvings == MAX_HALVINGS or run.batch_size == 1 or PROCESSES > 1:     # these wait for one another
                 raise PipelineError(
@@ -168,7 +261,7 @@ def _train_epoch_in_memory(module, loss_function, feed, optimizer, *, backward, 
             say(f"{run.name}: too little memory on the graphics card; going on with batches of {run.batch_size}.")
         except PipelineError as error:
             raise PipelineError(f"{run.name}, epoch {epoch}: {error}") from error
-        run.rewind(module, optimizer)
+        run.rewind(steps.module, steps.optimizer)
         torch.cuda.empty_cache()
 
 

@@ -27,7 +27,7 @@ def put_screen(file, **kind):
     return cv2.imdecode(data, cv2.IMREAD_COLOR)
 
 
-def run_main(*words, root, typed=None, **environment):
+def run_main(*words, root, typed=None, timeout=300, **environment):
     """Run `python main.py words` in a process of its own, under `root`."""
     return subprocess.run(
         [sys.executable, REPOSITORY / "main.py", *map(str, words)],
@@ -37,5 +37,5 @@ def run_main(*words, root, typed=None, **environment):
         encoding="utf-8",
         cwd=root,
         env=os.environ | {"APTOS_ROOT": str(root), "PYTHONIOENCODING": "utf-8"} | environment,
-        timeout=300,
+        timeout=timeout,
     )

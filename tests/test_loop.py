@@ -1,8 +1,10 @@
 """What stops a training before harm is done."""
 
+import contextlib
 import json
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -12,6 +14,7 @@ import torch
 from model import loop, model
 from model.backward import CSVBackward
 from model.dataset import Batch, CaseFeed
+from model.loss import CSVLoss
 from model.module import CSVModule
 from model.run import Run
 from model.training import train_csv, train_image
@@ -83,7 +86,7 @@ def test_a_guard_that_is_asked_late_lets_no_step_pass_after_the_bad_one():
     torch.manual_seed(0)
     module = CSVModule()
     optimizer = torch.optim.Adam(module.parameters(), lr=0.1, fused=True)
-    guard, weights, complaints = loop._Guard(list(module.parameters()), optimizer), [], []
+    guard, weights, complaints = loop.Guard(list(module.parameters()), optimizer), [], []
     for loss in (1.0, torch.nan, 1.0):
         module(torch.rand(3, 16))[0].sum().backward()
         guard.judge(torch.tensor(loss))
@@ -100,11 +103,11 @@ def test_a_guard_that_is_asked_late_lets_no_step_pass_after_the_bad_one():
 def test_weights_that_are_not_finite_are_never_saved(demo_copy, monkeypatch):
     train_epoch = loop.train_epoch
 
-    def spoil(module, *arguments):
-        losses = train_epoch(module, *arguments)
+    def spoil(steps, *arguments):
+        losses = train_epoch(steps, *arguments)
         spoil.calls += 1
         if spoil.calls == 2:
-            torch.nn.init.constant_(module.layers[0].bias, torch.inf)
+            torch.nn.init.constant_(steps.module.layers[0].bias, torch.inf)
         return losses
 
     spoil.calls = 0
@@ -158,12 +161,53 @@ def test_an_error_of_a_batch_half_way_starts_the_epoch_anew(monkeypatch):
     run = Run(Path("unused"), CSV, record={}, values={})
     run.restore(module, optimizer)
     batches = list(CaseFeed(cases, CPU).epoch(1, 2))
-    loop.train_epoch(module, Poison(0, kind="loss"), batches[:1], optimizer)
+    loop.train_epoch(loop.Steps(module, Poison(0, kind="loss"), optimizer), batches[:1])
     assert not torch.equal(module.layers[0].weight, start["layers.0.weight"])
     run.rewind(module, optimizer)
     for name, value in module.state_dict().items():
         assert torch.equal(value, start[name])
     assert optimizer.state_dict()["state"] == {}
+
+
+def train_cases(steps_class, device, epochs=5):
+    """The losses of so many epochs of Model-CSV over twelve eyes, and its weights."""
+    torch.manual_seed(0)
+    module = CSVModule().to(device)
+    backward = CSVBackward(module)
+    optimizer = torch.optim.Adam(backward.parameters, lr=0.01, fused=True)
+    steps = steps_class(module, CSVLoss(), optimizer, backward)
+    feed = CaseFeed(make_cases(12), device)
+    losses = [loop.train_epoch(steps, feed.epoch(number, 4), feed.names) for number in range(epochs)]
+    return losses, backward.parameters[0].detach().cpu()
+
+
+@pytest.mark.parametrize("fails_at", ["once", "the end of the first steps"])
+def test_where_no_cuda_graph_can_be_made_the_steps_are_taken_one_by_one(monkeypatch, capsys, fails_at):
+    if fails_at == "once" and torch.cuda.is_available():
+        pytest.skip("there is a card")
+    if fails_at != "once":
+        @contextlib.contextmanager
+        def stream(_):
+            yield
+            raise RuntimeError("streams are not supported\nand more")
+
+        monkeypatch.setattr(torch.cuda, "Stream", mock.MagicMock())
+        monkeypatch.setattr(torch.cuda, "current_stream", mock.MagicMock())
+        monkeypatch.setattr(torch.cuda, "stream", stream)
+    losses, weights = train_cases(loop.GraphedSteps, CPU)
+    out = capsys.readouterr().out
+    assert out.count("The steps cannot be made one CUDA graph") == 1 and "the same results" in out
+    plain_losses, plain_weights = train_cases(loop.Steps, CPU)
+    assert losses == plain_losses and torch.equal(weights, plain_weights)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no graphics card")
+def test_a_cuda_graph_takes_the_same_steps(capsys):
+    losses, weights = train_cases(loop.GraphedSteps, torch.device("cuda"))
+    assert capsys.readouterr().out == ""
+    plain_losses, plain_weights = train_cases(loop.Steps, torch.device("cuda"))
+    pd.testing.assert_frame_equal(pd.DataFrame(losses), pd.DataFrame(plain_losses), rtol=1e-5)
+    assert torch.allclose(weights, plain_weights, atol=1e-5)
 
 
 def test_a_batch_names_its_rows():

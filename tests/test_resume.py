@@ -156,7 +156,7 @@ def test_a_run_in_use_cannot_be_resumed_by_another_process(demo_copy):
     try:
         while "eyes, cpu" not in process.stdout.readline():
             pass
-        answer = run_main("2", "--resume", root=demo_copy.root)
+        answer = run_main("2", "--resume", root=demo_copy.root, timeout=60)
         assert answer.returncode == 1
         assert "is in use by another process" in answer.stderr
         assert process.poll() is None
