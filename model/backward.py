@@ -6,6 +6,8 @@ a layer's bias is the last column of its weights, so that one product gives the 
 autograd's, up to rounding; tests/test_backward.py compares them. B batch, I and O features into and out of a layer.
 """
 
+from typing import NamedTuple
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -43,6 +45,9 @@ def run_forward(module, inputs, precision):
 class CSVBackward:
     """Backward of CSVModule under CSVLoss; used as Autograd.
 
+    Activations lie features first (O x B), so that every operand is one stretch of memory; each has one row more, of
+    ones, for the bias. Cross entropy over two classes is binary cross entropy of the difference of their scores.
+
     Args:
         module: CSVModule, on its device. Its weights become views of one tensor.
     """
@@ -50,86 +55,133 @@ class CSVBackward:
     def __init__(self, module):
         trunk, va, scores = ([layer for layer in part if isinstance(layer, nn.Linear)]
                              for part in (module.layers, module.regression, module.classify))
-        # The first layers of both heads see the same features: one product
-        blocks = [*([layer] for layer in trunk), [va[0], scores[0]], [va[1]], [scores[1]]]
+        # The heads side by side: their first layers see the same features, their last ones a part of them each
+        first = [_Part(va[0], 0, 0), _Part(scores[0], va[0].out_features, 0)]
+        last = [_Part(va[1], 0, 0), _Part(scores[1], 1, va[0].out_features)]
+        blocks = [*([_Part(layer, 0, 0)] for layer in trunk), first, last]
         self._weights, self._gradients, flat = _lay_out(blocks)
         self.parameters = [flat]
+        self._used = torch.zeros_like(self._weights[-1])        # where the last block has weights
+        for part in last:
+            part.cut(self._used)[:], self._used[part.rows, -1] = 1, 1
         self._sigmoid = isinstance(module.classify[-1], nn.Sigmoid)
-        self._hidden = len(trunk) + 1           # layers that end in ReLU, the heads' first ones included
-        self._split = va[0].out_features        # of those, the columns that the head of VA goes on from
-        self._outputs = {}                      # B -> what _new_outputs gives
+        self._buffers = None                    # for batches of one size
 
     @torch.no_grad()
     def __call__(self, module, _loss_function, batch):
         """The total and its parts, as one detached tensor."""
-        va, classes = batch.targets
-        count = len(va)
-        if count not in self._outputs:
-            self._outputs = {count: self._new_outputs(count)}
-        outputs, to_va, to_scores = self._outputs[count]
-        self._forward(batch.inputs, outputs)
-        last = outputs[-1][:, :-1]
-        to_va[:, :-1], to_scores[:, :-1] = last[:, :self._split], last[:, self._split:]
-        difference = to_va.mm(self._weights[-2].t())[:, 0] - va                 # B
-        scores = to_scores.mm(self._weights[-1].t())                            # B x 2
-        scores = scores.sigmoid_() if self._sigmoid else scores
-        logs = functional.log_softmax(scores, dim=1)
-        losses = difference.square().mean(), functional.nll_loss(logs, classes)
-        slope_va = difference[:, None].mul_(2 / count)                          # of the total, at each output
-        slope_scores = logs.exp_().scatter_add_(1, classes[:, None], torch.full_like(slope_va, -1)).div_(count)
+        if self._buffers is None or self._buffers.count != len(batch.inputs):
+            self._buffers = _Buffers(self._weights, self._gradients, len(batch.inputs))
+        self._forward(batch.inputs, self._buffers)
+        losses = self._measure(*batch.targets, self._buffers)
+        self._backward(self._buffers)
+        return losses
+
+    def _forward(self, inputs, buffers):
+        buffers.inputs.copy_(inputs.t())
+        for weight, before, after in buffers.hidden:
+            torch.mm(weight, before, out=after).relu_()
+        torch.mm(*buffers.last, out=buffers.outputs)
         if self._sigmoid:
-            slope_scores *= scores * (1 - scores)
-        torch.mm(slope_va.t(), to_va, out=self._gradients[-2])
-        torch.mm(slope_scores.t(), to_scores, out=self._gradients[-1])
-        slope = [slope_va.mm(self._weights[-2][:, :-1]), slope_scores.mm(self._weights[-1][:, :-1])]
-        self._backward(torch.cat(slope, dim=1), outputs)
-        return torch.stack([losses[0] + losses[1], *losses])
+            buffers.scores.sigmoid_()
 
-    def _new_outputs(self, count):
-        """B x (O + 1) of the input and each hidden layer, and of the two parts of the last; the last column is 1."""
-        device = self.parameters[0].device
-        widths = [self._weights[0].shape[1] - 1, *(weight.shape[0] for weight in self._weights[:self._hidden])]
-        heads = [weight.shape[1] - 1 for weight in self._weights[self._hidden:]]
-        ones = [torch.ones(count, width + 1, device=device) for width in [*widths, *heads]]
-        return ones[:-2], *ones[-2:]
+    def _measure(self, va, classes, buffers):
+        """The total loss and its parts, and their slope at the outputs."""
+        difference, wanted = buffers.va - va, classes.float()                   # B
+        margin = buffers.score_continue - buffers.score_stop                    # B
+        squares = difference.dot(difference)
+        surprise = functional.softplus(margin).sum() - wanted.dot(margin)       # cross entropy, summed
+        torch.mul(difference, 2 / buffers.count, out=buffers.slope_va)
+        torch.mul(margin.sigmoid_().sub_(wanted), buffers.signs, out=buffers.slope_scores)
+        if self._sigmoid:
+            slope = buffers.slope_scores
+            torch.ops.aten.sigmoid_backward.grad_input(slope, buffers.scores, grad_input=slope)
+        return buffers.means.mv(torch.stack((squares, surprise)))
 
-    def _forward(self, inputs, outputs):
-        outputs[0][:, :-1] = inputs
-        for weight, before, after in zip(self._weights, outputs, outputs[1:], strict=False):
-            torch.mm(before, weight.t(), out=after[:, :-1])
-            after[:, :-1].relu_()
+    def _backward(self, buffers):
+        """Write the gradients, given the slope at the outputs."""
+        slope = buffers.slope
+        for inputs, gradient, weight, before, below in buffers.backward:
+            torch.mm(slope, inputs, out=gradient)
+            if below is not None:
+                torch.mm(weight, slope, out=below)
+                slope = torch.ops.aten.threshold_backward.grad_input(below, before, 0, grad_input=below)
+        self._gradients[-1].mul_(self._used)
 
-    def _backward(self, slope, outputs):
-        """Write the hidden layers' gradients, given the loss's slope at the last of them."""
-        for number in reversed(range(self._hidden)):
-            slope = torch.ops.aten.threshold_backward(slope, outputs[number + 1][:, :-1], 0)
-            torch.mm(slope.t(), outputs[number], out=self._gradients[number])
-            if number:
-                slope = slope.mm(self._weights[number][:, :-1])
+
+class _Part(NamedTuple):
+    """A layer's place in its block."""
+
+    layer: nn.Linear
+    row: int
+    column: int
+
+    @property
+    def rows(self):
+        return slice(self.row, self.row + self.layer.out_features)
+
+    def cut(self, block):
+        """The layer's weights in its block, without biases."""
+        return block[self.rows, self.column:self.column + self.layer.in_features]
+
+
+class _Buffers:
+    """Activations and slopes for batches of `count` eyes, with every view of them that a step takes.
+
+    Attributes:
+        inputs: 16 x B.
+        hidden: (weights, (I + 1) x B before, O x B after) of each block that ends in ReLU; last: weights and before.
+        outputs: 3 x B: va, then scores (2 x B): score_stop, score_continue.
+        slope: 3 x B, of the total loss at the outputs: slope_va, then slope_scores.
+        signs: 2 x 1: how a score's slope follows from that of their difference. means: 3 x 2: total and parts of sums.
+        backward: from the last block down: (B x (I + 1) before, gradient, I x O weights without biases, I x B before,
+            I x B for the slope there; None at the inputs).
+    """
+
+    def __init__(self, weights, gradients, count):
+        self.count, device = count, weights[0].device
+        whole = [torch.ones(weight.shape[1], count, device=device) for weight in weights]
+        self.inputs, self.last = whole[0][:-1], (weights[-1], whole[-1])
+        self.hidden = [(weight, before, after[:-1]) for weight, before, after in zip(weights, whole, whole[1:],
+                                                                                     strict=False)]
+        self.outputs, self.slope = torch.empty(2, len(weights[-1]), count, device=device)
+        self.va, self.score_stop, self.score_continue = self.outputs
+        self.scores, self.slope_va, self.slope_scores = self.outputs[1:], self.slope[0], self.slope[1:]
+        self.signs = torch.tensor([[-1.0], [1.0]], device=device) / count
+        self.means = torch.tensor([[1.0, 1.0], [1.0, 0.0], [0.0, 1.0]], device=device) / count
+        self.backward = [
+            (values.t(), gradient, weight[:, :-1].t(), values[:-1], torch.empty_like(values[:-1]))
+            for values, gradient, weight in zip(whole, gradients, weights, strict=True)
+        ][::-1]
+        self.backward[-1] = (*self.backward[-1][:4], None)
 
 
 def _lay_out(blocks):
-    """Put Linear layers into one tensor, block by block; layers of a block lie below one another.
+    """Put Linear layers into one tensor, block by block.
 
     Args:
-        blocks: list of lists of nn.Linear; those of one list have the same input.
+        blocks: list of lists of _Part. What no layer of a block covers is 0.
 
     Returns:
         weights: O x (I + 1) view of each block, biases in the last column.
         gradients: the same of the gradient.
         flat: the parameter that holds all weights, with its gradient.
     """
-    shapes = [(sum(layer.out_features for layer in block), block[0].in_features + 1) for block in blocks]
+    shapes = [
+        (sum(part.layer.out_features for part in block),
+         max(part.column + part.layer.in_features for part in block) + 1)
+        for block in blocks
+    ]
     sizes = [rows * columns for rows, columns in shapes]
-    flat = torch.zeros(sum(sizes), device=blocks[0][0].weight.device)
+    flat = torch.zeros(sum(sizes), device=blocks[0][0].layer.weight.device)
     gradient = torch.zeros_like(flat)
     weights, gradients = ([part.view(shape) for part, shape in zip(whole.split(sizes), shapes, strict=True)]
                           for whole in (flat, gradient))
     for block, weight in zip(blocks, weights, strict=True):
-        parts = weight.split([layer.out_features for layer in block])
-        for layer, part in zip(block, parts, strict=True):
-            part[:, :-1], part[:, -1] = layer.weight.data, layer.bias.data
-            layer.weight.data, layer.bias.data = part[:, :-1], part[:, -1]
+        for part in block:
+            own, bias = part.cut(weight), weight[part.rows, -1]
+            own[:], bias[:] = part.layer.weight.data, part.layer.bias.data
+            part.layer.weight.data, part.layer.bias.data = own, bias
     parameter = nn.Parameter(flat)
     parameter.grad = gradient
     return weights, gradients, parameter

@@ -1,5 +1,6 @@
 """The training loop: epochs, steps, and what stops them before harm is done."""
 
+import math
 import time
 
 import torch
@@ -41,7 +42,7 @@ def fit(module, loss_function, feed, run, held_out=None, *, backward=None):
         for epoch in range(run.epochs_done + 1, config.epochs + 1):
             started = time.monotonic()
             losses = _train_epoch_in_memory(steps, feed, epoch=epoch, run=run, bar=bar)
-            _check_weights(module, epoch)
+            _check_weights(module, backward.parameters, epoch)
             if held_out is not None:
                 losses |= measure_losses(module, loss_function, held_out())
             run.finish_epoch(epoch, module, optimizer, losses)
@@ -84,7 +85,9 @@ class Steps:
     def __init__(self, module, loss_function, optimizer, backward=None):
         self.module, self.loss_function, self.optimizer = module, loss_function, optimizer
         self.backward = backward or Autograd(module)
-        self.guard = Guard(self.backward.parameters, optimizer)
+        parameters = self.backward.parameters
+        is_near = parameters[0].device.type == "cpu"
+        self.guard = Guard(parameters) if is_near else LateGuard(parameters, optimizer)
 
     def take(self, batches):
         """A step for each batch; the first that is not finite is the last.
@@ -98,8 +101,7 @@ class Steps:
         for batch in batches:
             losses.append(self.backward(self.module, self.loss_function, batch))
             rows.append(batch.rows)
-            self.guard.judge(losses[-1][0])
-            if self.guard.is_near and self.guard.found():
+            if not self.guard.judge(losses[-1][0]):
                 break
             self.optimizer.step()
         return losses, rows
@@ -168,34 +170,28 @@ class GraphedSteps(Steps):
 
 
 class Guard:
-    """Refuses steps whose loss or gradient is not finite, without waiting for the device.
+    """Refuses a step whose loss or gradient is not finite, before it is taken.
 
-    From the first such step on, the optimizer takes none: a fused Adam leaves out a step where found_inf is 1.
-
-    Attributes: is_near: the device is a CPU, asking costs nothing.
+    Args:
+        parameters: list, whose gradients are looked at.
     """
 
-    def __init__(self, parameters, optimizer):
-        self._parameters, device = parameters, parameters[0].device
-        self.is_near = device.type == "cpu"
-        self._bad, self._good_steps = torch.zeros((), device=device), torch.zeros((), device=device)
-        optimizer.grad_scale, optimizer.found_inf = None, self._bad
+    def __init__(self, parameters):
+        self._parameters, self._good_steps, self._is_found = parameters, 0, False
 
     def reset(self):
         """Begin an epoch."""
-        self._bad.zero_()
-        self._good_steps.zero_()
+        self._good_steps, self._is_found = 0, False
 
     def judge(self, loss):
-        """Look at the loss, and at the gradients that the parameters hold."""
-        gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
-        finite = torch.isfinite(loss + torch.nn.utils.get_total_norm(gradients))
-        torch.maximum(self._bad, (~finite).float(), out=self._bad)
-        self._good_steps += 1 - self._bad
+        """Look at a step's loss and at the gradients that the parameters hold. Returns whether to take the step."""
+        self._is_found = not math.isfinite(self._total(loss).item())
+        self._good_steps += not self._is_found
+        return not self._is_found
 
     def found(self):
         """Whether a step was refused; waits for the device."""
-        return bool(self._bad)
+        return self._is_found
 
     def complaint(self, losses, rows, names):
         """The PipelineError that names the first refused step; arguments of all steps, as in train_epoch."""
@@ -207,6 +203,44 @@ class Guard:
             f"{what} is not finite in batch {first + 1} ({shown}). The step was not taken; the run keeps its last "
             "complete epoch. A smaller learning rate helps most often (--learning-rate)."
         )
+
+    def _total(self, loss):
+        """A number that is finite where the loss and all gradients are."""
+        gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
+        if len(gradients) == 1:
+            return loss + torch.linalg.vector_norm(gradients[0])
+        return loss + torch.nn.utils.get_total_norm(gradients)
+
+
+class LateGuard(Guard):
+    """The same where an answer is waited for (a graphics card): it is asked for once an epoch.
+
+    From the first refused step on, the optimizer takes none: a fused Adam leaves out a step where found_inf is 1.
+
+    Args:
+        parameters: as for Guard.
+        optimizer: Adam, fused.
+    """
+
+    def __init__(self, parameters, optimizer):
+        super().__init__(parameters)
+        self._good_steps, self._bad = (torch.zeros((), device=parameters[0].device) for _ in range(2))
+        optimizer.grad_scale, optimizer.found_inf = None, self._bad
+
+    def reset(self):
+        """As Guard.reset."""
+        self._bad.zero_()
+        self._good_steps.zero_()
+
+    def judge(self, loss):
+        """As Guard.judge; returns True, since the optimizer knows."""
+        torch.maximum(self._bad, (~torch.isfinite(self._total(loss))).float(), out=self._bad)
+        self._good_steps += 1 - self._bad
+        return True
+
+    def found(self):
+        """As Guard.found."""
+        return bool(self._bad)
 
 
 def _count(rows):
@@ -265,7 +299,11 @@ def _train_epoch_in_memory(steps, feed, *, epoch, run, bar):
         torch.cuda.empty_cache()
 
 
-def _check_weights(module, epoch):
+def _check_weights(module, parameters, epoch):
+    """Raise PipelineError if a weight, or a batch norm's statistic, is not finite; `parameters`: all weights."""
+    values = [value.detach() for value in (*parameters, *module.buffers()) if value.is_floating_point()]
+    if torch.isfinite(torch.nn.utils.get_total_norm(values)):       # one look at all; it is infinite for huge ones, too
+        return
     wrong = [name for name, value in module.state_dict().items() if not torch.isfinite(value).all()]
     if wrong:
         raise PipelineError(

@@ -30,7 +30,7 @@ from processing.parallel import PROCESSES, RANK
 
 # Of the time that a training takes, how much may go into writing its epochs and into drawing them. Epochs that are
 # short beside that are not each written; the last complete one always is, when the run ends or is stopped.
-SAVE_SHARE, DRAW_SHARE = 0.1, 0.05
+SAVE_SHARE, DRAW_SHARE = 0.04, 0.02
 
 
 class Run:
@@ -271,7 +271,11 @@ def read_config(folder):
 def _copy_states(module, optimizer):
     """Weights, Adam's state and random states, that later steps leave alone."""
     state = {name: value.detach().clone() for name, value in module.state_dict().items()}
-    return {"state": state, "optimizer": copy.deepcopy(optimizer.state_dict()), "random": _random_states()}
+    adam = optimizer.state_dict()
+    adam["state"] = {
+        number: {name: value.clone() for name, value in own.items()} for number, own in adam["state"].items()
+    }
+    return {"state": state, "optimizer": adam, "random": _random_states()}
 
 
 def _random_states():

@@ -49,7 +49,8 @@ def read_pixels(path):
         if width * height <= MAX_PIXELS and simplejpeg.decode_jpeg_header(data)[2] == "Gray":
             return _strictly(data, "GRAY")
     image = decode_image(data)
-    return image[..., :1] if is_grey(image) else image[..., ::-1]
+    grey = find_grey(image)
+    return image[..., ::-1] if grey is None else grey[..., None]
 
 
 def decode_image(data):
@@ -135,14 +136,17 @@ def crop_image(image, box):
     if part.size == 0:
         height, width = image.shape[:2]
         raise ImageError(f"too small: {width} x {height} pixels hold nothing of the crop box")
+    if part.shape[:2] == (box.height, box.width):
+        return part
     crop = np.zeros((box.height, box.width, 3), np.uint8)
     crop[:part.shape[0], :part.shape[1]] = part
     return crop
 
 
-def is_grey(image):
-    """Whether all three channels of an H x W x 3 image are equal in every pixel."""
-    return np.array_equal(image[..., 0], image[..., 1]) and np.array_equal(image[..., 1], image[..., 2])
+def find_grey(image):
+    """The one channel (H x W) of an H x W x 3 image whose three are equal in every pixel; None for any other."""
+    first = cv2.extractChannel(image, 0)
+    return first if np.array_equal(cv2.cvtColor(first, cv2.COLOR_GRAY2BGR), image) else None
 
 
 def encode_jpeg(image):
@@ -150,7 +154,8 @@ def encode_jpeg(image):
 
     A grey image is stored with one channel: it decodes to the same pixels, in less time and space.
     """
-    _, data = cv2.imencode(".jpg", cv2.extractChannel(image, 0) if is_grey(image) else image)
+    grey = find_grey(image)
+    _, data = cv2.imencode(".jpg", image if grey is None else grey)
     return data.tobytes()
 
 

@@ -61,4 +61,14 @@ def test_weights_are_read_and_written_as_ever(tmp_path):
     assert not torch.equal(backward.parameters[0], before)
     for name, value in other.state_dict().items():
         assert torch.equal(module.state_dict()[name], value)
-    assert backward.parameters[0].numel() == sum(value.numel() for value in other.parameters())
+    assert backward.parameters[0].count_nonzero() == sum(value.count_nonzero() for value in other.parameters())
+
+
+def test_what_belongs_to_no_layer_stays_zero():
+    """The heads' last layers lie side by side: each sees its own features only."""
+    torch.manual_seed(0)
+    module = CSVModule("fixed")
+    backward = CSVBackward(module)
+    count = sum(value.numel() for value in module.parameters())
+    train(module, backward, CaseFeed(make_cases(20), CPU).epoch(1, 5))
+    assert backward.parameters[0].count_nonzero() <= count < backward.parameters[0].numel()

@@ -86,10 +86,10 @@ def test_a_guard_that_is_asked_late_lets_no_step_pass_after_the_bad_one():
     torch.manual_seed(0)
     module = CSVModule()
     optimizer = torch.optim.Adam(module.parameters(), lr=0.1, fused=True)
-    guard, weights, complaints = loop.Guard(list(module.parameters()), optimizer), [], []
+    guard, weights, complaints = loop.LateGuard(list(module.parameters()), optimizer), [], []
     for loss in (1.0, torch.nan, 1.0):
         module(torch.rand(3, 16))[0].sum().backward()
-        guard.judge(torch.tensor(loss))
+        assert guard.judge(torch.tensor(loss))
         optimizer.step()
         weights.append(module.layers[0].weight.detach().clone())
         complaints.append(guard.found())

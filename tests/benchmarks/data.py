@@ -48,21 +48,26 @@ def screen_rows(paths, count):
 
 
 def make_crops(folder, count):
-    """A table of `count` crops with labels; their files lie below `folder`.
-
-    Returns:
-        DataFrame with processed_path, CST and FINDINGS.
-    """
+    """Write `count` crops below `folder`."""
     paths = make_screens(folder)
     first = screen_rows(paths, len(find_screens(paths)))
     crop_all(first, paths, CROP)
-    names = [f"data/processed/img/train/{number}.jpg" for number in range(count)]
+    names = crop_names(count)
     for number in range(len(first), count):
         if not (paths.root / names[number]).exists():
             os.link(paths.root / names[number % len(first)], paths.root / names[number])
+
+
+def crop_names(count):
+    """processed_path of each crop."""
+    return [f"data/processed/img/train/{number}.jpg" for number in range(count)]
+
+
+def make_labels(count):
+    """A table of the crops that make_crops writes, with labels: processed_path, CST and FINDINGS."""
     rng = np.random.default_rng(0)
     findings = rng.integers(0, 2, (count, len(FINDINGS))).astype(float)
-    return pd.DataFrame({PROCESSED: names, CST: rng.uniform(200, 600, count), DATA_TYPE: "train"}).assign(
+    return pd.DataFrame({PROCESSED: crop_names(count), CST: rng.uniform(200, 600, count), DATA_TYPE: "train"}).assign(
         **dict(zip(FINDINGS, findings.T, strict=True))
     )
 

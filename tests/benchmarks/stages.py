@@ -31,7 +31,7 @@ from model.run import Run
 from model_config import CSVConfig, ImageConfig
 from processing.crops import crop_all
 from processing.tables import CONTINUE, CST, CSV_FEATURES, FINDINGS, PROCESSED, VA
-from tests.benchmarks.data import make_cases, make_crops, make_screens, screen_rows
+from tests.benchmarks.data import make_cases, make_labels, make_screens, screen_rows
 
 SEED = 2021
 
@@ -97,7 +97,7 @@ def _pixels(paths, rows):
 # ---- Train and predict images
 
 def train_image_baseline(paths, options):
-    rows, device = make_crops(paths.root, options.count), select_device(options.device)
+    rows, device = make_labels(options.count), select_device(options.device)
     torch.manual_seed(SEED)
     module, loss, losses = ImageModule().to(device), ImageLoss(), []
     optimizer = torch.optim.Adam(module.parameters(), lr=options.learning_rate)
@@ -116,7 +116,7 @@ def train_image_baseline(paths, options):
 
 
 def train_image_ours(paths, options):
-    rows, device = make_crops(paths.root, options.count), select_device(options.device)
+    rows, device = make_labels(options.count), select_device(options.device)
     config = _image_config(options)
     open_cache(paths, rows[PROCESSED].tolist(), CROP_SIZE)      # there after the first training of all
     torch.manual_seed(SEED)
@@ -137,7 +137,7 @@ def _image_config(options):
 
 def start_ours(paths, options):
     """From nothing to the first batch, with the cache there."""
-    rows, device = make_crops(paths.root, options.count), select_device(options.device)
+    rows, device = make_labels(options.count), select_device(options.device)
     open_cache(paths, rows[PROCESSED].tolist(), CROP_SIZE)
     started = time.perf_counter()
     cache = open_cache(paths, rows[PROCESSED].tolist(), CROP_SIZE)
@@ -148,7 +148,7 @@ def start_ours(paths, options):
 
 def start_baseline(paths, options):
     """The same by decoding every crop into memory first."""
-    rows = make_crops(paths.root, options.count)
+    rows = make_labels(options.count)
     started = time.perf_counter()
     images = [cv2.imread(str(paths.root / name))[..., 0] for name in rows[PROCESSED]]
     first = epoch_order(len(rows), SEED, 1)[:options.batch_size]
@@ -157,7 +157,7 @@ def start_baseline(paths, options):
 
 
 def predict_baseline(paths, options):
-    rows, device = make_crops(paths.root, options.count), select_device(options.device)
+    rows, device = make_labels(options.count), select_device(options.device)
     module, answers = _module_to_predict_with(device), []
     started = time.perf_counter()
     data = JPEGDataset(rows, paths.root, np.arange(len(rows)))
@@ -169,7 +169,7 @@ def predict_baseline(paths, options):
 
 
 def predict_ours(paths, options):
-    rows, device = make_crops(paths.root, options.count), select_device(options.device)
+    rows, device = make_labels(options.count), select_device(options.device)
     model = ImageModel(_module_to_predict_with(device), device)
     started = time.perf_counter()
     answers = model.eval(rows, paths.root)
