@@ -3,6 +3,7 @@
 B batch, C channels, H and W pixels. A feed gives an epoch's batches: ImageFeed for crops, CaseFeed for a case table.
 """
 
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -139,11 +140,24 @@ def read_batches(dataset, order, batch_size, device, *, workers=-1, share=slice(
     if workers < 0:
         workers = 1 if device.type == "cpu" else min(MAX_THREADS, CORES)
     parts = (order[start:start + batch_size] for start in range(0, len(order), batch_size))
-    read = map_in_threads(lambda rows: (dataset.batch(rows[share]), rows), parts, threads=workers)
-    for pixels, rows in read:
-        images = torch.from_numpy(pixels)
-        images = (images.pin_memory() if device.type == "cuda" else images).to(device, non_blocking=True)
-        yield Batch(as_fractions(images), dataset.targets(rows[share], device), rows)
+    read = map_in_threads(lambda rows: (torch.from_numpy(dataset.batch(rows[share])), rows), parts, threads=workers)
+    for images, rows in _upload_ahead(read, device) if device.type == "cuda" else read:
+        yield Batch(as_fractions(images.to(device)), dataset.targets(rows[share], device), rows)
+
+
+def _upload_ahead(read, device):
+    """(images on the card, rows): copied on a stream of their own while the batch before is computed on."""
+    stream, ahead = torch.cuda.Stream(device), None
+    for images, rows in chain(read, [(None, None)]):
+        ready, ahead = ahead, None
+        if ready is not None:
+            torch.cuda.current_stream(device).wait_stream(stream)
+            ready[0].record_stream(torch.cuda.current_stream(device))
+        if images is not None:
+            with torch.cuda.stream(stream):
+                ahead = images.pin_memory().to(device, non_blocking=True), rows
+        if ready is not None:
+            yield ready
 
 
 def as_fractions(images):

@@ -1,10 +1,13 @@
+import contextlib
 import re
+from unittest import mock
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
+from model import dataset as dataset_module
 from model.dataset import ImageDataset, epoch_order, read_batches
 from model.device import select_device
 from model.model import CSVModel, ImageModel
@@ -252,6 +255,26 @@ def test_devices():
     if not torch.cuda.is_available():
         with pytest.raises(PipelineError, match="has no cuda; it has .*cpu"):
             select_device("cuda")
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_batches_are_copied_to_a_card_ahead_and_given_in_order(monkeypatch, count):
+    """On stand-ins: what is copied when, and that nobody gets a batch before its copy is waited for."""
+    told = []
+    monkeypatch.setattr(torch.cuda, "Stream", lambda _: "its own")
+    monkeypatch.setattr(torch.cuda, "stream", lambda _: contextlib.nullcontext())
+    now = mock.Mock(wait_stream=lambda _: told.append("wait"))
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda _: now)
+
+    def images(number):
+        copied = mock.Mock(name=f"copy {number}", record_stream=lambda _: None, number=number)
+        return mock.Mock(pin_memory=lambda: mock.Mock(to=lambda *_, **__: told.append(f"copy {number}") or copied))
+
+    for given, rows in dataset_module._upload_ahead(((images(n), [n]) for n in range(count)), "card"):
+        told.append(f"use {given.number}")
+        assert rows == [given.number]
+    wanted = ["copy 0", "wait", "copy 1", "use 0", "wait", "copy 2", "use 1", "wait", "use 2"]
+    assert told == {0: [], 1: ["copy 0", "wait", "use 0"], 3: wanted}[count]
 
 
 def test_a_card_that_torch_cannot_use_is_named_and_another_device_taken(monkeypatch, capsys):

@@ -3,7 +3,9 @@
     python -m tests.benchmarks                                  the table for this machine
     python -m tests.benchmarks crop train_csv --repeats 5       some stages
     python -m tests.benchmarks predict --sizes 1000 5000 20000  cost against size, with a plot
-    python -m tests.benchmarks --device cuda --sizes 21715 --batch-size 100
+    python -m tests.benchmarks train_image predict --device cuda --sizes 21715 --batch-size 100
+    python -m tests.benchmarks train_image --device cuda --sizes 21715 --batch-size 100 --epochs 50 --only-ours
+    python -m tests.benchmarks train_csv --device cuda --epochs 50000 --only-ours --repeats 1
 
 The exit status is 1 if the two sides' answers differ: then no time of theirs is believed.
 """
@@ -47,7 +49,8 @@ def main():
         limits = estimate(make_screens(folder), select_device(options.device))
         for stage in options.stages or STAGES:
             for count in options.sizes or [STAGES[stage][0]]:
-                row = measure(stage, folder, _settings(stage, count, options), options.repeats)
+                settings = _settings(stage, count, options)
+                row = (measure_ours if options.only_ours else measure)(stage, folder, settings, options.repeats)
                 row |= _compare_with_limit(limits.get(stage), row)
                 good &= row["answers agree"]
                 table.append(row)
@@ -70,6 +73,7 @@ def _parse():
     parser.add_argument("--repeats", type=int, default=3, help="of each measurement")
     parser.add_argument("--device", default="cpu", help="auto, cuda, mps or cpu")
     parser.add_argument("--precision", default="float32", help="of this program's image training: float32 or bf16")
+    parser.add_argument("--only-ours", action="store_true", help="no baseline, so no ratio and no comparison")
     parser.add_argument("--baseline-workers", type=int, default=0, help="processes of the baseline's DataLoader")
     parser.add_argument("--data", type=Path, help="folder for the synthetic data, to be used again")
     parser.add_argument("--out", type=Path, default=Path("benchmarks"), help="folder for benchmarks.csv and .png")
@@ -91,8 +95,7 @@ def _settings(stage, count, options):
 
 def measure(stage, folder, settings, repeats):
     """Both sides in turn: dict of medians, ratio and its spread, peak memory, and whether the answers agree."""
-    if stage not in ("crop", "train_csv", "start_up"):
-        make_crops(folder, settings["count"])
+    _prepare(stage, folder, settings)
     pairs = []
     for _ in range(repeats):
         pairs.append([_run(stage, side, folder, settings) for side in ("baseline", "ours")])
@@ -101,16 +104,35 @@ def measure(stage, folder, settings, repeats):
     same_shape = len(own) == len(theirs)
     differ = float(np.max(np.abs(own - theirs) / np.maximum(np.abs(theirs), 1e-2))) if same_shape else np.inf
     tolerance = STAGES[stage][4] if settings["precision"] == "float32" else np.inf
+    return _describe_ours(stage, settings, [ours for _, ours in pairs]) | {
+        "baseline s": statistics.median(baseline["seconds"] for baseline, _ in pairs),
+        "ratio": statistics.median(ratios), "ratio least": min(ratios), "ratio most": max(ratios),
+        "baseline MB": max(baseline["peak_bytes"] for baseline, _ in pairs) / 1e6,
+        "largest difference": differ, "answers agree": differ <= tolerance,
+    }
+
+
+def measure_ours(stage, folder, settings, repeats):
+    """The same of this program alone: nothing to compare with."""
+    _prepare(stage, folder, settings)
+    return _describe_ours(stage, settings, [_run(stage, "ours", folder, settings) for _ in range(repeats)]) | {
+        "answers agree": True,
+    }
+
+
+def _prepare(stage, folder, settings):
+    if stage not in ("crop", "train_csv", "start_up"):
+        make_crops(folder, settings["count"])
+
+
+def _describe_ours(stage, settings, runs):
     return {
         "stage": stage, "size": settings["count"], "device": settings["device"], "precision": settings["precision"],
         "batch size": settings["batch_size"], "epochs": settings["epochs"],
-        "baseline s": statistics.median(baseline["seconds"] for baseline, _ in pairs),
-        "ours s": statistics.median(ours["seconds"] for _, ours in pairs),
-        "ratio": statistics.median(ratios), "ratio least": min(ratios), "ratio most": max(ratios),
-        "baseline MB": max(baseline["peak_bytes"] for baseline, _ in pairs) / 1e6,
-        "ours MB": max(ours["peak_bytes"] for _, ours in pairs) / 1e6,
-        "card MB": max(ours["card_bytes"] for _, ours in pairs) / 1e6,
-        "largest difference": differ, "answers agree": differ <= tolerance,
+        "ours s": statistics.median(run["seconds"] for run in runs),
+        "ours MB": max(run["peak_bytes"] for run in runs) / 1e6,
+        "card MB": max(run["card_bytes"] for run in runs) / 1e6,
+        "card busy": statistics.median(run["card_busy"] for run in runs),
     }
 
 
@@ -134,13 +156,18 @@ def describe(row):
     """A row of the table as a line."""
     unit = STAGES[row["stage"]][3]
     work = row["size"] * row["epochs"]
-    text = (
-        f"{row['stage']} {row['size']} {unit} x {row['epochs']} ({row['device']}, {row['precision']}): baseline "
-        f"{row['baseline s']:.2f} s ({work / row['baseline s']:.0f}/s, {row['baseline MB']:.0f} MB), ours "
-        f"{row['ours s']:.2f} s ({work / row['ours s']:.0f}/s, {row['ours MB']:.0f} MB): {row['ratio']:.2f} times "
-        f"({row['ratio least']:.2f}-{row['ratio most']:.2f}); answers differ by {row['largest difference']:.1e}"
-        + ("" if row["answers agree"] else ": TOO MUCH")
-    )
+    text = f"{row['stage']} {row['size']} {unit} x {row['epochs']} ({row['device']}, {row['precision']}): "
+    ours = f"ours {row['ours s']:.2f} s ({work / row['ours s']:.0f}/s, {row['ours MB']:.0f} MB)"
+    if "ratio" in row:
+        text += (
+            f"baseline {row['baseline s']:.2f} s ({work / row['baseline s']:.0f}/s, {row['baseline MB']:.0f} MB), "
+            f"{ours}: {row['ratio']:.2f} times ({row['ratio least']:.2f}-{row['ratio most']:.2f}); answers differ by "
+            f"{row['largest difference']:.1e}" + ("" if row["answers agree"] else ": TOO MUCH")
+        )
+    else:
+        text += ours
+    if row["card MB"]:
+        text += f"; on the card {row['card MB']:.0f} MB, busy {row['card busy']:.0f} % of the time"
     if "limit a second" in row:
         text += (f"; limit {row['limit a second']:.0f}/s ({row['limit from']}), "
                  f"{100 * row['share of the limit']:.0f} % of it reached")
@@ -159,7 +186,8 @@ def draw(table, path):
     for axis, stage in zip(axes[0], stages, strict=True):
         rows = table[table["stage"] == stage].sort_values("size")
         for side, colour, mark in (("baseline", "tab:orange", "s--"), ("ours", "tab:blue", "o-")):
-            axis.plot(rows["size"], rows[f"{side} s"], mark, color=colour, label=side)
+            if f"{side} s" in rows:
+                axis.plot(rows["size"], rows[f"{side} s"], mark, color=colour, label=side)
         axis.set(title=stage, xlabel=STAGES[stage][3], ylabel="seconds", xscale="log", yscale="log")
         axis.grid(alpha=0.3)
         axis.legend()

@@ -8,6 +8,8 @@ give an answer; the two must agree before a time is believed.
 
 import json
 import resource
+import shutil
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -271,13 +273,36 @@ def peak_bytes():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
+class CardWatch:
+    """How busy the graphics card is in the block, by nvidia-smi, five times a second; NaN where there is none.
+
+    Attributes: busy: median of the samples, in per cent; a start-up shorter than half of the block does not move it.
+    """
+
+    busy = float("nan")
+
+    def __enter__(self):
+        words = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "--loop-ms=200"]
+        there = torch.cuda.is_available() and shutil.which(words[0])
+        self._process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True) if there else None
+        return self
+
+    def __exit__(self, *_):
+        if self._process is not None:
+            self._process.terminate()
+            samples = [float(line) for line in self._process.communicate()[0].split() if line.strip().isdigit()]
+            self.busy = float(np.median(samples)) if samples else self.busy
+
+
 def main(stage, side, folder, options):
-    """Print seconds, answer and peak memory (bytes) of one measurement."""
+    """Print seconds, answer, peak memory (bytes) and how busy the card was in one measurement."""
     paths, options = Paths(Path(folder)), SimpleNamespace(**json.loads(options))
     make_screens(paths.root)
-    seconds, answer = SIDES[f"{stage}_{side}"](paths, options)
-    card = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
-    print(json.dumps({"seconds": seconds, "answer": answer, "peak_bytes": peak_bytes(), "card_bytes": card}))
+    with CardWatch() as card:
+        seconds, answer = SIDES[f"{stage}_{side}"](paths, options)
+    card_bytes = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
+    print(json.dumps({"seconds": seconds, "answer": answer, "peak_bytes": peak_bytes(), "card_bytes": card_bytes,
+                      "card_busy": card.busy}))
 
 
 if __name__ == "__main__":
