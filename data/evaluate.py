@@ -85,7 +85,9 @@ def evaluate(paths=PATHS, *, images="auto", device="auto"):
     methods = {"model": newest}
     seed = runs_of_recipe(runs, images, "seed")
     if seed and seed != newest_runs(runs, images):
-        methods["seed recipe"] = predict_held_out(paths, data, images, load_folds(seed, device))
+        of_seed = load_folds(seed, device)
+        only = f" ({len(of_seed)} folds)" if len(of_seed) < len(folds) else ""
+        methods[f"seed recipe{only}"] = predict_held_out(paths, data, images, of_seed)
     methods = methods | _references(data, newest)
     scores = score_methods(data, methods)
     groups = score_groups(data, newest)
@@ -155,7 +157,7 @@ def score_methods(data, methods):
 
     Args:
         data: of data.unseen.read_data.
-        methods: dict of name -> Predictions.
+        methods: dict of name -> Predictions; the first one's items decide who has a total.
 
     Returns:
         DataFrame: method, file, item, score, low, high, rows.
@@ -164,7 +166,7 @@ def score_methods(data, methods):
     persons = sorted({person_of(patient) for patient in data.eyes.index})
     drawn = rng.multinomial(len(persons), np.full(len(persons), 1 / len(persons)), DRAWS)
     counts = pd.DataFrame(drawn, columns=persons)       # how often each person is in each draw
-    most = max(len(final_score(_pair(data, predictions))) for predictions in methods.values())
+    comparable = _defined(final_score(_pair(data, next(iter(methods.values())))))
     for method, predictions in methods.items():
         pairs = _pair(data, predictions)
         items, draws = final_score(pairs), _score_draws(pairs, counts)
@@ -172,10 +174,15 @@ def score_methods(data, methods):
             low, high = np.nanpercentile(draws[key], INTERVAL) if np.isfinite(score) else (np.nan, np.nan)
             known = int(pairs[key[0]][0][key[1]].notna().sum())
             rows.append((method, *key, score, low, high, known))
-        if len(items) == most:      # a total over other items would not compare
+        if _defined(items) == comparable:       # a total over other items would not compare
             low, high = np.nanpercentile(total_score(draws), INTERVAL)
             rows.append((method, "", "total", total_score(items), low, high, len(items)))
     return pd.DataFrame(rows, columns=["method", "file", "item", "score", "low", "high", "rows"])
+
+
+def _defined(items):
+    """The items that have a score: an AUC over one class, say, has none."""
+    return {key for key, score in items.items() if np.isfinite(score)}
 
 
 def _score_draws(pairs, counts):

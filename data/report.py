@@ -20,7 +20,7 @@ from processing.images import read_image
 from processing.plots import draw_agreement, draw_comparison, draw_curves, draw_gallery
 from processing.tables import CST, FINDINGS, PATIENT, PRE_CST, PROCESSED, STAGE1, STAGE2_CASE, VA
 
-BINS = 8                # of a calibration curve, of equally many rows each
+BINS, LEAST_IN_BIN = 8, 10      # of a calibration curve, of equally many rows each: fewer rows make a share of noise
 ROUND_OF = {STAGE1: "preliminary round", STAGE2_CASE: "final round"}
 VA_UNITS = {STAGE1: "logMAR", STAGE2_CASE: "decimal"}
 TITLES = {
@@ -150,7 +150,8 @@ def _roc(column, answer, probability):
 
 
 def _calibration(column, answer, probability):
-    share, mean = calibration_curve(answer, probability, n_bins=min(BINS, len(answer)), strategy="quantile")
+    bins = min(BINS, max(1, len(answer) // LEAST_IN_BIN))
+    share, mean = calibration_curve(answer, probability, n_bins=bins, strategy="quantile")
     return f"{column}, {len(answer)} rows", mean, share
 
 
