@@ -86,7 +86,7 @@ def evaluate(paths=PATHS, *, images="auto", device="auto"):
     seed = runs_of_recipe(runs, images, "seed")
     if seed and seed != newest_runs(runs, images):
         of_seed = load_folds(seed, device)
-        only = f" ({len(of_seed)} folds)" if len(of_seed) < len(folds) else ""
+        only = f" ({len(of_seed)} of {len(folds)} folds)" if len(of_seed) < len(folds) else ""
         methods[f"seed recipe{only}"] = predict_held_out(paths, data, images, of_seed)
     methods = methods | _references(data, newest)
     scores = score_methods(data, methods)
@@ -305,10 +305,10 @@ def _describe(scores, groups, data, newest, images):
     methods = list(dict.fromkeys(scores["method"]))
     folds = f"{newest.eyes['fold'].nunique()} of {len(data.folds)} folds"
     lines = [f"Held-out treated eyes of {folds}; {how}. In brackets: 95 % over persons.",
-             f"{'':14}{'item':20}{'rows':>6}  " + "".join(f"{method:24}" for method in methods)]
+             f"{'':14}{'item':20}{'rows':>6}  " + "".join(f"{method:28}" for method in methods)]
     for (key, item), part in table.groupby(["key", "item"], sort=False):
         cells = part.set_index("method").reindex(methods)
-        shown = "".join(f"{_interval(row):24}" for row in cells.itertuples())
+        shown = "".join(f"{_interval(row):28}" for row in cells.itertuples())
         lines.append(f"{key:14}{item:20}{int(cells['rows'].max()):6}  {shown}")
     labels = {FINAL: "round", DIAGNOSIS: "diagnosis", DRUG: "drug"}
     lines += ["", f"{'':14}{'':24}{'eyes':>6}  {MEAN}"]

@@ -125,6 +125,19 @@ def test_noise_on_the_doctors_labels_is_scored_and_drawn(fold_copy, capsys):
     assert "noise.png" not in str(list(evaluate(fold_copy, images="all").iterdir()))
 
 
+def test_a_seed_run_of_one_fold_is_named_so_and_has_a_total_only_over_the_same_items(fold_copy, capsys):
+    for recipe in ("seed", "fixed"):        # the recipe that was trained last is the one that is evaluated
+        train_csv(fold_copy, replace(CSV, fold="0", recipe=recipe))
+    folder = evaluate(fold_copy, images="labels")
+    assert "seed recipe (1 of 5 folds)" in capsys.readouterr().out
+    scores = pd.read_csv(folder / "scores.csv", keep_default_na=False, na_values=[""])
+    defined = {method: set(part.dropna(subset="score")["item"] + part["file"].astype(str))
+               for method, part in scores[scores["item"] != "total"].groupby("method")}
+    with_total = set(scores[scores["item"] == "total"]["method"])
+    assert with_total == {method for method, items in defined.items() if items == defined["model"]}
+    assert "as before" not in with_total and "best constant" in with_total
+
+
 def test_the_best_constant():
     values = pd.Series([0.1, 0.18, 0.5, 1.0])
     assert acuity_score(values, np.full(4, find_constant(values, acuity_score))) == 0.5
