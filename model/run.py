@@ -136,7 +136,11 @@ class Run:
                 self._draw()
                 self._write_state("finished" if kind is None else _state_after(error), error)
             except BaseException as problem:
-                self._write_state(_state_after(problem), problem)
+                try:
+                    if not isinstance(problem, Exception):      # Ctrl-C or SIGTERM in the midst of it: once more
+                        self._save()
+                finally:
+                    self._write_state(_state_after(problem), problem)
                 raise
 
     def restore(self, module, optimizer):

@@ -111,6 +111,8 @@ MUTANTS = [
     ("model/training.py", "        data[\"images\"] = ", "        ", "resume", "images_changed"),
     ("model/run.py", "        if record.get(\"state\") == \"finished\":", "        if False:", "resume", "cannot_be_resumed"),
     ("model/run.py", "self._open.enter_context(locked(self.folder / \".lock\"))", "pass", "resume", "in_use"),
+    ("model/run.py", "                        self._save()\n                finally:", "                        pass\n                finally:",
+     "run", "midst_of_the_last_save"),
     ("model/run.py", "                self._save()\n                self._draw()", "                pass", "run",
      "cut_short"),
     ("model/run.py", "self._write_state(_state_after(problem), problem)\n", "pass\n", "run", "cannot_be_written"),

@@ -2,10 +2,12 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 
+from model import run as run_module
 from model.checkpoint import load_checkpoint
 from model.choice import find_checkpoint, load_start
 from model.module import CSVModule, ImageModule
@@ -83,6 +85,28 @@ def test_a_run_that_is_cut_short_keeps_its_last_complete_epoch(make_run, error, 
     assert state(run.folder) == ends
     assert load_checkpoint(run.folder / "Model-CSV.pt", "CSVModule")[0].layers[0].bias[0] == 5
     assert json.loads((run.folder / "run.json").read_text())["epochs_done"] == 5
+
+
+@pytest.mark.parametrize("step", ["save_checkpoint", "write_json"])
+def test_a_signal_in_the_midst_of_the_last_save_loses_no_epoch(make_run, monkeypatch, step):
+    run, (module, optimizer) = make_run(), make_module()
+    really, calls = getattr(run_module, step), []
+
+    def interrupt_once(*arguments, **values):
+        calls.append(1)
+        if len(calls) == 1:
+            raise SystemExit(143)
+        return really(*arguments, **values)
+
+    with pytest.raises(SystemExit), run:
+        run._saving._next = np.inf          # no epoch is written before the end
+        for epoch in range(1, 4):
+            torch.nn.init.constant_(module.layers[0].bias, epoch)
+            run.finish_epoch(epoch, module, optimizer, {"loss": 1.0})
+        monkeypatch.setattr(run_module, step, interrupt_once)
+    assert state(run.folder) == "stopped"
+    assert load_checkpoint(run.folder / "Model-CSV.pt", "CSVModule")[0].layers[0].bias[0] == 3
+    assert json.loads((run.folder / "run.json").read_text())["epochs_done"] == 3
 
 
 def test_the_newest_finished_run_is_found(paths, make_run):
