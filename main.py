@@ -24,7 +24,7 @@ FIELD_HELP = {
     "learning_rate": "Adam's step",
     "batch_size": "images or eyes per step",
     "seed": "first weights and order of the data",
-    "recipe": "seed (as in 2021), fixed or resnet (images only)",
+    "recipe": "seed (as in 2021), fixed, resnet (images only) or best (Model-CSV only)",
     "init_from": "run folder or checkpoint file to start from",
     "fold": "eyes to leave out and measure on: none, one of 0 to 4, or all (five trainings)",
     "device": "auto, cuda, mps or cpu",

@@ -5,6 +5,7 @@ Reads run folders (config.json, history.csv); writes model/ckpt/compare-<time>.p
 
 import dataclasses
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 
 import pandas as pd
@@ -37,11 +38,17 @@ def compare_runs(paths=PATHS, runs=None):
     if not folders:
         raise PipelineError(f"No run in {paths.ckpt} has an epoch to compare. Options 1 to 3 train.")
     panels = [_describe_model(name, group) for name, group in _by_model(folders).items()]
-    picture = paths.ckpt / f"compare-{datetime.now().strftime(TIME_STAMP)}.png"
+    picture = _free_name(paths.ckpt / f"compare-{datetime.now().strftime(TIME_STAMP)}.png")
     draw_comparison(picture, [(name, [(label, history) for label, _, history in rows]) for name, rows in panels])
     say("\n".join(_table(panels)))
     say(f"Loss curves: {picture}")
     return picture
+
+
+def _free_name(path):
+    """`path`, or the same with -2, -3, ... behind it: an earlier picture of the same minute stays."""
+    names = (path.with_stem(f"{path.stem}-{number}") for number in count(2))
+    return path if not path.exists() else next(name for name in names if not name.exists())
 
 
 def _newest(paths):

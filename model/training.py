@@ -120,6 +120,9 @@ def _prepare_all(paths, configs, *, resume, unfinished, box):
         own = read_config(folder)
         jobs.append((own, _prepare(paths, table, own, box=box, folder=folder)))
         configs = configs[keys.index((own.name, own.fold)) + 1:] if (own.name, own.fold) in keys else []
+        if configs:
+            behind = ", ".join(config.name for config in configs)
+            say(f"{folder} is resumed; behind it follow, as model_config.py says: {behind} (--models leaves some out).")
     return jobs + [(config, _prepare(paths, table, config, box=box, unfinished=unfinished)) for config in configs]
 
 

@@ -47,3 +47,8 @@ def test_what_is_no_run_is_refused(demo_copy):
         compare_runs(demo_copy, ["nowhere"])
     answer = run_main("compare_runs", "nowhere", root=demo_copy.root)
     assert (answer.returncode, "Traceback" in answer.stderr) == (1, False)
+
+
+def test_a_second_picture_of_the_same_minute_does_not_overwrite_the_first(trained_copy):
+    pictures = [compare_runs(trained_copy) for _ in range(3)]
+    assert len(set(pictures)) == 3 and all(picture.is_file() for picture in pictures)
