@@ -83,7 +83,7 @@ def read_pairs(submission, truth):
 
     Returns:
         dict of submission file -> (truth, submission), DataFrames indexed by the file's keys, with the columns that
-        are scored and that both have.
+        are scored and that the truth has.
     """
     answers, truths = _find_files(submission, "submission"), _find_files(truth, "truth")
     common = [name for name in KEYS if name in answers and name in truths]
@@ -111,7 +111,9 @@ def _find_files(places, what):
 
 
 def _recognise(file):
-    """Which submission file a table's columns are of, or None."""
+    """Which submission file a table is, by its name or else by its columns, or None."""
+    if file.name.lower() in KEYS:
+        return file.name.lower()
     header = {name.strip().lower() for name in read_header(file)}
     if IMAGE in header and "irf" in header:
         return STAGE2_PIC
@@ -122,7 +124,10 @@ def _recognise(file):
 
 def _read_pair(name, answer_file, true_file):
     headers = [{column.strip().lower() for column in read_header(file)} for file in (answer_file, true_file)]
-    columns = [column for column in FINAL_ITEMS[name] if all(column.lower() in header for header in headers)]
+    columns = [column for column in FINAL_ITEMS[name] if column.lower() in headers[1]]
+    absent = [column for column in columns if column.lower() not in headers[0]]
+    if absent:      # a score without them would be over fewer items, and look better or worse than it is
+        raise PipelineError(f"{answer_file} lacks {', '.join(absent)}, which {true_file} has; nothing is scored.")
     parsers = KEYS[name] | dict.fromkeys(columns, number)
     keys = list(KEYS[name])
     unique = {answer_file: keys, true_file: [] if name == STAGE2_PIC else keys}

@@ -97,3 +97,13 @@ def test_a_submission_with_gaps_is_refused(folders):
     table.to_csv(folders[0] / STAGE1, index=False)
     with pytest.raises(PipelineError, match="has no value in some rows of VA"):
         score_submission(*([folder] for folder in folders))
+
+
+@pytest.mark.parametrize(("name", "column"), [(STAGE1, "HRF"), (STAGE2_CASE, "CST"), (STAGE2_PIC, "IRF")])
+def test_a_submission_that_lacks_a_column_is_refused_by_name(folders, name, column):
+    """Not scored over what is left: the total of fewer items would look better."""
+    truth, guess = folders
+    file = guess / name
+    pd.read_csv(file, dtype={"patient ID": str, "image name": str}).drop(columns=column).to_csv(file, index=False)
+    with pytest.raises(PipelineError, match=rf"{name} lacks {column}, which .*{name} has; nothing is scored"):
+        score_submission([guess], [truth])
