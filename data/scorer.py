@@ -1,6 +1,7 @@
 """A submission against the truth, by the competition's rules.
 
 Reads submission files and truth tables, from folders or as single CSV files of any name: columns tell what each is.
+Nothing is scored before every file holds what it must; all that is wrong with them is said in one message.
 """
 
 from pathlib import Path
@@ -9,8 +10,9 @@ import numpy as np
 
 from model.metrics import FINAL_ITEMS, PRELIMINARY_ITEMS, final_score, preliminary_score, total_score
 from processing.errors import PipelineError
-from processing.reader import number, read_header, read_table, text
+from processing.reader import CellError, number, parse_table, read_header, text
 from processing.tables import (
+    CONTINUE,
     CST,
     IMAGE,
     INJECTION,
@@ -28,27 +30,103 @@ KEYS = {
     STAGE2_CASE: {PATIENT: parse_patient},
     STAGE2_PIC: {PATIENT: parse_patient, INJECTION: parse_visit, IMAGE: text},
 }
+LEAST_VA = {STAGE1: -0.3, STAGE2_CASE: 0}       # logMAR: the best line of a chart; decimal: no light perception
+MAX_FAULTS_SHOWN = 1000                         # of a file: more eyes than either round has
 
+
+# ---- What a cell may hold
+
+def _thickness(cell):
+    """um; NaN where it is missing."""
+    return _at_least(0, number(cell))
+
+
+def _true_thickness(cell):
+    value = number(cell)
+    if value == 0:
+        raise CellError("a thickness is more than 0; leave the cell empty where it is unknown")
+    return _at_least(0, value)
+
+
+def _acuity(file):
+    def parse(cell):
+        return _at_least(LEAST_VA[file], 0.0 if cell.upper() == "NLP" and file == STAGE2_CASE else number(cell))
+    return parse
+
+
+def _probability(cell):
+    value = _at_least(0, number(cell))
+    if value > 1:
+        raise CellError("a probability, 0 to 1, is wanted")
+    return value
+
+
+def _label(cell):
+    """0 or 1; NaN where it is missing."""
+    value = number(cell)
+    if value not in (0, 1) and not np.isnan(value):
+        raise CellError("0 or 1 is wanted, or an empty cell where it is unknown")
+    return value
+
+
+def _continued(cell):
+    """As _label, but a whole number above 1 counts as 1: annotation tables hold a 6, and training takes it so."""
+    value = number(cell)
+    return 1.0 if value > 1 and value.is_integer() else _label(cell)
+
+
+def _at_least(least, value):
+    if value < least:
+        raise CellError(f"{least} or more is wanted")
+    return value
+
+
+def _parsers(file):
+    """Parsers of a file's scored columns: in a truth, in a submission."""
+    truth, answers = {}, {}
+    for column, rule in FINAL_ITEMS[file].items():
+        if rule == "thickness":
+            truth[column], answers[column] = _true_thickness, _thickness
+        elif rule == "acuity":
+            truth[column] = answers[column] = _acuity(file)
+        else:
+            truth[column] = _continued if column == CONTINUE else _label
+            answers[column] = _probability
+    return truth, {column: _wanted(parse) for column, parse in answers.items()}
+
+
+def _wanted(parse):
+    """`parse`, but an empty cell is a fault: every row is to be answered."""
+    def parse_or_complain(cell):
+        value = parse(cell)
+        if np.isnan(value):
+            raise CellError("a number is wanted")
+        return value
+    return parse_or_complain
+
+
+# ---- Scores
 
 def score_submission(submission, truth):
     """The items of the final round's score, of the files that both have.
 
     Args:
         submission, truth: lists of folders and CSV files: submission files, or tables of the same rows with the true
-            values (annotation tables will do). Rows of the submission whose truth is not there do not count.
+            values (annotation tables will do). Empty cells of the truth, and rows of it that contradict each other,
+            do not count.
 
     Returns:
         dict of (submission file, column) -> score in 0-1, NaN where it is not defined.
 
     Raises:
-        PipelineError: no file in common, a file twice, a faulty table, a row of the truth that is not answered.
+        PipelineError: no file in common, a file twice; or one message with every column, row and cell at fault.
     """
-    return final_score(read_pairs(submission, truth))
+    return final_score(read_pairs(submission, truth)[0])
 
 
 def describe_scores(submission, truth):
     """The table of items, the total and the preliminary round's points, as text; arguments as for score_submission."""
-    pairs = read_pairs(submission, truth)
+    pairs, notes = read_pairs(submission, truth)
     scores = final_score(pairs)
     lines = [f"{'file':24}{'item':20}{'score':>8}{'rows':>8}"]
     for (file, column), score in scores.items():
@@ -56,18 +134,21 @@ def describe_scores(submission, truth):
         lines.append(f"{file:24}{column:20}{_shown(score):>8}{known:>8}")
     count = sum(len(items) for items in FINAL_ITEMS.values())
     defined = int(np.isfinite(list(scores.values())).sum())
-    of = "" if defined == count else f" (mean of the {defined} items that are defined, of {count})"
-    lines.append(f"{'total, final round':44}{_shown(total_score(scores)):>8}{of}")
+    name = "total, final round" if defined == count else f"mean of {defined} of the final round's {count} items"
+    lines.append(f"{name:44}{_shown(total_score(scores)):>8}")
     if STAGE1 in pairs and PRELIMINARY_ITEMS.keys() <= set(pairs[STAGE1][0].columns):
         points = preliminary_score(*pairs[STAGE1])
         most = int(pairs[STAGE1][0][list(PRELIMINARY_ITEMS)].notna().sum().sum())
         lines.append(f"{'points, preliminary round':44}{points['total']:>8.0f} of {most}")
-    return "\n".join(lines)
+    notes += [f"{file} is not scored: not in both." for file in KEYS if file not in pairs]
+    notes += [f"{file}: {column} has no score: its truth does not have both classes."
+              for (file, column), score in scores.items() if np.isnan(score)]
+    return "\n".join([*lines, *notes])
 
 
 def describe_match(submission, truth):
     """One line that says how well a submission matches the truth: folders."""
-    pairs = read_pairs([submission], [truth])
+    pairs, _ = read_pairs([submission], [truth])
     means = {}
     for (_, column), score in final_score(pairs).items():
         means.setdefault(column, []).append(score)
@@ -82,8 +163,9 @@ def read_pairs(submission, truth):
     """Truth and submission of the same rows.
 
     Returns:
-        dict of submission file -> (truth, submission), DataFrames indexed by the file's keys, with the columns that
-        are scored and that the truth has.
+        pairs: dict of submission file -> (truth, submission), DataFrames indexed by the file's keys, with the columns
+            that are scored and that the truth has.
+        notes: list of lines on what of the truth does not count.
     """
     answers, truths = _find_files(submission, "submission"), _find_files(truth, "truth")
     common = [name for name in KEYS if name in answers and name in truths]
@@ -92,7 +174,14 @@ def read_pairs(submission, truth):
             f"Nothing can be scored: the submission has {', '.join(answers) or 'no file'} and the truth "
             f"{', '.join(truths) or 'no file'}; they have no file in common."
         )
-    return {name: _read_pair(name, answers[name], truths[name]) for name in common}
+    pairs, faults, notes = {}, [], []
+    for name in common:
+        pairs[name], wrong, remarks = _read_pair(name, answers[name], truths[name])
+        faults += wrong
+        notes += remarks
+    if faults:
+        raise PipelineError("Nothing is scored; correct this first:\n  " + "\n  ".join(faults))
+    return pairs, notes
 
 
 def _find_files(places, what):
@@ -101,6 +190,8 @@ def _find_files(places, what):
     for place in map(Path, places):
         if not place.exists():
             raise PipelineError(f"{place} is not there.")
+        if place.suffix.lower() == ".zip":
+            raise PipelineError(f"{place} is an archive: unpack it, and name the folder or its CSV files.")
         for file in sorted(place.glob("*.csv")) if place.is_dir() else [place]:
             name = _recognise(file)
             if name and found.setdefault(name, file) != file:
@@ -123,31 +214,63 @@ def _recognise(file):
 
 
 def _read_pair(name, answer_file, true_file):
-    headers = [{column.strip().lower() for column in read_header(file)} for file in (answer_file, true_file)]
-    columns = [column for column in FINAL_ITEMS[name] if column.lower() in headers[1]]
-    absent = [column for column in columns if column.lower() not in headers[0]]
-    if absent:      # a score without them would be over fewer items, and look better or worse than it is
-        raise PipelineError(f"{answer_file} lacks {', '.join(absent)}, which {true_file} has; nothing is scored.")
-    parsers = KEYS[name] | dict.fromkeys(columns, number)
+    """The pair (None where something is wrong), what is wrong, and what does not count: lists of lines."""
     keys = list(KEYS[name])
-    unique = {answer_file: keys, true_file: [] if name == STAGE2_PIC else keys}
-    answers, true = (read_table(file, parsers, unique=unique[file]) for file in (answer_file, true_file))
-    true, answers = _without_contradictions(true, keys).set_index(keys), answers.set_index(keys)
-    unanswered = true.index.difference(answers.index)
-    if len(unanswered):
-        raise PipelineError(f"{answer_file} does not answer {len(unanswered)} rows of {true_file}, the first is "
-                            f"{unanswered[0]}.")
-    answers = answers.loc[true.index]
-    gaps = answers.columns[answers.isna().any()]
-    if len(gaps):
-        raise PipelineError(f"{answer_file} has no value in some rows of {', '.join(gaps)}; fill them in.")
-    return true, answers
-
-
-def _without_contradictions(true, keys):
-    """Truth with one row per key; rows of one key that contradict each other are left out."""
+    for_truth, for_answers = _parsers(name)
+    header = {column.strip().lower() for column in read_header(true_file)}
+    there = [column for column in for_truth if column.lower() in header]
+    true, faults = _read(true_file, KEYS[name], {column: for_truth[column] for column in there},
+                         unique=[] if name == STAGE2_PIC else keys)
+    answers, more = _read(answer_file, KEYS[name], {column: for_answers[column] for column in there}, unique=keys)
+    faults += more
+    if not there:
+        faults.append(f"{true_file}: it has none of {', '.join(for_truth)}")
+    if set(keys) <= set(true) and set(keys) <= set(answers):
+        faults += _compare_keys(answers, answer_file, true, true_file, keys)
+    if faults:
+        return None, faults, []
     once = true.drop_duplicates()
-    return once[~once.duplicated(keys, keep=False)]
+    kept = once[~once.duplicated(keys, keep=False)].set_index(keys)     # contradicting rows are no truth
+    notes = _note(true_file, once, kept)
+    absent = [column for column in for_truth if column not in there]
+    if absent:
+        notes.append(f"{true_file} lacks {', '.join(absent)}: not scored.")
+    return (kept, answers.set_index(keys).loc[kept.index]), [], notes
+
+
+def _read(file, keys, parsers, *, unique):
+    """The table, without rows whose keys are faulty, and its faults as lines."""
+    table, faults = parse_table(file, keys | parsers, unique=unique)
+    lines = [f"{file}: {fault}" for fault in faults[:MAX_FAULTS_SHOWN]]
+    if len(faults) > MAX_FAULTS_SHOWN:
+        lines.append(f"{file}: and {len(faults) - MAX_FAULTS_SHOWN} more")
+    return table.dropna(subset=list(table.columns.intersection(list(keys)))), lines
+
+
+def _compare_keys(answers, answer_file, true, true_file, keys):
+    """A line for the rows of the truth that are not answered, and one for those that only the submission has."""
+    asked, given = (table.set_index(keys).index.unique() for table in (true, answers))
+    lines = []
+    for file, missing, other in ((answer_file, asked.difference(given), true_file),
+                                 (true_file, given.difference(asked), answer_file)):
+        if len(missing):
+            shown = [" ".join(key) if isinstance(key, tuple) else key for key in missing[:MAX_FAULTS_SHOWN]]
+            more = len(missing) - len(shown)
+            lines.append(f"{file}: {len(missing)} rows of {other} are missing: {', '.join(shown)}"
+                         + (f" and {more} more" if more else ""))
+    return lines
+
+
+def _note(file, once, kept):
+    """What of a truth does not count, as lines."""
+    notes = []
+    if len(kept) < len(once):
+        notes.append(f"{file}: {len(once) - len(kept)} rows contradict each other and do not count.")
+    gaps = {column: count for column, count in kept.isna().sum().items() if count}
+    if gaps:
+        missing = ", ".join(f"{column} {count}" for column, count in gaps.items())
+        notes.append(f"{file}: empty cells do not count ({missing}).")
+    return notes
 
 
 def _shown(score):

@@ -19,6 +19,7 @@ ENCODINGS = ("utf-8-sig", "gb18030")
 SEPARATORS = (",", ";", "\t")
 MISSING = ("", "nan", "na", "null", "none")     # in lower case
 MAX_FAULTS_SHOWN = 200
+MAX_HEADER_SHOWN = 300          # characters
 _END = "end of the table"       # a line put behind the last one: within a quoted cell, it is not found again
 
 
@@ -193,16 +194,22 @@ def _decode(path):
 def _find_columns(header, wanted):
     """Where each wanted column stands (in any case), and a Fault for each that is missing or there twice."""
     names = [name.lower() for name in header]
+    there = f"; there are {_shortened(', '.join(header))}"      # said once
     places, faults = {}, []
     for name in wanted:
         count = names.count(name.lower())
         if count == 1:
             places[name] = names.index(name.lower())
         elif count == 0:
-            faults.append(Fault(None, name, None, f"the column is missing; there are {', '.join(header)}"))
+            faults.append(Fault(None, name, None, f"the column is missing{there}"))
+            there = ""
         else:
             faults.append(Fault(None, name, None, f"the column is there {count} times; keep one"))
     return places, faults
+
+
+def _shortened(words):
+    return words if len(words) <= MAX_HEADER_SHOWN else words[:MAX_HEADER_SHOWN] + " ..."
 
 
 def _with_point(cell):
