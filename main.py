@@ -20,7 +20,7 @@ from typing import NamedTuple
 DONE, FAILED, WRONG_USAGE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 
 FIELD_HELP = {
-    "epochs": "passes over the data; without this flag and those below, model_config.py decides",
+    "epochs": "passes over the data",
     "learning_rate": "Adam's step",
     "batch_size": "images or eyes per step",
     "seed": "first weights and order of the data",
@@ -168,24 +168,24 @@ def _add_processing_flags(parser):
 def _add_image_flags(parser):
     _add_start_flags(parser)
     _add_models_flag(parser)
-    _add_config_flags(parser, IMAGE_FIELDS)
+    _add_config_flags(parser, IMAGE_FIELDS, "all image models that are trained")
 
 
 def _add_csv_flags(parser):
     _add_start_flags(parser)
-    _add_config_flags(parser, CSV_FIELDS)
+    _add_config_flags(parser, CSV_FIELDS, "Model-CSV")
 
 
 def _add_both_flags(parser):
     _add_start_flags(parser)
     _add_models_flag(parser)
-    _add_config_flags(parser, SHARED_FIELDS)
-    _add_config_flags(parser, CSV_FIELDS, "csv_")
-    _add_config_flags(parser, IMAGE_FIELDS, "image_")
+    _add_config_flags(parser, SHARED_FIELDS, "Model-CSV and the image models")
+    _add_config_flags(parser, CSV_FIELDS, "Model-CSV alone", "csv_")
+    _add_config_flags(parser, IMAGE_FIELDS, "the image models alone", "image_")
 
 
 def _add_start_flags(parser):
-    text = "go on with an unfinished run: the one named, or the newest; its config is its own"
+    text = "go on with an unfinished run (that one, or the newest), then with what was to follow it; by its own config"
     parser.add_argument("--resume", nargs="?", const="", metavar="RUN", help=text)
     _add_unfinished_flag(parser)
 
@@ -202,15 +202,15 @@ def _add_models_flag(parser):
     parser.add_argument("--models", nargs="+", choices=names, default=names, help="image models to train (all)")
 
 
-def _add_config_flags(parser, fields, prefix=""):
-    """A flag for each field; without it, model_config.py decides."""
+def _add_config_flags(parser, fields, models, prefix=""):
+    """A flag for each field of the config of `models`; without it, model_config.py decides."""
     from model_config import ImageConfig
 
     types = {field.name: field.type for field in dataclasses.fields(ImageConfig)}
-    only = f" of the {prefix[:-1]} model" if prefix else ""
+    group = parser.add_argument_group(f"config of {models} (what no flag says, model_config.py does)")
     for name in fields:
         flag = "--" + (prefix + name).replace("_", "-")
-        parser.add_argument(flag, type=types[name], default=argparse.SUPPRESS, help=FIELD_HELP[name] + only)
+        group.add_argument(flag, type=types[name], default=argparse.SUPPRESS, help=FIELD_HELP[name])
 
 
 def _add_before_after_flags(parser):
@@ -270,9 +270,13 @@ def _image_configs(arguments, prefix=""):
 
 
 def _csv_config(arguments, prefix=""):
-    from model_config import CSV_MODEL
+    from model_config import CSV_MODEL, FIELDS_OF_EPOCHS, ConfigError
 
-    return dataclasses.replace(CSV_MODEL, **_given(arguments, CSV_FIELDS, prefix))
+    config = dataclasses.replace(CSV_MODEL, **_given(arguments, CSV_FIELDS, prefix))
+    useless = [prefix + name for name in FIELDS_OF_EPOCHS if prefix + name in vars(arguments)]
+    if config.recipe == "best" and useless:
+        raise ConfigError(f"The recipe best has no epochs, learning rate and batches; leave out {_flags(useless)}.")
+    return config
 
 
 def _given(arguments, fields, prefix):
@@ -288,9 +292,12 @@ def _starts(arguments):
 
     given = [name for name in vars(arguments) if name.removeprefix("csv_").removeprefix("image_") in FIELD_HELP]
     if arguments.resume is not None and given:
-        flags = ", ".join("--" + name.replace("_", "-") for name in given)
-        raise ConfigError(f"--resume takes the run's own config; leave out {flags}.")
+        raise ConfigError(f"--resume takes the run's own config; leave out {_flags(given)}.")
     return {"resume": arguments.resume, "unfinished": arguments.allow_unfinished}
+
+
+def _flags(names):
+    return ", ".join("--" + name.replace("_", "-") for name in names)
 
 
 def _prediction(arguments, flags):

@@ -31,6 +31,7 @@ RECIPES = {
 }
 # Of Model-CSV, which has no blocks to exchange; best: an ensemble of trees (model/trees.py) in place of the network
 CSV_RECIPES = ("seed", "fixed", "best")
+FIELDS_OF_EPOCHS = ("epochs", "learning_rate", "batch_size")        # which the recipe best has no use for
 DEVICES = ("auto", "cuda", "mps", "cpu")            # auto: the first of the others that is there
 PRECISIONS = ("float32", "bf16")
 VISITS = ("before", "after", "all")

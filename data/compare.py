@@ -64,6 +64,8 @@ def _resolve(paths, run):
     places = [Path(run).expanduser(), paths.root / run, paths.ckpt / run]
     folder = next((place for place in places if place.is_dir()), places[0])
     if not (folder / "history.csv").is_file():
+        if read_record(folder) and read_config(folder).recipe == "best":
+            raise PipelineError(f"{folder} has no loss curve: the recipe best has no epochs. Option 8 scores it.")
         raise PipelineError(f"{folder} is no run folder with an epoch in it; name one below {paths.ckpt}.")
     return folder.resolve()
 

@@ -25,7 +25,7 @@ from data.unseen import (
     read_data,
     runs_of_recipe,
 )
-from model.metrics import acuity_score, final_score, thickness_score, total_score
+from model.metrics import FINAL_ITEMS, acuity_score, final_score, thickness_score, total_score
 from model.training import ROUND_NAMES
 from processing.files import new_timed_folder, write_csv, write_json
 from processing.plots import draw_noise
@@ -58,7 +58,8 @@ DRAWS, SEED = 1000, 2021            # of the bootstrap
 DRAWS_AT_ONCE = 50
 INTERVAL = (2.5, 97.5)              # percentiles
 NOISE_SHARES = (0.0, 0.5, 1.0, 1.5, 2.0)     # of the image models' noise
-MEAN = "mean of the items"
+TOTAL, MEAN = "total", "mean of the items"
+ITEM_COUNT = sum(len(items) for items in FINAL_ITEMS.values())
 CHANCE = 0.5                        # what any constant scores under the ROC curve
 
 
@@ -81,13 +82,13 @@ def evaluate(paths=PATHS, *, images="auto", device="auto"):
     runs = find_fold_runs(paths)
     images = choose_pipeline(images, runs, paths)
     folds = load_folds(newest_runs(runs, images), device)
-    newest = predict_held_out(paths, data, images, folds)
+    newest = predict_held_out(paths, data, images, folds, label="newest runs")
     methods = {"model": newest}
     seed = runs_of_recipe(runs, images, "seed")
     if seed and seed != newest_runs(runs, images):
         of_seed = load_folds(seed, device)
         only = f" ({len(of_seed)} of {len(folds)} folds)" if len(of_seed) < len(folds) else ""
-        methods[f"seed recipe{only}"] = predict_held_out(paths, data, images, of_seed)
+        methods[f"seed recipe{only}"] = predict_held_out(paths, data, images, of_seed, label="seed recipe")
     methods = methods | _references(data, newest)
     scores = score_methods(data, methods)
     groups = score_groups(data, newest)
@@ -160,7 +161,7 @@ def score_methods(data, methods):
         methods: dict of name -> Predictions; the first one's items decide who has a total.
 
     Returns:
-        DataFrame: method, file, item, score, low, high, rows.
+        DataFrame: method, file, item, score, low, high, rows (of the total: how many items have a score).
     """
     rng, rows = np.random.default_rng(SEED), []
     persons = sorted({person_of(patient) for patient in data.eyes.index})
@@ -176,7 +177,7 @@ def score_methods(data, methods):
             rows.append((method, *key, score, low, high, known))
         if _defined(items) == comparable:       # a total over other items would not compare
             low, high = np.nanpercentile(total_score(draws), INTERVAL)
-            rows.append((method, "", "total", total_score(items), low, high, len(items)))
+            rows.append((method, "", TOTAL, total_score(items), low, high, len(comparable)))
     return pd.DataFrame(rows, columns=["method", "file", "item", "score", "low", "high", "rows"])
 
 
@@ -309,21 +310,32 @@ def _describe(scores, groups, data, newest, images):
     for (key, item), part in table.groupby(["key", "item"], sort=False):
         cells = part.set_index("method").reindex(methods)
         shown = "".join(f"{_interval(row):28}" for row in cells.itertuples())
-        lines.append(f"{key:14}{item:20}{int(cells['rows'].max()):6}  {shown}")
+        count = int(cells["rows"].max())
+        named = f"{item:20}{count:6}" if item != TOTAL else f"{_total_of(count):20}{'':6}"
+        lines.append(f"{key:14}{named}  {shown}")
     labels = {FINAL: "round", DIAGNOSIS: "diagnosis", DRUG: "drug"}
-    lines += ["", f"{'':14}{'':24}{'eyes':>6}  {MEAN}"]
-    lines += [f"{labels[row.group]:14}{row.value:24}{row.eyes:6}  {row.score:.3f}"
-              for row in groups[groups["item"] == MEAN].itertuples()]
+    lines += ["", f"{'':14}{'':24}{'eyes':>6}  {MEAN} that have a score"]
+    for (group, value), part in groups.groupby(["group", "value"], sort=False):
+        mean, of = part[part["item"] == MEAN].iloc[0], part["score"][part["item"] != MEAN].notna().sum()
+        shown = "-" if not of else f"{mean['score']:.3f} of {of}"
+        lines.append(f"{labels[group]:14}{value:24}{mean['eyes']:6}  {shown}")
     return "\n".join(lines)
+
+
+def _total_of(count):
+    """What the total's row is called; over fewer items than the final round's it is no total of it."""
+    return TOTAL if count == ITEM_COUNT else f"mean of {count} items"
 
 
 def _describe_noise(noise):
     """The scores under noise as a table for the terminal."""
-    lines = [f"{'Noise of thickness and findings':42}" + "".join(f"{share:<8g}" for share in NOISE_SHARES)]
+    lines = ["The same with noise laid over the doctor's thickness and findings (1: as much as the image models' is "
+             "taken to be):", f"{'':42}" + "".join(f"{share:<8g}" for share in NOISE_SHARES)]
     for (file, item), part in noise.groupby(["file", "item"], sort=False):
         key = file.removesuffix(".csv").removeprefix("submit_")
-        lines.append(f"{key:14}{item:28}" + "".join(f"{score:<8.3f}" for score in part["score"]))
-    return "\n".join([*lines, "(1: as large as that of the image models is taken to be)"])
+        scores = ["-" if np.isnan(score) else f"{score:.3f}" for score in part["score"]]
+        lines.append(f"{key:14}{item:28}" + "".join(f"{score:8}" for score in scores))
+    return "\n".join(lines)
 
 
 def _interval(row):

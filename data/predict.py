@@ -105,7 +105,7 @@ def _load_models(paths, image_models, checkpoints, *, device, unfinished):
             raise PipelineError(f"{error} {describe_runs(paths, name)}") from error
         other = content.get("name", name) != name
         left_out = "" if fold_of(file.parent) == "none" else f" (trained without fold {fold_of(file.parent)})"
-        say(f"{name}: {file}" + (f" (trained as {content['name']})" if other else "") + left_out)
+        say(f"{name}: {file}" + (f" (trained as {content['name']}, not as {name})" if other else "") + left_out)
         model_class = MODELS[type(module).__name__]
         loaded[name] = Loaded(model_class(module, device), content.get("values", {}), file)
     return loaded

@@ -151,7 +151,7 @@ def load_folds(chosen, device):
     ]
 
 
-def predict_held_out(paths, data, images, folds, *, noise=0.0):
+def predict_held_out(paths, data, images, folds, *, noise=0.0, label=""):
     """Predict the held-out eyes of every fold.
 
     Args:
@@ -160,14 +160,15 @@ def predict_held_out(paths, data, images, folds, *, noise=0.0):
         images: "before_after", "all" or "labels".
         folds: of load_folds.
         noise: share of the image models' noise (model.trees) that is laid over thickness and findings.
+        label: what is told of it; nothing without one.
 
     Returns:
         Predictions.
     """
     parts, runs = [], {}
     for fold, models, folders in folds:
-        if not noise:
-            say(f"fold {fold}: predicting {len(data.folds[fold])} held-out eyes")
+        if label:
+            say(f"{label}, fold {fold}: predicting {len(data.folds[fold])} held-out eyes")
         runs |= folders
         parts.append(_predict_fold(paths, data, images, fold, models, noise=noise))
     eyes, pictures = (pd.concat(part) for part in zip(*parts, strict=True))

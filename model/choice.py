@@ -7,6 +7,8 @@ from model.checkpoint import load_checkpoint, load_weights
 from model.run import read_record
 from processing.errors import PipelineError
 
+RUNS_SHOWN = 5
+
 
 def find_checkpoint(paths, name, chosen=None, *, unfinished=False):
     """The checkpoint file of a model: of the newest run that was trained on all eyes, else of the newest of a fold.
@@ -75,11 +77,15 @@ def find_unfinished(paths, names, chosen=None):
     """The run folder to resume: `chosen`, or the newest unfinished run of the models `names`.
 
     Raises:
-        PipelineError: there is none.
+        PipelineError: there is none; says which runs exist.
     """
     if chosen:
         path = Path(chosen).expanduser()
-        return path if path.exists() else paths.root / path
+        path = path if path.exists() else paths.root / path
+        if not (path / "run.json").is_file():
+            runs = " ".join(describe_runs(paths, name) for name in names)
+            raise PipelineError(f"{path} is no run folder: it is not there, or has no run.json. {runs}")
+        return path
     folders = [
         folder for name in names for folder in run_folders(paths, name)
         if read_record(folder).get("state", "finished") != "finished"
@@ -107,7 +113,10 @@ def load_start(paths, module, config, *, unfinished=False):
 def describe_runs(paths, name):
     """One sentence on which runs of a model there are."""
     runs = [f"{folder.name} ({read_record(folder).get('state', 'damaged')})" for folder in run_folders(paths, name)]
-    return f"Runs of {name}: {', '.join(runs[-5:])}." if runs else f"There are no runs of {name} yet."
+    if not runs:
+        return f"There are no runs of {name} yet."
+    newest = f"The newest {RUNS_SHOWN} of {len(runs)} runs" if len(runs) > RUNS_SHOWN else "Runs"
+    return f"{newest} of {name}: {', '.join(runs[-RUNS_SHOWN:])}."
 
 
 def run_folders(paths, name):

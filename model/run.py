@@ -55,7 +55,7 @@ class Run:
         self._open = ExitStack()
 
     @classmethod
-    def start(cls, paths, config, *, device, data, values=None):
+    def start(cls, paths, config, *, device, data, values=None, behind=()):
         """Make a run folder.
 
         Args:
@@ -64,10 +64,12 @@ class Run:
             device: torch.device that it trains on.
             data: dict of what it trains on -> fingerprint (model.origin); kept in run.json.
             values: plain values to keep beside the weights.
+            behind: configs of the trainings that are to follow this one; kept in run.json for resuming.
         """
         folder = from_first_process(make_timed_folder(paths.ckpt / config.name) if RANK == 0 else None)
         try:
-            run = cls(folder, config, describe_origin(config, device, data), values or {})
+            record = describe_origin(config, device, data) | {"behind": [dataclasses.asdict(one) for one in behind]}
+            run = cls(folder, config, record, values or {})
             if RANK == 0:
                 write_json(folder / "config.json", dataclasses.asdict(config))
             run._write_state("stopped")         # until it is entered
@@ -267,9 +269,25 @@ def read_config(folder):
     """
     try:
         fields = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        return (ImageConfig if "visit" in fields else CSVConfig)(**fields)
+        return _config_of(fields)
     except (OSError, ValueError, TypeError, ConfigError) as error:
         raise PipelineError(f"{folder} is no run folder, or its config.json is damaged: {error}") from error
+
+
+def read_behind(folder):
+    """Configs of the trainings that were to follow a run when it began.
+
+    Raises:
+        PipelineError: no longer valid.
+    """
+    try:
+        return [_config_of(fields) for fields in read_record(folder).get("behind", [])]
+    except (TypeError, ConfigError) as error:
+        raise PipelineError(f"{folder}: what run.json says is to follow it cannot be used: {error}") from error
+
+
+def _config_of(fields):
+    return (ImageConfig if "visit" in fields else CSVConfig)(**fields)
 
 
 def _copy_states(module, optimizer):

@@ -19,7 +19,7 @@ from model.heldout import held_out_eyes, refill, split_rows
 from model.model import CSVModel, ImageModel
 from model.module import CSVModule, ImageModule
 from model.origin import fingerprint_images, fingerprint_table
-from model.run import Run, read_config
+from model.run import Run, read_behind, read_config
 from model.trees import TreeModel
 from model_config import ImageConfig
 from processing.crops import check_crops
@@ -51,8 +51,8 @@ def train_image(paths=PATHS, configs=None, *, resume=None, unfinished=False, box
     Args:
         paths: config.Paths.
         configs: list of ImageConfig.
-        resume: None; or a run folder to resume, or "" for the newest unfinished run of these models; the models
-            behind it in the list follow.
+        resume: None; or a run folder to resume, or "" for the newest unfinished run of these models. What was to
+            follow it when it began, and is of these models, follows.
         unfinished: whether init_from may be a run that is not finished.
         box: config.CropBox that the crops were cut with.
 
@@ -106,7 +106,10 @@ def _train(paths, configs, *, resume, unfinished, box=CROP):
     with joined():
         with first_process_first():
             jobs = _prepare_all(paths, configs, resume=resume, unfinished=unfinished, box=box)
-        return [_train_model(paths, config, job) for config, job in jobs]
+        return [
+            _train_model(paths, config, job, [after for after, _ in jobs[number:]])
+            for number, (config, job) in enumerate(jobs, start=1)
+        ]
 
 
 def _prepare_all(paths, configs, *, resume, unfinished, box):
@@ -115,15 +118,21 @@ def _prepare_all(paths, configs, *, resume, unfinished, box):
     table = read_processed(paths.train_table, TRAIN_COLUMNS)
     jobs = []
     if resume is not None:
-        keys = [(config.name, config.fold) for config in configs]
-        folder = find_unfinished(paths, list(dict.fromkeys(name for name, _ in keys)), resume)
+        names = list(dict.fromkeys(config.name for config in configs))
+        folder = find_unfinished(paths, names, resume)
         own = read_config(folder)
+        if own.name not in names:
+            raise PipelineError(f"{folder} is a run of {own.name}; this option resumes those of {', '.join(names)}.")
         jobs.append((own, _prepare(paths, table, own, box=box, folder=folder)))
-        configs = configs[keys.index((own.name, own.fold)) + 1:] if (own.name, own.fold) in keys else []
+        configs = [config for config in read_behind(folder) if config.name in names]
         if configs:
-            behind = ", ".join(config.name for config in configs)
-            say(f"{folder} is resumed; behind it follow, as model_config.py says: {behind} (--models leaves some out).")
+            behind = ", ".join(_named(config) for config in configs)
+            say(f"{folder} is resumed; what was to follow it when it began follows: {behind}.")
     return jobs + [(config, _prepare(paths, table, config, box=box, unfinished=unfinished)) for config in configs]
+
+
+def _named(config):
+    return config.name if config.fold == "none" else f"{config.name} (fold {config.fold})"
 
 
 def _prepare(paths, table, config, *, box, folder=None, unfinished=False):
@@ -155,9 +164,9 @@ def _prepare(paths, table, config, *, box, folder=None, unfinished=False):
     return _Job(table[PROCESSED].tolist(), rows, unseen, module, device, data, values, run)
 
 
-def _train_model(paths, config, job):
-    """Train, in a new run or the resumed one. Returns the run's folder."""
-    run = job.run or Run.start(paths, config, device=job.device, data=job.data, values=job.values)
+def _train_model(paths, config, job, behind):
+    """Train, in a new run or the resumed one; the configs `behind` follow. Returns the run's folder."""
+    run = job.run or Run.start(paths, config, device=job.device, data=job.data, values=job.values, behind=behind)
     is_image = isinstance(config, ImageConfig)
     with run:
         goes_on = f", goes on after epoch {run.epochs_done} of {config.epochs}" if job.run else ""

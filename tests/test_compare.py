@@ -45,6 +45,9 @@ def test_what_is_no_run_is_refused(demo_copy):
         compare_runs(demo_copy)
     with pytest.raises(PipelineError, match="nowhere is no run folder with an epoch"):
         compare_runs(demo_copy, ["nowhere"])
+    trees, = train_csv(demo_copy, replace(CSV, recipe="best"))
+    with pytest.raises(PipelineError, match="has no loss curve: the recipe best has no epochs"):
+        compare_runs(demo_copy, [str(trees)])
     answer = run_main("compare_runs", "nowhere", root=demo_copy.root)
     assert (answer.returncode, "Traceback" in answer.stderr) == (1, False)
 

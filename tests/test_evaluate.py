@@ -75,14 +75,19 @@ def test_all_fourteen_items_have_a_score_an_interval_and_references(fold_copy, c
     assert "total" in shown and "best constant" in shown
 
 
-def test_untreated_eyes_do_not_count(fold_copy):
+def test_untreated_eyes_do_not_count_and_a_mean_says_of_how_many_items(fold_copy, capsys):
     scores = read(evaluate(fold_copy, images="labels"), "scores.csv")
     eyes = read(fold_copy.processed / "csv", "eyes.csv").set_index(PATIENT)
     predicted = read(sorted(fold_copy.evaluation.iterdir())[-1], "eyes.csv")[PATIENT]
     treated = eyes.loc[predicted][lambda part: (part["final"] == 0) & (part[DIAGNOSIS] != UNTREATED)]
-    row = scores[(scores["method"] == "model") & (scores["file"] == STAGE1) & (scores["item"] == VA)]
+    model = scores[scores["method"] == "model"]
+    row = model[(model["file"] == STAGE1) & (model["item"] == VA)]
     assert row["rows"].item() == treated[VA].notna().sum()
     assert set(scores["item"]) == {VA, "continue injection", "total"}
+    count = int(model[model["item"] == "total"]["rows"].item())         # items that have a score, not those listed
+    assert count == model[model["item"] != "total"]["score"].notna().sum() <= 4
+    assert re.search(rf"\n +mean of {count} items ", shown := capsys.readouterr().out)
+    assert "total" not in shown         # which is over all fourteen
 
 
 def test_predictions_do_not_depend_on_the_truth_of_held_out_eyes(fold_copy):
@@ -121,7 +126,8 @@ def test_noise_on_the_doctors_labels_is_scored_and_drawn(fold_copy, capsys):
     scores = pd.read_csv(folder / "scores.csv").query("method == 'model' and item != 'total'")
     clean = noise[noise["noise"] == 0].set_index(["file", "item"])["score"]
     pd.testing.assert_series_equal(clean, scores.set_index(["file", "item"])["score"])
-    assert "as large as that of the image models" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "noise laid over the doctor's thickness" in shown and "nan" not in shown
     assert "noise.png" not in str(list(evaluate(fold_copy, images="all").iterdir()))
 
 

@@ -124,6 +124,8 @@ def test_every_option_works_through_the_menu(demo_copy):
         (["1", "--epochs", "many"], "invalid int value: 'many'"),
         (["1", "--learning-rate", "nan"], "learning_rate is nan"),
         (["2", "--recipe", "resnet"], "recipe is 'resnet'; it must be one of seed, fixed"),
+        (["2", "--recipe", "best", "--epochs", "3"], "has no epochs, learning rate and batches; leave out --epochs."),
+        (["3", "--csv-recipe", "best", "--csv-batch-size", "3"], "leave out --csv-batch-size."),
         (["1", "--device", "gpu"], "device is 'gpu'"),
         (["1", "--models", "Model-X"], "invalid choice: 'Model-X'"),
         (["0", "--epochs", "1"], "unrecognized arguments"),

@@ -278,7 +278,7 @@ def test_paths_in_config_are_taken_from_the_root(trained_copy, monkeypatch, caps
     folder, = (trained_copy.ckpt / name).iterdir()
     monkeypatch.setitem(predict.CHECKPOINTS, "Model-Image-All", f"model/ckpt/{name}/{folder.name}")
     predict_all(trained_copy)
-    assert f"{folder / name}.pt (trained as {name})" in capsys.readouterr().out
+    assert f"{folder / name}.pt (trained as {name}, not as Model-Image-All)" in capsys.readouterr().out
     monkeypatch.setitem(predict.CHECKPOINTS, "Model-Image-All", 123)
     with pytest.raises(PipelineError, match="123 is no path of a checkpoint"):
         predict_all(trained_copy)

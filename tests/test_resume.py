@@ -116,8 +116,35 @@ def test_resume_goes_on_with_the_models_behind_in_the_list(demo_copy, monkeypatc
     with monkeypatch.context() as patch, pytest.raises(Stop):
         stop_after(patch, 0, within=True)
         train_image(demo_copy, configs[1:])
-    folders = train_image(demo_copy, configs, resume="")
+    folders = train_image(demo_copy, IMAGE_MODELS, resume="")           # by their own configs, not by these
     assert [folder.parent.name for folder in folders] == ["Model-Image-After", "Model-Image-All"]
+    assert json.loads((folders[1] / "config.json").read_text())["epochs"] == 1
+
+
+def test_resume_goes_on_with_the_folds_that_are_left(demo_copy, monkeypatch, capsys):
+    config = replace(CSV, fold="all", epochs=2)
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        stop_after(patch, 1)
+        train_csv(demo_copy, config)
+    folders = train_csv(demo_copy, CSV, resume="")
+    assert [json.loads((folder / "config.json").read_text())["fold"] for folder in folders] == list("01234")
+    assert "what was to follow it when it began follows: Model-CSV (fold 1), " in capsys.readouterr().out
+    with monkeypatch.context() as patch, pytest.raises(Stop):           # those that follow know what follows them
+        stop_after(patch, 1)
+        train_csv(demo_copy, config)
+    run = json.loads((sorted((demo_copy.ckpt / "Model-CSV").iterdir())[-1] / "run.json").read_text())
+    assert [one["fold"] for one in run["behind"]] == list("1234")
+
+
+def test_a_run_of_another_option_or_none_is_not_resumed(demo_copy, monkeypatch):
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        stop_after(patch, 1)
+        train(demo_copy, CSV)
+    folder, = (demo_copy.ckpt / CSV.name).iterdir()
+    with pytest.raises(PipelineError, match="is a run of Model-CSV; this option resumes those of Model-Image-After"):
+        train_image(demo_copy, [IMAGE], resume=str(folder))
+    with pytest.raises(PipelineError, match=f"nowhere is no run folder.*Runs of Model-CSV: {folder.name} .stopped.[.]$"):
+        train_csv(demo_copy, CSV, resume="nowhere")
 
 
 def test_what_cannot_be_resumed_is_refused(demo_copy, monkeypatch, tmp_path):
