@@ -71,8 +71,8 @@ def import_data(paths, sources, *, confirm):
         Imported; nothing linked, copied or extracted where `confirm` said no.
 
     Raises:
-        PipelineError: something is refused, before anything is written; or it failed midway, and what was
-            placed until then is removed again.
+        PipelineError: no source holds anything of the data; something is refused, before anything is written; or it
+            failed midway, and what was placed until then is removed again.
     """
     with ExitStack() as stack:
         try:
@@ -81,6 +81,9 @@ def import_data(paths, sources, *, confirm):
             raise PipelineError(f"{_said(error)}. Nothing was imported.") from error
         text = describe_plan(paths, plan)
         done = Counter()
+        if not (plan.new or plan.already_there):
+            found = ", ".join(map(str, sources))
+            raise PipelineError(f"No file of the data was found in {found}.\n{text}")
         if not plan.new:
             say(text)
         elif confirm(text):

@@ -422,6 +422,10 @@ def test_crops_that_are_missing_broken_of_another_size_or_old(processed):
         assert (each.file, each.severity) == (processed.relative(crop), "stops")
     assert only(found, "crop-unused")[0].file.endswith("more.jpg")
     assert f"data/source/{IMAGES[5]}" in {each.file for each in only(found, "crop-stale")}
+    (processed.source / IMAGES[5]).write_bytes(b"no image")         # option 0 would not cut it
+    found = check_data(processed)
+    assert f"data/source/{IMAGES[5]}" in {each.file for each in only(found, "image-unreadable")}
+    assert f"data/source/{IMAGES[5]}" not in {each.file for each in found if each.kind == "crop-stale"}
 
 
 def test_crops_are_read_instead_of_screens_where_they_are_current(processed, monkeypatch):

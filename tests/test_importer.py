@@ -260,6 +260,12 @@ def test_it_says_what_it_will_do_and_does_nothing_on_a_no(paths, downloads):
     assert tree(paths.root) == before
 
 
+def test_sources_without_any_file_of_the_data_are_an_error(paths, downloads):
+    with pytest.raises(PipelineError, match="(?s)No file of the data was found in .*no part of the data: 1 files"):
+        import_data(paths, [put(downloads / "holiday", "notes.txt")], confirm=lambda _: pytest.fail("it asked"))
+    assert not paths.source.exists()
+
+
 def test_a_second_run_adds_only_what_is_new_and_asks_only_then(paths, downloads, capsys):
     source = put(downloads / "Train Set", FINAL, PRELIMINARY)
     import_data(paths, [source], confirm=yes)

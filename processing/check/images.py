@@ -164,9 +164,11 @@ def _look_at(row, task):
         return _look_at_crop(row, crop_file, task, found)
     if row[PROCESSED] in task.listed and crop_file.is_file():
         found += _look_at_crop(row, crop_file, task, []).findings
-    if task.listed:
-        found.append(find("crop-stale", row[SOURCE]))
-    return _look_at_screen(row, source, task, found)
+    look = _look_at_screen(row, source, task, found)
+    readable = all(each.kind != "image-unreadable" for each in look.findings)
+    if task.listed and readable:
+        look.findings.append(find("crop-stale", row[SOURCE]))
+    return look
 
 
 def _check_listed(row, crop_file, task):

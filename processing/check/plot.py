@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from processing.check.tables import CST_RANGE
 from processing.plots import BLUE, ORANGE, save_figure
@@ -18,6 +19,7 @@ TOP_HEIGHT, ROW_HEIGHT, WIDTH = 9.0, 2.35, 15.0         # inches: distributions,
 PER_ROW = 6                 # images
 TITLE_LETTERS = 34          # that fit above an image
 MOST_KINDS = 16             # bars
+LEGEND_ROOM = 1.25          # height of a panel against its highest bar: the legend hides nothing
 
 
 class Distributions(NamedTuple):
@@ -84,7 +86,9 @@ def _draw_series(axis, series, bins, *, title, labels, limits=()):
     for limit in limits:
         axis.axvline(limit, color=GREY, linestyle=":", linewidth=1.5)
     handles += [Line2D([], [], color=GREY, linestyle=":", label="plausible from, to")] if limits else []
-    axis.legend(handles=handles, fontsize=9)
+    axis.set_ylim(top=LEGEND_ROOM * axis.get_ylim()[1])
+    axis.yaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.legend(handles=handles, fontsize=9, ncols=2, loc="upper center")
     axis.set_title(title)
     axis.set_xlabel(labels[0])
     axis.set_ylabel(labels[1])
