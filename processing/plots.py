@@ -18,6 +18,7 @@ COLORS = (BLUE, ORANGE, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  
 PART_COLORS = ("#009E73", "#CC79A7")
 PART_LABELS = {"loss findings": "findings (counts twice)"}
 DPI = 100
+DOT_AREA = 16       # square points, of one eye
 
 
 def draw_crop_preview(path, sources, box):
@@ -73,12 +74,18 @@ def plot_log(history, path):
     axis.set_title(path.stem)
     axis.set_xlabel("epoch")
     axis.set_ylabel("loss (mean over the epoch)")
-    axis.set_ylim(bottom=0)
-    axis.set_xlim(min(table["epoch"]) - 0.5, max(table["epoch"]) + 0.5)
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axis.grid(alpha=0.3)
+    _scale_epochs(axis, table)
     axis.legend()
     save_figure(figure, path)
+
+
+def _scale_epochs(axis, table):
+    """Room for every point of loss curves, whole epochs, and losses from 0."""
+    axis.set_ylim(0, 1.05 * axis.get_ylim()[1])
+    first, last = table["epoch"].min(), table["epoch"].max()
+    axis.set_xlim(first - 0.5, last + 0.5 + 0.01 * (last - first))
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axis.grid(alpha=0.3)
 
 
 def draw_comparison(path, panels):
@@ -100,9 +107,7 @@ def draw_comparison(path, panels):
         axis.set_title(name, loc="left")
         axis.set_xlabel("epoch")
         axis.set_ylabel("loss (mean over the epoch)")
-        axis.set_ylim(bottom=0)
-        axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        axis.grid(alpha=0.3)
+        _scale_epochs(axis, pd.concat([history for _, history in runs]))
         axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
     save_figure(figure, path)
 
@@ -186,19 +191,29 @@ def draw_agreement(path, panels):
         values = np.concatenate([true, predicted])
         low, high = (values.min(), values.max()) if len(values) else (0, 1)
         margin = 0.05 * (high - low) or 1
-        line = np.linspace(max(0, low - margin), high + margin, 300)
+        line = np.linspace(low - margin, high + margin, 300)
         axis.fill_between(line, line - tolerance(line), line + tolerance(line), color=BOX, alpha=0.35, linewidth=0,
                           label="counts as a hit")
         axis.plot(line, line, color="black", linewidth=0.8)
         hit = np.abs(predicted - true) <= tolerance(true) + 1e-9
-        axis.scatter(true[hit], predicted[hit], s=14, color=BLUE, alpha=0.6, label=f"hit: {hit.sum()} eyes")
-        axis.scatter(true[~hit], predicted[~hit], s=14, color=ORANGE, alpha=0.6, marker="x", linewidth=0.9,
-                     label=f"missed: {(~hit).sum()} eyes")
+        _scatter(axis, true[~hit], predicted[~hit], color=ORANGE, marker="D", label=f"missed: {(~hit).sum()} eyes")
+        _scatter(axis, true[hit], predicted[hit], color=BLUE, marker="o", label=f"hit: {hit.sum()} eyes")
         axis.set(title=title, xlabel=f"true ({unit})", ylabel=f"predicted ({unit})", aspect="equal",
                  xlim=(line[0], line[-1]), ylim=(line[0], line[-1]))
         axis.grid(alpha=0.3)
         _legend_below(axis)
     save_figure(figure, path)
+
+
+def _scatter(axis, x, y, *, color, marker, label):
+    """Dots that are larger where several eyes lie on one another; the legend shows one eye's and the largest."""
+    points, counts = np.unique(np.column_stack([x, y]).round(3), axis=0, return_counts=True)
+    style = {"color": color, "marker": marker, "alpha": 0.6, "linewidth": 0}
+    axis.scatter(*points.T, s=DOT_AREA * np.sqrt(counts), **style)
+    axis.scatter([], [], s=DOT_AREA, label=label, **style)
+    if counts.max(initial=1) > 1:
+        most = counts.max()
+        axis.scatter([], [], s=DOT_AREA * np.sqrt(most), label=f"{most} of them on one another", **style)
 
 
 def draw_curves(path, panels, *, xlabel, ylabel, diagonal):
