@@ -13,7 +13,7 @@ import zlib
 import numpy as np
 
 from processing.errors import PipelineError
-from processing.files import locked, replacing
+from processing.files import locked, replacing, stat_files
 from processing.images import ImageError, read_pixels
 from processing.parallel import map_in_threads
 from processing.progress import progress, say
@@ -79,8 +79,7 @@ def open_cache(paths, names, crop_size):
 def _fingerprint(root, names, crop_size):
     """SHA-256 over what the cache is made of: path, size and time of each crop."""
     digest = hashlib.sha256(f"{FORMAT} {tuple(crop_size)}\n".encode())
-    for name in names:
-        state = (root / name).stat()
+    for name, state in zip(names, stat_files(root, names), strict=True):
         digest.update(f"{name}\t{state.st_size}\t{state.st_mtime_ns}\n".encode())
     return digest.hexdigest()
 

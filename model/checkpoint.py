@@ -14,7 +14,6 @@ import torch
 from torch import nn
 
 from model.module import BasicConv2d, CSVModule, ImageModule
-from model.trees import TreeModel
 from processing.errors import PipelineError
 from processing.files import write_bytes
 
@@ -23,7 +22,7 @@ _COMMENT = b"sha256:"                   # then 64 hexadecimal digits
 _COMMENT_BYTES = len(_COMMENT) + 64
 _FIELDS = {"kind", "arguments", "state"}
 
-KINDS = {"ImageModule": ImageModule, "CSVModule": CSVModule, "TreeModel": TreeModel}
+MODULES = {"ImageModule": ImageModule, "CSVModule": CSVModule}
 # All that a published checkpoint may hold: whole pickled modules of torch 1.9, nothing else is built
 PUBLISHED_CLASSES = [
     ImageModule, CSVModule, BasicConv2d, set,
@@ -76,7 +75,7 @@ def load_checkpoint(path, kind):
         module, state = _build(path, found, content.pop("arguments")), content.pop("state")
     elif type(content) in PUBLISHED_CLASSES[:2]:
         found = _check_kind(path, type(content).__name__, kind)
-        module, state, content = KINDS[found](), _published_state(path, content), {}
+        module, state, content = MODULES[found](), _published_state(path, content), {}
     else:
         raise PipelineError(f"{path} is no checkpoint of this program.")
     load_weights(module, state, path)
@@ -102,9 +101,16 @@ def load_weights(module, state, path):
 
 def _build(path, kind, arguments):
     try:
-        return KINDS[kind](**arguments)
+        return _class_of(kind)(**arguments)
     except (KeyError, TypeError, ValueError) as error:
         raise PipelineError(f"{path} cannot be built by this version of the program: {arguments}.") from error
+
+
+def _class_of(kind):
+    if kind == "TreeModel":
+        from model.trees import TreeModel       # scikit-learn and skops take long to load, and few runs need them
+        return TreeModel
+    return MODULES[kind]
 
 
 def _published_state(path, module):
@@ -119,7 +125,7 @@ def _arguments(module):
     """What the module's class needs to build it again."""
     if isinstance(module, ImageModule):
         return {"recipe": module.recipe, "crop_size": list(module.crop_size)}
-    if isinstance(module, TreeModel):
+    if type(module).__name__ == "TreeModel":
         return {"seed": module.seed}
     return {"recipe": module.recipe}
 

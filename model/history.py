@@ -5,7 +5,6 @@ import csv
 import pandas as pd
 
 from processing.files import write_csv
-from processing.plots import plot_log
 
 
 class History:
@@ -41,5 +40,7 @@ class History:
 
     def draw(self):
         """Draw the loss plot from history.csv, if there is an epoch in it."""
+        from processing.plots import plot_log       # matplotlib takes long to load; the first batch need not wait
+
         if self._table.is_file():
             plot_log(self._table, self._plot)

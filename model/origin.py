@@ -7,6 +7,8 @@ from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from processing.files import stat_files
+
 HERE = Path(__file__).resolve().parent.parent
 PACKAGES = ("torch", "opencv-python", "simplejpeg", "numpy", "pandas", "scikit-learn")
 
@@ -44,7 +46,8 @@ def fingerprint_table(path):
 
 def fingerprint_images(names, root):
     """SHA-256 over a list of images: path from the root and size in bytes of each, in order."""
-    lines = (f"{name}\t{(root / name).stat().st_size}\n" for name in names)
+    sizes = (state.st_size for state in stat_files(root, names))
+    lines = (f"{name}\t{size}\n" for name, size in zip(names, sizes, strict=True))
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 

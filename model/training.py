@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import pandas as pd
 import torch
-from sklearn.utils import resample
 
 import model_config
 from config import CROP, PATHS
@@ -20,7 +19,6 @@ from model.model import CSVModel, ImageModel
 from model.module import CSVModule, ImageModule
 from model.origin import fingerprint_images, fingerprint_table
 from model.run import Run, read_behind, read_config
-from model.trees import TreeModel
 from model_config import ImageConfig
 from processing.crops import check_crops
 from processing.errors import PipelineError
@@ -187,7 +185,10 @@ def _train_model(paths, config, job, behind):
 def _build_module(config, box):
     if isinstance(config, ImageConfig):
         return ImageModule(config.recipe, (box.height, box.width))
-    return TreeModel(config.seed) if config.recipe == "best" else CSVModule(config.recipe)
+    if config.recipe == "best":
+        from model.trees import TreeModel       # as in model/checkpoint.py
+        return TreeModel(config.seed)
+    return CSVModule(config.recipe)
 
 
 def _fit_trees(paths, job, run):
@@ -214,6 +215,7 @@ def _select_images(paths, table, unseen, *, config, box):
 
 def _select_cases(paths, table, unseen, **_):
     """The same of cases; the order is the 2021 system's."""
+    from sklearn.utils import resample          # takes long to load, and the image models need none of it
     cases = build_case_table(table)
     if cases.empty:
         raise PipelineError(f"{paths.train_table} has no eye with images of both visits: nothing to train on.")

@@ -12,7 +12,7 @@ import cv2
 import pandas as pd
 
 from processing.errors import PipelineError
-from processing.files import replacing, write_csv
+from processing.files import replacing, stat_files, write_csv
 from processing.images import MAX_PIXELS, ImageError, crop_image, encode_jpeg, read_image
 from processing.parallel import CORES, keep_freed_memory, map_in_threads
 from processing.progress import progress
@@ -35,8 +35,9 @@ class CropRecord:
         self._changed, self._saved_at = False, time.monotonic()
         if path.is_file():
             with contextlib.suppress(ValueError):       # no such table: every crop is cut again
-                rows = pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records")
-                self._rows = {row[PROCESSED]: row for row in rows if set(RECORD_COLUMNS) <= set(row)}
+                table = pd.read_csv(path, dtype=str, keep_default_na=False, usecols=RECORD_COLUMNS)[RECORD_COLUMNS]
+                rows = (dict(zip(RECORD_COLUMNS, row, strict=True)) for row in table.to_numpy().tolist())
+                self._rows = {row[PROCESSED]: row for row in rows}
 
     def holds(self, row):
         """Whether this very row stands in the record (all but the screen's size, which the file decides)."""
@@ -161,7 +162,7 @@ def check_crops(names, paths, box):
     Raises:
         PipelineError: a crop is missing, or was cut with another box.
     """
-    absent = [name for name in names if not (paths.root / name).is_file()]
+    absent = [name for name, state in zip(names, stat_files(paths.root, names), strict=True) if state is None]
     if absent:
         raise PipelineError(
             f"{len(absent)} of {len(names)} crops are not there, the first is {paths.root / absent[0]}. "

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import stat
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -58,6 +59,19 @@ def write_json(path, value):
 def write_csv(path, table):
     """Write a DataFrame without its index; the same rows give the same bytes on every system."""
     write_text(path, table.to_csv(index=False, lineterminator="\n"))
+
+
+def stat_files(root, names):
+    """os.stat_result of each file below `root`, None where there is none. Path would take longer than the system."""
+    return [_stat(f"{root}{os.sep}{name}") for name in names]
+
+
+def _stat(file):
+    try:
+        state = os.stat(file)
+    except (OSError, ValueError):       # ValueError: no possible path
+        return None
+    return state if stat.S_ISREG(state.st_mode) else None
 
 
 @contextmanager

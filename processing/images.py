@@ -146,7 +146,7 @@ def crop_image(image, box):
 def find_grey(image):
     """The one channel (H x W) of an H x W x 3 image whose three are equal in every pixel; None for any other."""
     first = cv2.extractChannel(image, 0)
-    return first if np.array_equal(cv2.cvtColor(first, cv2.COLOR_GRAY2BGR), image) else None
+    return first if cv2.norm(cv2.cvtColor(first, cv2.COLOR_GRAY2BGR), image, cv2.NORM_INF) == 0 else None
 
 
 def encode_jpeg(image):

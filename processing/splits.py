@@ -6,8 +6,6 @@ Reads and writes data/processed/splits.json: {"seed": ..., "folds": [[patient ID
 import json
 import warnings
 
-from sklearn.model_selection import StratifiedGroupKFold
-
 from model_config import FOLDS
 from processing.errors import PipelineError
 from processing.files import write_json
@@ -48,6 +46,8 @@ def draw_splits(eyes, folds=FOLDS, seed=SEED):
     Raises:
         PipelineError: fewer persons than folds.
     """
+    from sklearn.model_selection import StratifiedGroupKFold        # takes long to load, and is needed once
+
     eyes = eyes.drop_duplicates(PATIENT).sort_values(PATIENT)
     persons = eyes[PATIENT].map(person_of)
     if persons.nunique() < folds:

@@ -132,7 +132,7 @@ def _stopped_after(epochs):
 def interrupt_at_each_line(share, folder):
     """Ctrl-C at each line of this program that is run while the third epoch is noted and saved; then resume."""
     paths = _make_demo(folder, BOX)
-    with redirect_stdout(StringIO()), mock.patch("model.run.SAVE_SHARE", 1e9), mock.patch("model.history.plot_log"):
+    with redirect_stdout(StringIO()), mock.patch("model.run.SAVE_SHARE", 1e9), mock.patch("processing.plots.plot_log"):
         with _interrupted_at_line(0) as lines:
             whole = _result(_train(paths, CSV))
         cases = random.Random(0).sample(range(1, len(lines) + 1), scaled(len(lines), share))
