@@ -108,7 +108,10 @@ def import_data(arguments):
         from pathlib import Path
     with _signals_held():
         from config import PATHS
+        from model_config import ConfigError
         from processing.importer import import_data
+    if "" in map(str.strip, arguments.sources):
+        raise ConfigError("An empty name was given; name folders, zip files or tables.")
     sources = [Path(source).expanduser() for source in arguments.sources or _ask_for_sources()]
     import_data(PATHS, sources, confirm=_say_yes if arguments.yes else _confirm)
 
@@ -120,6 +123,8 @@ def evaluate(arguments):
         from model_config import ConfigError
     if bool(arguments.submission) != bool(arguments.truth):
         raise ConfigError("--submission and --truth belong together: what was predicted, and what is true.")
+    if arguments.submission and (arguments.images, arguments.device) != ("auto", "auto"):
+        raise ConfigError("A submission is scored without any model; leave out --images and --device.")
     if arguments.submission:
         print(describe_scores(arguments.submission, arguments.truth))
     else:

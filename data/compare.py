@@ -6,12 +6,11 @@ Reads run folders (config.json, history.csv); writes model/ckpt/compare-<time>.p
 import dataclasses
 from datetime import datetime
 from itertools import count
-from pathlib import Path
 
 import pandas as pd
 
 from config import PATHS
-from model.choice import run_folders
+from model.choice import find_path, run_folders
 from model.run import read_config, read_record
 from processing.errors import PipelineError
 from processing.files import TIME_STAMP
@@ -60,9 +59,8 @@ def _newest(paths):
 
 
 def _resolve(paths, run):
-    """A run folder, from the current folder, the root or model/ckpt."""
-    places = [Path(run).expanduser(), paths.root / run, paths.ckpt / run]
-    folder = next((place for place in places if place.is_dir()), places[0])
+    """The run folder that a user named."""
+    folder = find_path(paths, run)
     if not (folder / "history.csv").is_file():
         if read_record(folder) and read_config(folder).recipe == "best":
             raise PipelineError(f"{folder} has no loss curve: the recipe best has no epochs. Option 8 scores it.")

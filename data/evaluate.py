@@ -58,7 +58,7 @@ DRAWS, SEED = 1000, 2021            # of the bootstrap
 DRAWS_AT_ONCE = 50
 INTERVAL = (2.5, 97.5)              # percentiles
 NOISE_SHARES = (0.0, 0.5, 1.0, 1.5, 2.0)     # of the image models' noise
-TOTAL, MEAN = "total", "mean of the items"
+TOTAL = "total"
 ITEM_COUNT = sum(len(items) for items in FINAL_ITEMS.values())
 CHANCE = 0.5                        # what any constant scores under the ROC curve
 
@@ -161,7 +161,7 @@ def score_methods(data, methods):
         methods: dict of name -> Predictions; the first one's items decide who has a total.
 
     Returns:
-        DataFrame: method, file, item, score, low, high, rows (of the total: how many items have a score).
+        DataFrame: method, file, item, score, low, high, rows (of the total or mean: how many items have a score).
     """
     rng, rows = np.random.default_rng(SEED), []
     persons = sorted({person_of(patient) for patient in data.eyes.index})
@@ -177,7 +177,7 @@ def score_methods(data, methods):
             rows.append((method, *key, score, low, high, known))
         if _defined(items) == comparable:       # a total over other items would not compare
             low, high = np.nanpercentile(total_score(draws), INTERVAL)
-            rows.append((method, "", TOTAL, total_score(items), low, high, len(comparable)))
+            rows.append((method, "", _mean_of(items), total_score(items), low, high, len(comparable)))
     return pd.DataFrame(rows, columns=["method", "file", "item", "score", "low", "high", "rows"])
 
 
@@ -234,7 +234,7 @@ def score_groups(data, predictions):
             )
             items = final_score(_pair(data, chosen))
             rows += [(group, value, len(part), f"{file}: {item}", score) for (file, item), score in items.items()]
-            rows.append((group, value, len(part), MEAN, total_score(items)))
+            rows.append((group, value, len(part), _mean_of(items), total_score(items)))
     return pd.DataFrame(rows, columns=["group", "value", "eyes", "item", "score"])
 
 
@@ -280,9 +280,11 @@ def _write_tables(folder, scores, groups, methods, images):
 
 def _draw_images(folder, paths, data, newest, *, images, device):
     """Eyes with their crops, and where the model of after-images looks on those of its held-out fold."""
-    after = data.table[(data.table[AFTER] == 1) & data.table[PATIENT].isin(newest.eyes.index)]
+    eyes = data.eyes.loc[newest.eyes.index]
+    eyes = eyes[eyes[DIAGNOSIS] != UNTREATED]           # as those that are scored
+    after = data.table[(data.table[AFTER] == 1) & data.table[PATIENT].isin(eyes.index)]
     after = after.drop_duplicates(PROCESSED)
-    draw_gallery_of_eyes(folder / "gallery.png", data.eyes.loc[newest.eyes.index], newest.eyes, after, paths.root)
+    draw_gallery_of_eyes(folder / "gallery.png", eyes, newest.eyes.loc[eyes.index], after, paths.root)
     name = IMAGE_PIPELINES[images]["after"]
     fold = newest.eyes["fold"].iloc[0]
     model = load_model(Path(newest.runs[f"{name}, fold {fold}"]), name, device).model
@@ -311,19 +313,18 @@ def _describe(scores, groups, data, newest, images):
         cells = part.set_index("method").reindex(methods)
         shown = "".join(f"{_interval(row):28}" for row in cells.itertuples())
         count = int(cells["rows"].max())
-        named = f"{item:20}{count:6}" if item != TOTAL else f"{_total_of(count):20}{'':6}"
-        lines.append(f"{key:14}{named}  {shown}")
+        lines.append(f"{key:14}{item:20}{count if key else '':6}  {shown}")
     labels = {FINAL: "round", DIAGNOSIS: "diagnosis", DRUG: "drug"}
-    lines += ["", f"{'':14}{'':24}{'eyes':>6}  {MEAN} that have a score"]
+    lines += ["", f"{'':14}{'':24}{'eyes':>6}"]
     for (group, value), part in groups.groupby(["group", "value"], sort=False):
-        mean, of = part[part["item"] == MEAN].iloc[0], part["score"][part["item"] != MEAN].notna().sum()
-        shown = "-" if not of else f"{mean['score']:.3f} of {of}"
-        lines.append(f"{labels[group]:14}{value:24}{mean['eyes']:6}  {shown}")
+        mean = part.iloc[-1]
+        lines.append(f"{labels[group]:14}{value:24}{mean['eyes']:6}  {_shown(mean['score'])}  {mean['item']}")
     return "\n".join(lines)
 
 
-def _total_of(count):
-    """What the total's row is called; over fewer items than the final round's it is no total of it."""
+def _mean_of(items):
+    """What the mean of items is called: of fewer than the final round's it is no total."""
+    count = len(_defined(items))
     return TOTAL if count == ITEM_COUNT else f"mean of {count} items"
 
 
@@ -333,9 +334,12 @@ def _describe_noise(noise):
              "taken to be):", f"{'':42}" + "".join(f"{share:<8g}" for share in NOISE_SHARES)]
     for (file, item), part in noise.groupby(["file", "item"], sort=False):
         key = file.removesuffix(".csv").removeprefix("submit_")
-        scores = ["-" if np.isnan(score) else f"{score:.3f}" for score in part["score"]]
-        lines.append(f"{key:14}{item:28}" + "".join(f"{score:8}" for score in scores))
+        lines.append(f"{key:14}{item:28}" + "".join(f"{_shown(score):8}" for score in part["score"]))
     return "\n".join(lines)
+
+
+def _shown(score):
+    return "-" if np.isnan(score) else f"{score:.3f}"
 
 
 def _interval(row):

@@ -18,11 +18,12 @@ from model.metrics import CST_TOLERANCE, FINAL_ITEMS, RULES, acuity_tolerance, a
 from processing.files import write_text
 from processing.images import read_image
 from processing.plots import draw_agreement, draw_comparison, draw_curves, draw_gallery
-from processing.tables import CST, FINDINGS, PATIENT, PRE_CST, PROCESSED, STAGE1, STAGE2_CASE, VA
+from processing.tables import CST, FINAL, FINDINGS, PATIENT, PRE_CST, PROCESSED, STAGE1, STAGE2_CASE, VA
 
 BINS, LEAST_IN_BIN = 8, 10      # of a calibration curve, of equally many rows each: fewer rows make a share of noise
 ROUND_OF = {STAGE1: "preliminary round", STAGE2_CASE: "final round"}
-VA_UNITS = {STAGE1: "logMAR", STAGE2_CASE: "decimal"}
+UNITS_OF_ROUND = ("logMAR", "decimal")
+VA_UNITS = dict(zip((STAGE1, STAGE2_CASE), UNITS_OF_ROUND, strict=True))
 TITLES = {
     "thickness.png": "Central subfield thickness", "acuity.png": "Visual acuity", "roc.png": "ROC curves",
     "calibration.png": "Calibration: does 70 % mean 70 %?",
@@ -79,7 +80,8 @@ def draw_gallery_of_eyes(path, eyes, predictions, images, root):
     for title, chosen in (("best", off.index[:count]), ("worst", off.index[::-1][:count])):
         pictures = [
             (f"{eye}: CST {predictions[CST][eye]:.0f} um, true {eyes[CST][eye]:.0f}\nVA {predictions[VA][eye]:.2f}, "
-             f"true {eyes[VA][eye]:.2f}".replace("nan", "unknown"), read_image(root / middle[eye]), None)
+             f"true {eyes[VA][eye]:.2f} ({UNITS_OF_ROUND[eyes[FINAL][eye]]})".replace("nan", "unknown"),
+             read_image(root / middle[eye]), None)
             for eye in chosen
         ]
         rows.append((f"{title}: thickness off by {off[chosen].mean():.0%} on average", pictures))

@@ -128,6 +128,8 @@ def describe_scores(submission, truth):
     """The table of items, the total and the preliminary round's points, as text; arguments as for score_submission."""
     pairs, notes = read_pairs(submission, truth)
     scores = final_score(pairs)
+    if not np.isfinite(list(scores.values())).any():
+        raise PipelineError("\n".join(["Nothing can be scored: no item of the truth is known.", *notes]))
     lines = [f"{'file':24}{'item':20}{'score':>8}{'rows':>8}"]
     for (file, column), score in scores.items():
         known = int(pairs[file][0][column].notna().sum())
@@ -141,8 +143,10 @@ def describe_scores(submission, truth):
         most = int(pairs[STAGE1][0][list(PRELIMINARY_ITEMS)].notna().sum().sum())
         lines.append(f"{'points, preliminary round':44}{points['total']:>8.0f} of {most}")
     notes += [f"{file} is not scored: not in both." for file in KEYS if file not in pairs]
-    notes += [f"{file}: {column} has no score: its truth does not have both classes."
-              for (file, column), score in scores.items() if np.isnan(score)]
+    for (file, column), score in scores.items():
+        if np.isnan(score):
+            why = "does not have both classes" if pairs[file][0][column].notna().any() else "is not known for any row"
+            notes.append(f"{file}: {column} has no score: its truth {why}.")
     return "\n".join([*lines, *notes])
 
 
@@ -171,9 +175,13 @@ def read_pairs(submission, truth):
     common = [name for name in KEYS if name in answers and name in truths]
     if not common:
         raise PipelineError(
-            f"Nothing can be scored: the submission has {', '.join(answers) or 'no file'} and the truth "
-            f"{', '.join(truths) or 'no file'}; they have no file in common."
+            f"Nothing can be scored: {_named(submission)} holds {', '.join(answers) or 'no submission file'} and "
+            f"{_named(truth)} {', '.join(truths) or 'none'}; they have no file in common. Known are "
+            f"{', '.join(KEYS)}, or CSV files with their columns."
         )
+    same = [str(answers[name]) for name in common if answers[name].samefile(truths[name])]
+    if same:
+        raise PipelineError(f"{', '.join(same)}: named as the submission and as its truth; nothing is scored.")
     pairs, faults, notes = {}, [], []
     for name in common:
         pairs[name], wrong, remarks = _read_pair(name, answers[name], truths[name])
@@ -187,18 +195,26 @@ def read_pairs(submission, truth):
 def _find_files(places, what):
     """dict of submission file -> the path that holds its columns."""
     found = {}
+    if not all(str(place).strip() for place in places):
+        raise PipelineError(f"An empty name was given for the {what}; name a folder or CSV files.")
     for place in map(Path, places):
         if not place.exists():
             raise PipelineError(f"{place} is not there.")
         if place.suffix.lower() == ".zip":
             raise PipelineError(f"{place} is an archive: unpack it, and name the folder or its CSV files.")
-        for file in sorted(place.glob("*.csv")) if place.is_dir() else [place]:
+        tables = [file for file in place.iterdir() if file.suffix.lower() == ".csv"] if place.is_dir() else [place]
+        for file in sorted(tables):
             name = _recognise(file)
             if name and found.setdefault(name, file) != file:
                 raise PipelineError(f"The {what} has {name} twice: {found[name]} and {file}. Name one.")
             if name is None and not place.is_dir():
-                raise PipelineError(f"{file} has the columns of no submission file; {', '.join(KEYS)} are known.")
+                raise PipelineError(f"{file} is no CSV file with the columns of a submission file; {', '.join(KEYS)} "
+                                    "are known.")
     return found
+
+
+def _named(places):
+    return ", ".join(map(str, places))
 
 
 def _recognise(file):
@@ -225,7 +241,7 @@ def _read_pair(name, answer_file, true_file):
     faults += more
     if not there:
         faults.append(f"{true_file}: it has none of {', '.join(for_truth)}")
-    if set(keys) <= set(true) and set(keys) <= set(answers):
+    if len(true) and len(answers) and set(keys) <= set(true) and set(keys) <= set(answers):
         faults += _compare_keys(answers, answer_file, true, true_file, keys)
     if faults:
         return None, faults, []

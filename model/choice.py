@@ -10,6 +10,12 @@ from processing.errors import PipelineError
 RUNS_SHOWN = 5
 
 
+def find_path(paths, chosen):
+    """What a user named, from the current folder, the root or model/ckpt; from the current folder if it is nowhere."""
+    places = [Path(chosen).expanduser(), paths.root / chosen, paths.ckpt / chosen]
+    return next((place for place in places if place.exists()), places[0])
+
+
 def find_checkpoint(paths, name, chosen=None, *, unfinished=False):
     """The checkpoint file of a model: of the newest run that was trained on all eyes, else of the newest of a fold.
 
@@ -55,8 +61,7 @@ def resolve_checkpoint(paths, chosen, *, unfinished=False):
     """
     if not isinstance(chosen, (str, Path)):
         raise PipelineError(f"{chosen!r} is no path of a checkpoint: name a run folder or a .pt file.")
-    path = Path(chosen).expanduser()
-    path = path if path.exists() else paths.root / path
+    path = find_path(paths, chosen)
     if not path.exists():
         raise PipelineError(f"The checkpoint {path} is not there: name a run folder or a .pt file.")
     record = read_record(path if path.is_dir() else path.parent)
@@ -80,8 +85,7 @@ def find_unfinished(paths, names, chosen=None):
         PipelineError: there is none; says which runs exist.
     """
     if chosen:
-        path = Path(chosen).expanduser()
-        path = path if path.exists() else paths.root / path
+        path = find_path(paths, chosen)
         if not (path / "run.json").is_file():
             runs = " ".join(describe_runs(paths, name) for name in names)
             raise PipelineError(f"{path} is no run folder: it is not there, or has no run.json. {runs}")

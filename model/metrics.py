@@ -77,11 +77,11 @@ def auc_score(true, predicted, weights=None):
 def near_score(true, predicted, weights=None):
     """Preliminary round: share of eyes with |predicted - true| <= 2.5 % of the truth.
 
-    >>> near_score([200, 200], [205, 206])
-    0.5
+    >>> near_score([200, 200, -0.1], [205, 206, -0.1])
+    0.6666666666666666
     """
     true, predicted, weights = _known(true, predicted, weights)
-    return _share(np.abs(predicted - true) <= PRELIMINARY_TOLERANCE * true * (1 + 1e-12), weights)
+    return _share(np.abs(predicted - true) <= PRELIMINARY_TOLERANCE * np.abs(true) * (1 + 1e-12), weights)     # logMAR
 
 
 def class_score(true, predicted, weights=None):

@@ -31,6 +31,7 @@ from processing.parallel import PROCESSES, RANK
 # Of the time that a training takes, how much may go into writing its epochs and into drawing them. Epochs that are
 # short beside that are not each written; the last complete one always is, when the run ends or is stopped.
 SAVE_SHARE, DRAW_SHARE = 0.04, 0.02
+FREE_TO_CHANGE = ("device", "workers")      # in the config.json of a run that is resumed
 
 
 class Run:
@@ -68,7 +69,9 @@ class Run:
         """
         folder = from_first_process(make_timed_folder(paths.ckpt / config.name) if RANK == 0 else None)
         try:
-            record = describe_origin(config, device, data) | {"behind": [dataclasses.asdict(one) for one in behind]}
+            record = describe_origin(config, device, data) | {
+                "config": dataclasses.asdict(config), "behind": [dataclasses.asdict(one) for one in behind],
+            }
             run = cls(folder, config, record, values or {})
             if RANK == 0:
                 write_json(folder / "config.json", dataclasses.asdict(config))
@@ -92,16 +95,22 @@ class Run:
             module: with the weights of the last complete epoch, or None where there is none.
 
         Raises:
-            PipelineError: finished, no run folder, damaged, or the data has changed.
+            PipelineError: finished, no run folder, damaged, or the data or the config has changed.
         """
         config, record = read_config(folder), read_record(folder)
         if record.get("state") == "finished":
             raise PipelineError(f"{folder} is finished; there is nothing to resume.")
-        then = record.get("data") or {}
-        if then != data:
-            names = ", ".join(name for name in data if then.get(name) != data[name])
-            raise PipelineError(f"{folder} cannot be resumed: {names} changed since it began. Start a new run.")
+        now = {name: value for name, value in dataclasses.asdict(config).items() if name not in FREE_TO_CHANGE}
+        then = record.get("config") or now          # runs of earlier versions did not keep it there
+        changed = _differing(record.get("data") or {}, data)
+        changed += [f"{name} in config.json" for name in _differing({name: then.get(name) for name in now}, now)]
+        if changed:
+            raise PipelineError(f"{folder} cannot be resumed: {', '.join(changed)} changed since it began. "
+                                "Put that back, or start a new run.")
         file, module, values = folder / f"{config.name}.pt", None, {}
+        if record.get("epochs_done") and not file.is_file():
+            raise PipelineError(f"{folder} cannot be resumed: {file.name} is gone, and with it the "
+                                f"{record['epochs_done']} epochs that were done. Start a new run.")
         if file.is_file() and config.recipe != "best":      # which has no epochs to go on after
             module, values = load_checkpoint(file, "CSVModule" if isinstance(config, CSVConfig) else "ImageModule")
         run = cls(folder, config, record, values.get("values", {}))
@@ -219,6 +228,11 @@ class Run:
         if error is not None:
             self._record["error"] = f"{type(error).__name__}: {error}"
         write_json(self.folder / "run.json", self._record)
+
+
+def _differing(then, now):
+    """The names whose values differ, or that only one of two dicts has."""
+    return [name for name in {**now, **then} if then.get(name) != now.get(name)]
 
 
 def _state_after(error):

@@ -197,7 +197,8 @@ def describe_plan(paths, plan):
     lines += [f"  {round_name} {data_type}: {count:,} images" for (round_name, data_type), count in images.items()]
     for kind in (TABLES, TEMPLATES):
         names = [item.target.name for item in plan.new if item.place.kind == kind]
-        lines += [f"  {kind}: {', '.join(names)}"] if names else []
+        where = f" (into {paths.submit})" if kind == TEMPLATES else ""
+        lines += [f"  {kind}{where}: {', '.join(names)}"] if names else []
     unpacked = [item.entry.size for item in plan.new if item.entry.archive]
     linked = [item.entry.size for item in plan.new if not item.entry.archive]
     if linked:

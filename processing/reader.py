@@ -214,7 +214,7 @@ def _shortened(words):
 
 def _with_point(cell):
     """A number with a decimal comma as one with a point; any other text as it is."""
-    return cell.replace(",", ".") if re.fullmatch(r"[+-]?\d+,\d+", cell) else cell
+    return cell.replace(",", ".") if re.fullmatch(r"[+-]?\d+,\d+([eE][+-]?\d+)?", cell) else cell
 
 
 def _without_empty_end(cells):

@@ -62,8 +62,12 @@ def test_all_fourteen_items_have_a_score_an_interval_and_references(fold_copy, c
     folder = evaluate(fold_copy)                    # no Before and After: takes All by itself
     scores = read(folder, "scores.csv")
     model = scores[scores["method"] == "model"]
-    wanted = {(file, item) for file, items in FINAL_ITEMS.items() for item in items} | {(np.nan, "total")}
-    assert {(file, item) for file, item in zip(model["file"], model["item"], strict=True)} == wanted
+    wanted = {(file, item) for file, items in FINAL_ITEMS.items() for item in items}
+    shown = set(zip(model["file"].dropna(), model["item"], strict=False))
+    assert shown == wanted
+    mean = model[model["file"].isna()]["item"].item()
+    count = model["score"][model["file"].notna()].notna().sum()
+    assert mean == ("total" if count == 14 else f"mean of {count} items")
     known = scores.dropna(subset="score")
     assert known["score"].between(0, 1).all()
     assert (known["low"] <= known["score"] + 1e-9).all() and (known["score"] <= known["high"] + 1e-9).all()
@@ -72,7 +76,7 @@ def test_all_fourteen_items_have_a_score_an_interval_and_references(fold_copy, c
     assert constant["score"].dropna().eq(0.5).all()
     shown = capsys.readouterr().out
     assert "images by the pipeline all" in shown
-    assert "total" in shown and "best constant" in shown
+    assert mean in shown and "best constant" in shown
 
 
 def test_untreated_eyes_do_not_count_and_a_mean_says_of_how_many_items(fold_copy, capsys):
@@ -83,11 +87,10 @@ def test_untreated_eyes_do_not_count_and_a_mean_says_of_how_many_items(fold_copy
     model = scores[scores["method"] == "model"]
     row = model[(model["file"] == STAGE1) & (model["item"] == VA)]
     assert row["rows"].item() == treated[VA].notna().sum()
-    assert set(scores["item"]) == {VA, "continue injection", "total"}
-    count = int(model[model["item"] == "total"]["rows"].item())         # items that have a score, not those listed
-    assert count == model[model["item"] != "total"]["score"].notna().sum() <= 4
-    assert re.search(rf"\n +mean of {count} items ", shown := capsys.readouterr().out)
-    assert "total" not in shown         # which is over all fourteen
+    count = model[model["file"].notna()]["score"].notna().sum()         # items that have a score, not those listed
+    assert set(model["item"]) == {VA, "continue injection", f"mean of {count} items"}
+    assert model[model["file"].isna()]["rows"].item() == count <= 4
+    assert re.search(rf"\n +mean of {count} items ", capsys.readouterr().out)
 
 
 def test_predictions_do_not_depend_on_the_truth_of_held_out_eyes(fold_copy):
@@ -123,7 +126,7 @@ def test_noise_on_the_doctors_labels_is_scored_and_drawn(fold_copy, capsys):
     folder = evaluate(fold_copy, images="labels")
     noise = pd.read_csv(folder / "noise.csv")
     assert sorted(noise["noise"].unique()) == [0, 0.5, 1, 1.5, 2]
-    scores = pd.read_csv(folder / "scores.csv").query("method == 'model' and item != 'total'")
+    scores = pd.read_csv(folder / "scores.csv").query("method == 'model'").dropna(subset="file")
     clean = noise[noise["noise"] == 0].set_index(["file", "item"])["score"]
     pd.testing.assert_series_equal(clean, scores.set_index(["file", "item"])["score"])
     shown = capsys.readouterr().out
@@ -138,8 +141,8 @@ def test_a_seed_run_of_one_fold_is_named_so_and_has_a_total_only_over_the_same_i
     assert "seed recipe (1 of 5 folds)" in capsys.readouterr().out
     scores = pd.read_csv(folder / "scores.csv", keep_default_na=False, na_values=[""])
     defined = {method: set(part.dropna(subset="score")["item"] + part["file"].astype(str))
-               for method, part in scores[scores["item"] != "total"].groupby("method")}
-    with_total = set(scores[scores["item"] == "total"]["method"])
+               for method, part in scores[scores["file"].notna()].groupby("method")}
+    with_total = set(scores[scores["file"].isna()]["method"])
     assert with_total == {method for method, items in defined.items() if items == defined["model"]}
     assert "as before" not in with_total and "best constant" in with_total
 
@@ -156,7 +159,14 @@ def test_a_submission_and_a_truth_belong_together(fold_root, tmp_path):
     answer = run_main("evaluate", "--submission", fold_root.truth, root=tmp_path)
     assert answer.returncode == 2
     assert "belong together" in answer.stderr
-    answer = run_main("8", "--submission", fold_root.truth, "--truth", fold_root.truth, root=tmp_path)
+    both = ("8", "--truth", fold_root.truth, "--submission")
+    answer = run_main(*both, fold_root.truth, root=tmp_path)
+    assert answer.returncode == 1
+    assert "named as the submission and as its truth" in answer.stderr
+    shutil.copytree(fold_root.truth, tmp_path / "copy")
+    answer = run_main(*both, tmp_path / "copy", "--device", "cpu", root=tmp_path)
+    assert (answer.returncode, "leave out --images and --device" in answer.stderr) == (2, True)
+    answer = run_main(*both, tmp_path / "copy", root=tmp_path)
     assert answer.returncode == 0
     assert "total, final round" in answer.stdout
 

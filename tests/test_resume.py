@@ -158,6 +158,17 @@ def test_what_cannot_be_resumed_is_refused(demo_copy, monkeypatch, tmp_path):
     with monkeypatch.context() as patch, pytest.raises(Stop):
         stop_after(patch, 1)
         train(demo_copy, CSV)
+    folder = sorted((demo_copy.ckpt / CSV.name).iterdir())[-1]
+    config = (folder / "config.json").read_text()
+    for field, value in (("fold", "2"), ("recipe", "fixed"), ("recipe", "best"), ("epochs", 99)):
+        (folder / "config.json").write_text(json.dumps(json.loads(config) | {field: value}))
+        with pytest.raises(PipelineError, match=f"{field} in config.json changed since it began"):
+            train_csv(demo_copy, CSV, resume="")
+    (folder / "config.json").write_text(config)
+    (folder / f"{CSV.name}.pt").rename(folder / "away")
+    with pytest.raises(PipelineError, match="Model-CSV.pt is gone, and with it the 1 epochs that were done"):
+        train_csv(demo_copy, CSV, resume=f"{CSV.name}/{folder.name}")
+    (folder / "away").rename(folder / f"{CSV.name}.pt")
     table = demo_copy.train_table.read_text(encoding="utf-8")
     demo_copy.train_table.write_text(table.replace("9000-0001L", "9000-0001R"), encoding="utf-8")
     with pytest.raises(PipelineError, match="cannot be resumed: train.csv changed since it began"):

@@ -96,7 +96,7 @@ def test_single_files_of_any_name_are_recognised_by_their_columns(folders, tmp_p
     with pytest.raises(PipelineError, match="no file in common"):
         score_submission([tmp_path / "mine.csv"], [truth / STAGE1])
     (tmp_path / "notes.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(PipelineError, match="has the columns of no submission file"):
+    with pytest.raises(PipelineError, match="notes.csv is no CSV file with the columns of a submission file"):
         score_submission([tmp_path / "notes.csv"], [truth])
     with pytest.raises(PipelineError, match="submit.zip is an archive: unpack it"):
         (tmp_path / "submit.zip").write_bytes(b"PK")
@@ -105,6 +105,25 @@ def test_single_files_of_any_name_are_recognised_by_their_columns(folders, tmp_p
         score_submission([tmp_path / "absent.csv"], [truth])
     with pytest.raises(PipelineError, match=f"The submission has {STAGE1} twice"):
         score_submission([guess, truth / STAGE1], [truth])
+    with pytest.raises(PipelineError, match="An empty name was given for the truth"):
+        score_submission([guess], [""])
+    with pytest.raises(PipelineError, match="empty holds no submission file and .*truth"):
+        (tmp_path / "empty").mkdir()
+        score_submission([tmp_path / "empty"], [truth])
+    (guess / STAGE1).rename(guess / STAGE1.upper())
+    assert len(score_submission([guess], [truth])) == 10        # stage2_case has become mine.csv
+
+
+def test_a_truth_without_any_value_and_an_unreadable_file_are_said_once(folders):
+    guess, truth = folders
+    pd.read_csv(truth / STAGE2_CASE).assign(**dict.fromkeys(("VA", "continue injection", "preCST", "CST"))).to_csv(
+        truth / STAGE2_CASE, index=False)
+    with pytest.raises(PipelineError, match="(?s)no item of the truth is known.*empty cells do not count .preCST 4"):
+        describe_scores([guess / STAGE2_CASE], [truth / STAGE2_CASE])
+    (guess / STAGE1).write_text("")
+    with pytest.raises(PipelineError) as caught:
+        describe_scores([guess], [truth])
+    assert str(caught.value).splitlines()[1:] == [f"  {guess / STAGE1}: it is empty; a table with a header line is wanted"]
 
 
 def test_both_rounds_are_reported(folders):

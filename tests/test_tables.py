@@ -109,7 +109,7 @@ def test_an_open_quotation_mark_does_not_swallow_rows(tmp_path):
 
 
 def test_blank_lines_before_the_header_do_not_decide_the_separator(tmp_path):
-    text = " \n,\npatient ID;gender;age;diagnosis;anti-VEGF;preVA\n1L;Male;60;DME;Avastin;0,5\n"
+    text = " \n,\npatient ID;gender;age;diagnosis;anti-VEGF;preVA\n1L;Male;60;DME;Avastin;5,0e-01\n"
     assert read_info(write(tmp_path, text.replace("\n,\n", "\n")))[t.PRE_VA].tolist() == [0.5]
 
 

@@ -86,7 +86,7 @@ def _draw_series(axis, series, bins, *, title, labels, limits=()):
     for limit in limits:
         axis.axvline(limit, color=GREY, linestyle=":", linewidth=1.5)
     handles += [Line2D([], [], color=GREY, linestyle=":", label="plausible from, to")] if limits else []
-    axis.set_ylim(top=LEGEND_ROOM * axis.get_ylim()[1])
+    axis.set_ylim(0, LEGEND_ROOM * max(1, axis.get_ylim()[1]))
     axis.yaxis.set_major_locator(MaxNLocator(integer=True))
     axis.legend(handles=handles, fontsize=9, ncols=2, loc="upper center")
     axis.set_title(title)
