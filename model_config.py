@@ -47,7 +47,7 @@ class ImageConfig:
     target: str                     # which thickness it learns: preCST or CST
     epochs: int = 50                # passes over the images, 1 or more
     learning_rate: float = 1e-3     # Adam's step, above 0
-    batch_size: int = 100           # images per step, 1 or more; 100 take about 9 GB on a CPU
+    batch_size: int = 100           # images per step, 1 or more; 100 take about 10 GB on a CPU
     seed: int = 2021                # first weights and shuffling, 0 or more
     recipe: str = "seed"            # one of RECIPES
     init_from: str = ""             # run folder or checkpoint file to start from; empty: random weights

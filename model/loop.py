@@ -69,7 +69,7 @@ def train_epoch(steps, batches, names=list):
     if steps.guard.found():
         raise steps.guard.complaint(losses, rows, names)
     parts = steps.loss_function.parts
-    return _means("loss", parts, _sums(parts, losses, [_count(part) for part in rows]))
+    return _means("loss", parts, _sums(losses, [_count(part) for part in rows]))
 
 
 class Steps:
@@ -93,18 +93,19 @@ class Steps:
         """A step for each batch; the first that is not finite is the last.
 
         Returns:
-            losses: tensor of each step: the total and its parts.
+            losses: tensor, N steps x (1 + parts): the total and its parts.
             rows: of each step.
         """
         self.guard.reset()
         losses, rows = [], []
         for batch in batches:
-            losses.append(self.backward(self.module, self.loss_function, batch))
+            loss = self.backward(self.module, self.loss_function, batch)
+            losses.append(_kept(loss))
             rows.append(batch.rows)
-            if not self.guard.judge(losses[-1][0]):
+            if not self.guard.judge(loss[0]):
                 break
             self.optimizer.step()
-        return losses, rows
+        return _stacked(losses), rows
 
 
 class GraphedSteps(Steps):
@@ -257,17 +258,32 @@ def measure_losses(module, loss_function, batches):
     with torch.inference_mode():
         for batch in batches:
             total, parts = loss_function(module(batch.inputs), batch.targets)
-            losses.append(torch.stack([total, *parts]))
+            losses.append(_kept(torch.stack([total, *parts])))
             counts.append(len(batch.inputs))
-    return _means("held-out loss", loss_function.parts, sum_over_processes(_sums(loss_function.parts, losses, counts)))
+    losses = _stacked(losses) if losses else torch.zeros(0, 1 + len(loss_function.parts))
+    return _means("held-out loss", loss_function.parts, sum_over_processes(_sums(losses, counts)))
 
 
-def _sums(parts, losses, counts):
-    """Sums over rows of the total, each part, and 1; of each batch, maybe of none: losses and how many rows."""
-    if not losses:
-        return torch.zeros(2 + len(parts), dtype=torch.float64)
+def _kept(loss):
+    """A step's losses until the epoch ends: on a CPU as numbers. A small tensor would lie amid the memory that a step's
+    large ones take and leave, so that there is no room for the next ones, and more is taken with each step.
+    """
+    return loss.tolist() if loss.device.type == "cpu" else loss
+
+
+def _stacked(losses):
+    return torch.tensor(losses) if isinstance(losses[0], list) else torch.stack(losses)
+
+
+def _sums(losses, counts):
+    """Sums over rows of the total, each part, and 1.
+
+    Args:
+        losses: tensor, N batches x (1 + parts), N maybe 0.
+        counts: how many rows each batch has.
+    """
     counts = torch.tensor(counts, dtype=torch.float64)
-    return torch.cat([counts @ torch.stack(losses).cpu().double(), counts.sum()[None]])
+    return torch.cat([counts @ losses.cpu().double(), counts.sum()[None]])
 
 
 def _means(name, parts, sums):

@@ -165,16 +165,15 @@ def _reported(path):
         raise PipelineError(f"{path} could not be written: {error.strerror or error}.") from error
 
 
-def _sync(path):
-    with open(path, "rb+") as file:
-        os.fsync(file.fileno())
+def _sync(path, mode=os.O_RDWR):
+    handle = os.open(path, mode)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _sync_folder(folder):
     """Sync a folder where the system can (Windows and some network disks cannot); the file is in place already."""
     with suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        _sync(folder, os.O_RDONLY)

@@ -145,8 +145,8 @@ def crop_image(image, box):
 
 def find_grey(image):
     """The one channel (H x W) of an H x W x 3 image whose three are equal in every pixel; None for any other."""
-    first = cv2.extractChannel(image, 0)
-    return first if cv2.norm(cv2.cvtColor(first, cv2.COLOR_GRAY2BGR), image, cv2.NORM_INF) == 0 else None
+    grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)      # of a grey pixel, its own value
+    return grey if cv2.norm(cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR), image, cv2.NORM_INF) == 0 else None
 
 
 def encode_jpeg(image):

@@ -66,7 +66,7 @@ class Recorded(nn.Module):
 
     def forward(self, outputs, targets):
         total, parts = self.loss(outputs, targets)
-        self.seen.append(total.detach())
+        self.seen.append(total.item() if total.device.type == "cpu" else total.detach())     # as model.loop keeps them
         return total, parts
 
 
@@ -127,7 +127,7 @@ def train_image_ours(paths, options):
     cache = open_cache(paths, rows[PROCESSED].tolist(), CROP_SIZE)
     with _recording("ImageLoss", ImageLoss, seen), Run.start(paths, config, device=device, data={}) as run:
         model.train(rows, paths.root, run, cache=cache)
-    return time.perf_counter() - started, torch.stack(seen).tolist()
+    return time.perf_counter() - started, [float(loss) for loss in seen]
 
 
 def _image_config(options):
