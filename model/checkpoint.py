@@ -108,7 +108,7 @@ def _build(path, kind, arguments):
 
 def _class_of(kind):
     if kind == "TreeModel":
-        from model.trees import TreeModel       # scikit-learn and skops take long to load, and few runs need them
+        from model.trees import TreeModel  # scikit-learn and skops take long to load, and few runs need them
         return TreeModel
     return MODULES[kind]
 

@@ -40,7 +40,7 @@ class History:
 
     def draw(self):
         """Draw the loss plot from history.csv, if there is an epoch in it."""
-        from processing.plots import plot_log       # matplotlib takes long to load; the first batch need not wait
+        from processing.plots import plot_log  # matplotlib takes long to load; the first batch need not wait
 
         if self._table.is_file():
             plot_log(self._table, self._plot)

@@ -186,7 +186,7 @@ def _build_module(config, box):
     if isinstance(config, ImageConfig):
         return ImageModule(config.recipe, (box.height, box.width))
     if config.recipe == "best":
-        from model.trees import TreeModel       # as in model/checkpoint.py
+        from model.trees import TreeModel  # as in model/checkpoint.py
         return TreeModel(config.seed)
     return CSVModule(config.recipe)
 
@@ -215,7 +215,7 @@ def _select_images(paths, table, unseen, *, config, box):
 
 def _select_cases(paths, table, unseen, **_):
     """The same of cases; the order is the 2021 system's."""
-    from sklearn.utils import resample          # takes long to load, and the image models need none of it
+    from sklearn.utils import resample  # takes long to load, and the image models need none of it
     cases = build_case_table(table)
     if cases.empty:
         raise PipelineError(f"{paths.train_table} has no eye with images of both visits: nothing to train on.")

@@ -46,7 +46,7 @@ def draw_splits(eyes, folds=FOLDS, seed=SEED):
     Raises:
         PipelineError: fewer persons than folds.
     """
-    from sklearn.model_selection import StratifiedGroupKFold        # takes long to load, and is needed once
+    from sklearn.model_selection import StratifiedGroupKFold  # takes long to load, and is needed once
 
     eyes = eyes.drop_duplicates(PATIENT).sort_values(PATIENT)
     persons = eyes[PATIENT].map(person_of)

@@ -137,7 +137,8 @@ def test_a_real_mixture_is_laid_out_and_read_as_the_right_sets(paths, downloads)
     }
     assert (paths.submit / "submit_stage1.csv").is_file()
     text, = texts
-    for part in ("final train: 1 images", "tables: ", f"templates (into {paths.submit}): submit_stage1.csv", "4 files (0.0 MB) by link",
+    templates = f"templates (into {paths.submit}): submit_stage1.csv"
+    for part in ("final train: 1 images", "tables: ", templates, "4 files (0.0 MB) by link",
                  "3 files (0.0 MB) unpacked", "no part of the data: 1 files"):
         assert part in text
 

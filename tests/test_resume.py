@@ -143,7 +143,7 @@ def test_a_run_of_another_option_or_none_is_not_resumed(demo_copy, monkeypatch):
     folder, = (demo_copy.ckpt / CSV.name).iterdir()
     with pytest.raises(PipelineError, match="is a run of Model-CSV; this option resumes those of Model-Image-After"):
         train_image(demo_copy, [IMAGE], resume=str(folder))
-    with pytest.raises(PipelineError, match=f"nowhere is no run folder.*Runs of Model-CSV: {folder.name} .stopped.[.]$"):
+    with pytest.raises(PipelineError, match=f"nowhere is no run folder.* of Model-CSV: {folder.name} .stopped.[.]$"):
         train_csv(demo_copy, CSV, resume="nowhere")
 
 

@@ -123,7 +123,8 @@ def test_a_truth_without_any_value_and_an_unreadable_file_are_said_once(folders)
     (guess / STAGE1).write_text("")
     with pytest.raises(PipelineError) as caught:
         describe_scores([guess], [truth])
-    assert str(caught.value).splitlines()[1:] == [f"  {guess / STAGE1}: it is empty; a table with a header line is wanted"]
+    faults = str(caught.value).splitlines()[1:]
+    assert faults == [f"  {guess / STAGE1}: it is empty; a table with a header line is wanted"]
 
 
 def test_both_rounds_are_reported(folders):
