@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import weakref
 from dataclasses import replace
 from pathlib import Path
 from unittest import mock
@@ -46,6 +47,25 @@ def test_a_label_of_an_image_that_is_no_number_is_named_by_file(demo_copy):
     table.to_csv(demo_copy.train_table, index=False)
     with pytest.raises(PipelineError, match=r"img/train/.*\.jpg: CST is inf"):
         train_image(demo_copy, [IMAGE])
+
+
+def test_no_tensor_of_a_step_outlives_the_next_on_a_cpu():
+    """Small ones would lie amid the memory of large ones, and a training would take more with each step."""
+    feed, module, seen = CaseFeed(make_cases(12), CPU), CSVModule(), []
+    backward = CSVBackward(module)
+
+    class Watched:
+        parameters = backward.parameters
+
+        def __call__(self, *arguments):
+            assert all(loss() is None for loss in seen[:-1])
+            loss = backward(*arguments)
+            seen.append(weakref.ref(loss))
+            return loss
+
+    steps = loop.Steps(module, CSVLoss(), torch.optim.Adam(backward.parameters, fused=True), Watched())
+    loop.train_epoch(steps, feed.epoch(1, 2))
+    assert len(seen) == 6
 
 
 class Poison(torch.nn.Module):
