@@ -541,6 +541,11 @@ def _choose(words):
         return WRONG_USAGE
     arguments = build_parser().parse_args(words)
     if not hasattr(arguments, "option"):
+        from processing.parallel import PROCESSES
+
+        if PROCESSES > 1:
+            print(f"The menu is for one process; name what several are to do: {IN_SEVERAL_PROCESSES}.", file=sys.stderr)
+            return WRONG_USAGE
         return run_menu()
     return run(arguments.option, arguments)
 

@@ -7,8 +7,8 @@ training first wants them, and anew when a crop is new, gone or changed. H and W
 
 import hashlib
 import shutil
-import zipfile
 import zlib
+from contextlib import suppress
 
 import numpy as np
 
@@ -27,14 +27,15 @@ class PixelCache:
     """Pixels by file name. Made by `open_cache`.
 
     Args:
-        pixels: uint8 array of all bytes, maybe memory-mapped.
+        file: where the pixels lie.
+        pixels: uint8 array of all its bytes, maybe memory-mapped.
         places: dict of name -> (first byte, channels, CRC-32); an image that could not be decoded has no place.
         crop_size: H, W.
     """
 
-    def __init__(self, pixels, places, crop_size):
-        self._pixels, self._places, self._crop_size = pixels, places, crop_size
-        self._verified = set()
+    def __init__(self, file, pixels, places, crop_size):
+        self._file, self._pixels, self._places, self._crop_size = file, pixels, places, crop_size
+        self._verified, self._is_whole = set(), True
 
     def read(self, name):
         """C x H x W uint8 of an image, red first where C is 3; None where it is not in the cache, or damaged there."""
@@ -45,9 +46,19 @@ class PixelCache:
         flat = self._pixels[start:start + channels * height * width]
         if name not in self._verified:
             if zlib.crc32(flat) != check:
+                self._give_up()
                 return None
             self._verified.add(name)
         return flat.reshape(channels, height, width)
+
+    def _give_up(self):
+        """Say once that there is damage, and let the next training make the cache anew."""
+        if self._is_whole:
+            self._is_whole = False
+            say(f"{self._file} is damaged; the crops that are hit are decoded from their files in each epoch: slower, with "
+                "the same results. The next training makes it anew.")
+            with suppress(OSError):
+                self._file.with_suffix(".npz").unlink(missing_ok=True)
 
 
 def open_cache(paths, names, crop_size):
@@ -64,12 +75,12 @@ def open_cache(paths, names, crop_size):
     """
     key = _fingerprint(paths.root, names, crop_size)
     try:
-        cache, reason = _open(paths.pixel_cache, key, crop_size)
+        cache, reason = _open(paths.pixel_cache, names, key, crop_size)
         if cache is None:
             with locked(paths.pixel_cache.with_suffix(".lock")):
                 say(f"{paths.pixel_cache} {reason}; decoding {len(names)} crops.")
                 _build(paths, names, crop_size, key)
-            cache, reason = _open(paths.pixel_cache, key, crop_size)
+            cache, reason = _open(paths.pixel_cache, names, key, crop_size)
         return cache
     except PipelineError as error:
         say(f"{error} {SLOWER}")
@@ -84,7 +95,7 @@ def _fingerprint(root, names, crop_size):
     return digest.hexdigest()
 
 
-def _open(file, key, crop_size):
+def _open(file, names, key, crop_size):
     """(PixelCache, "") of the file that is there; or (None, why there is none that fits)."""
     index = file.with_suffix(".npz")
     if not (file.is_file() and index.is_file()):
@@ -93,15 +104,17 @@ def _open(file, key, crop_size):
         with np.load(index, allow_pickle=False) as content:
             made_of, size = str(content["key"]), int(content["size"])
             columns = [content[name].tolist() for name in ("names", "starts", "channels", "checks")]
+        places = {name: place for name, *place in zip(*columns, strict=True)}
         if made_of != key:
             return None, "is of other crops"
         if file.stat().st_size != size:
             return None, "is not whole"
+        if not places.keys() <= set(names):
+            return None, "is damaged"
         pixels = np.memmap(file, np.uint8, "r") if size else np.empty(0, np.uint8)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except Exception:       # whatever a damaged index makes zipfile and numpy raise
         return None, "is damaged"
-    places = {name: place for name, *place in zip(*columns, strict=True)}
-    return PixelCache(pixels, places, tuple(crop_size)), ""
+    return PixelCache(file, pixels, places, tuple(crop_size)), ""
 
 
 def _build(paths, names, crop_size, key):

@@ -20,7 +20,7 @@ from processing.parallel import PROCESSES, RANK
 STEP_TIMEOUT = timedelta(seconds=50)    # within a step all processes meet again and again
 PATIENCE = timedelta(hours=1)           # between trainings they wait for the first one, which may decode all crops
 _LOST = ("gloo", "nccl", "connection", "timed out", "timeout", "socket", "peer")     # in words of torch's errors
-_GO_ON = "The run keeps its last complete epoch: --resume goes on, with any number of processes."
+_GO_ON = "A run that had begun keeps its last complete epoch: --resume goes on, with any number of processes."
 
 
 @contextmanager

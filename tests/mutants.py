@@ -75,6 +75,8 @@ MUTANTS = [
     ("model/dataset.py", "                raise PipelineError(\n                    f\"{self._root / name}: {error}", "                raise KeyError(\n                    f\"{error}",
      "model", "unreadable_crop"),
     ("model/cache.py", "        if made_of != key:", "        if False:", "cache", "does_not_fit"),
+    ("model/cache.py", "    except Exception:       #", "    except ValueError:       #", "cache", "does_not_fit"),
+    ("model/cache.py", "                self._give_up()\n", "", "cache", "damaged_pixels"),
     ("model/cache.py", "        if file.stat().st_size != size:", "        if False:", "cache", "does_not_fit"),
     ("model/cache.py", "            if zlib.crc32(flat) != check:", "            if False:", "cache", "damaged_pixels"),
     ("model/cache.py", "    if free < len(names)", "    if False and free < len(names)", "cache", "full_disk"),

@@ -24,6 +24,8 @@ import pandas as pd
 
 from config import Paths
 from model.device import select_device
+from model_config import PRECISIONS, ConfigError
+from processing.errors import PipelineError
 from tests.benchmarks.data import make_crops, make_screens
 from tests.benchmarks.limits import estimate
 from tests.helpers import REPOSITORY
@@ -47,6 +49,11 @@ AWAY = "away"
 def main():
     """Measure, print a line per stage and size, write CSV and plot."""
     options = _parse()
+    try:
+        select_device(options.device)
+    except (PipelineError, ConfigError) as error:
+        print(error, file=sys.stderr)
+        return 2
     good, table = True, []
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.data or Path(temporary)
@@ -71,13 +78,13 @@ def main():
 def _parse():
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks")
     parser.add_argument("stages", nargs="*", metavar="STAGE", help=f"some of {', '.join(STAGES)}")
-    parser.add_argument("--sizes", type=int, nargs="+", help="of the data; several: cost against size")
-    parser.add_argument("--batch-size", type=int, help="images or eyes per step")
-    parser.add_argument("--epochs", type=int, help="of the trainings")
+    parser.add_argument("--sizes", type=_count, nargs="+", help="of the data; several: cost against size")
+    parser.add_argument("--batch-size", type=_count, help="images or eyes per step")
+    parser.add_argument("--epochs", type=_count, help="of the trainings")
     parser.add_argument("--learning-rate", type=float, default=1e-5, help="of the image training")
-    parser.add_argument("--repeats", type=int, default=3, help="of each measurement")
+    parser.add_argument("--repeats", type=_count, default=3, help="of each measurement")
     parser.add_argument("--device", default="cpu", help="auto, cuda, mps or cpu")
-    parser.add_argument("--precision", default="float32", help="of this program's image training: float32 or bf16")
+    parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="of this program's image training")
     parser.add_argument("--only-ours", action="store_true", help="no baseline, so no ratio and no comparison")
     parser.add_argument("--baseline-workers", type=int, default=0, help="processes of the baseline's DataLoader")
     parser.add_argument("--data", type=Path, help="folder for the synthetic data, to be used again")
@@ -87,6 +94,13 @@ def _parse():
     if unknown:
         parser.error(f"no such stage: {', '.join(sorted(unknown))}")
     return options
+
+
+def _count(text):
+    """A whole number, 1 or more."""
+    if not (text.isdecimal() and int(text)):
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number, 1 or more")
+    return int(text)
 
 
 def _settings(stage, count, options):
