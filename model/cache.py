@@ -55,8 +55,8 @@ class PixelCache:
         """Say once that there is damage, and let the next training make the cache anew."""
         if self._is_whole:
             self._is_whole = False
-            say(f"{self._file} is damaged; the crops that are hit are decoded from their files in each epoch: slower, with "
-                "the same results. The next training makes it anew.")
+            say(f"{self._file} is damaged; the crops that are hit are decoded from their files in each epoch: slower, "
+                "with the same results. The next training makes it anew.")
             with suppress(OSError):
                 self._file.with_suffix(".npz").unlink(missing_ok=True)
 
