@@ -86,6 +86,13 @@ def name_another_compression(paths):
     index.write_bytes(data)
 
 
+def name_other_crops_in_it(paths):
+    index = paths.pixel_cache.with_suffix(".npz")
+    with np.load(index) as content:
+        arrays = dict(content)
+    np.savez(index, **arrays | {"names": np.array([name + "x" for name in arrays["names"].tolist()])})
+
+
 def take_its_index(paths):
     paths.pixel_cache.with_suffix(".npz").unlink()
 
@@ -94,7 +101,7 @@ def take_its_index(paths):
     ("harm", "reason"),
     [(change_a_crop, "is of other crops"), (cut_it_short, "is not whole"), (put_a_foreign_one, "is damaged"),
      (put_another_array, "is damaged"), (name_another_compression, "is damaged"), (empty_it, "is not whole"),
-     (take_its_index, "is not there yet")],
+     (name_other_crops_in_it, "is damaged"), (take_its_index, "is not there yet")],
 )
 def test_a_cache_that_does_not_fit_is_made_anew_and_that_is_said(crops, capsys, harm, reason):
     open_cache(crops, NAMES, SIZE)
@@ -104,13 +111,17 @@ def test_a_cache_that_does_not_fit_is_made_anew_and_that_is_said(crops, capsys, 
     assert f"{reason}; decoding 4 crops." in capsys.readouterr().out
 
 
-def test_an_index_with_any_byte_flipped_gives_the_right_pixels_or_is_damaged(crops):
+def test_an_index_with_a_byte_flipped_gives_the_right_pixels_or_says_that_it_is_damaged(crops, capsys):
     open_cache(crops, NAMES, SIZE)
     index = crops.pixel_cache.with_suffix(".npz")
     data = index.read_bytes()
     for place in range(0, len(data), 11):
         index.write_bytes(data[:place] + bytes([data[place] ^ 1 << place % 8]) + data[place + 1:])
-        check_pixels(crops, open_cache(crops, NAMES, SIZE), may_lack=True)
+        capsys.readouterr()
+        cache = open_cache(crops, NAMES, SIZE)
+        check_pixels(crops, cache, may_lack=True)
+        if any(cache.read(name) is None for name in NAMES):
+            assert "is damaged" in capsys.readouterr().out
 
 
 def test_damaged_pixels_are_never_given_and_the_next_cache_is_whole(crops, capsys):

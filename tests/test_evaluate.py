@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from config import Paths
-from data.evaluate import evaluate, find_constant, find_fold_runs
+from data.evaluate import _describe_noise, evaluate, find_constant, find_fold_runs
 from model.metrics import FINAL_ITEMS, acuity_score, thickness_score
 from model.training import train_csv, train_image
 from model_config import CSV_MODEL, FOLDS, IMAGE_MODELS
@@ -79,6 +79,16 @@ def test_all_fourteen_items_have_a_score_an_interval_and_references(fold_copy, c
     assert mean in shown and "best constant" in shown
 
 
+def test_the_pictures_show_treated_eyes_only_as_those_that_are_scored(fold_copy, monkeypatch):
+    shown = []
+    monkeypatch.setattr("data.evaluate.draw_gallery_of_eyes", lambda _path, eyes, *_: shown.append(eyes[DIAGNOSIS]))
+    evaluate(fold_copy, images="all")
+    diagnoses, = shown
+    eyes = read(fold_copy.processed / "csv", "eyes.csv")
+    assert UNTREATED in set(eyes[DIAGNOSIS]) and len(diagnoses)
+    assert UNTREATED not in set(diagnoses)
+
+
 def test_untreated_eyes_do_not_count_and_a_mean_says_of_how_many_items(fold_copy, capsys):
     scores = read(evaluate(fold_copy, images="labels"), "scores.csv")
     eyes = read(fold_copy.processed / "csv", "eyes.csv").set_index(PATIENT)
@@ -129,8 +139,9 @@ def test_noise_on_the_doctors_labels_is_scored_and_drawn(fold_copy, capsys):
     scores = pd.read_csv(folder / "scores.csv").query("method == 'model'").dropna(subset="file")
     clean = noise[noise["noise"] == 0].set_index(["file", "item"])["score"]
     pd.testing.assert_series_equal(clean, scores.set_index(["file", "item"])["score"])
-    shown = capsys.readouterr().out
-    assert "noise laid over the doctor's thickness" in shown and "nan" not in shown
+    assert "noise laid over the doctor's thickness" in capsys.readouterr().out
+    unknown = _describe_noise(noise.assign(score=np.nan)).splitlines()[2:]
+    assert unknown and all(line.split()[-5:] == ["-"] * 5 for line in unknown)
     assert "noise.png" not in str(list(evaluate(fold_copy, images="all").iterdir()))
 
 

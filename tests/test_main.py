@@ -246,3 +246,11 @@ def test_ctrl_c_behind_another_error_is_still_ctrl_c():
 
     with pytest.raises(KeyboardInterrupt):
         main.run(main.OPTIONS[0]._replace(run=load_a_compiled_module), None)
+
+
+def test_the_menu_wants_one_process(tmp_path):
+    """As torchrun starts it: two menus would share one terminal."""
+    answer = run_main(root=tmp_path, RANK="0", LOCAL_RANK="0", WORLD_SIZE="2", MASTER_ADDR="localhost")
+    assert answer.returncode == 2
+    assert "The menu is for one process; name what several are to do: train_image." in answer.stderr
+    assert "processing_data" not in answer.stdout

@@ -12,6 +12,7 @@ from model.metrics import (
     acuity_score,
     auc_score,
     class_score,
+    near_score,
     preliminary_score,
     thickness_score,
     total_score,
@@ -25,6 +26,10 @@ def test_thickness_counts_what_lies_within_7_5_percent_of_the_truth():
 
 def test_acuity_has_an_absolute_window_up_to_1_and_a_relative_one_above():
     assert acuity_score([0.1, 0.5, 1.0, 2.0, 2.0], [0.15, 0.44, 1.05, 2.15, 2.16]) == pytest.approx(3 / 5)
+
+
+def test_near_is_2_5_percent_of_the_truth_also_of_a_logmar_below_0():
+    assert near_score([200, 200, -0.1, -0.1], [205, 206, -0.1, -0.11]) == 0.5
 
 
 def test_auc_by_hand_with_ties_counting_half():
