@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from config import CROP, Paths
@@ -55,15 +55,14 @@ def test_thickness_at_the_fovea_is_the_cst_and_layers_never_cross(seed, cst_um, 
 
 
 @settings(max_examples=30, deadline=None)
-@given(seed=st.integers(0, 10**6), cst_um=st.integers(240, 700), finding=st.integers(0, 3),
-       scan=st.sampled_from(CENTRE))
-def test_a_scan_through_the_fovea_shows_what_the_eye_has_and_nothing_else(seed, cst_um, finding, scan):
-    findings = tuple(int(k == finding) for k in range(4))
-    section = cut_section(make_visit(seed, cst_um, findings), scan, width=768)
-    seen = visible_findings(section, columns=INSIDE)
-    assert not any(shown for k, shown in enumerate(seen) if k != finding)
-    if finding in (0, 1, 3):            # an RPE detachment may lie beside the line
-        assert seen[finding] == 1
+@given(seed=st.integers(0, 10**6), cst_um=st.integers(240, 700), finding=st.integers(0, 3))
+@example(seed=258, cst_um=240, finding=0)
+def test_scans_through_the_fovea_show_what_the_eye_has_and_nothing_else(seed, cst_um, finding):
+    visit = make_visit(seed, cst_um, tuple(int(k == finding) for k in range(4)))
+    seen = np.array([visible_findings(cut_section(visit, scan, width=768), columns=INSIDE) for scan in CENTRE])
+    assert not np.delete(seen, finding, axis=1).any()
+    if finding in (0, 1, 3):            # an RPE detachment may lie beside the lines, few cysts beside some
+        assert seen[:, finding].any()
 
 
 def test_scans_away_from_the_fovea_miss_the_pit():
