@@ -33,8 +33,8 @@ class Paths:
         self.problems = self.processed / "problems.csv"                # what option 0 left out, and why
         self.check_table = self.processed / "check.csv"                # what option 6 found
         self.check_picture = self.processed / "check.png"
-        self.train_table = self.processed / "train.csv"
-        self.test_table = self.processed / "test.csv"
+        self.train_table = self.processed / "csv" / "train.csv"
+        self.test_table = self.processed / "csv" / "test.csv"
 
         self.truth = self.root / "truth"                        # the demonstration's known answers
         self.error_log = model / "error.log"                    # tracebacks of bugs

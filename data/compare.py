@@ -15,7 +15,7 @@ from model.run import read_config, read_record
 from processing.errors import PipelineError
 from processing.files import TIME_STAMP
 from processing.plots import draw_comparison
-from processing.progress import say
+from processing.terminal import say
 
 RUNS_EACH = 2       # of a model, where none are named
 

@@ -26,33 +26,10 @@ from data.unseen import (
     runs_of_recipe,
 )
 from model.metrics import FINAL_ITEMS, acuity_score, final_score, thickness_score, total_score
-from model.training import ROUND_NAMES
+from processing import columns as c
 from processing.files import new_timed_folder, write_csv, write_json
 from processing.plots import draw_noise
-from processing.progress import say
-from processing.tables import (
-    AFTER,
-    CONTINUE,
-    CST,
-    DIAGNOSIS,
-    DIAGNOSIS_NAMES,
-    DRUG,
-    DRUG_NAMES,
-    FINAL,
-    FINDINGS,
-    IMAGE,
-    PATIENT,
-    PRE_CST,
-    PRE_FINDINGS,
-    PRE_VA,
-    PROCESSED,
-    STAGE1,
-    STAGE2_CASE,
-    STAGE2_PIC,
-    UNTREATED,
-    VA,
-    person_of,
-)
+from processing.terminal import say
 
 DRAWS, SEED = 1000, 2021            # of the bootstrap
 DRAWS_AT_ONCE = 50
@@ -121,15 +98,15 @@ def _references(data, newest):
     eyes = data.eyes.loc[newest.eyes.index]
     constant, before = newest.eyes[["fold"]].copy(), newest.eyes[["fold"]].copy()
     for fold, part in newest.eyes.groupby("fold"):
-        others = data.eyes[~data.eyes.index.isin(data.folds[fold]) & (data.eyes[DIAGNOSIS] != UNTREATED)]
-        for final, own in eyes.loc[part.index].groupby(FINAL):
-            known = others[others[FINAL] == final]
-            for column, score in {PRE_CST: thickness_score, CST: thickness_score, VA: acuity_score}.items():
+        others = data.eyes[~data.eyes.index.isin(data.folds[fold]) & (data.eyes[c.DIAGNOSIS] != c.UNTREATED)]
+        for final, own in eyes.loc[part.index].groupby(c.FINAL):
+            known = others[others[c.FINAL] == final]
+            for column, score in {c.PRE_CST: thickness_score, c.CST: thickness_score, c.VA: acuity_score}.items():
                 constant.loc[own.index, column] = find_constant(known[column].dropna(), score)
-            before.loc[own.index, VA] = own[PRE_VA].fillna(known[PRE_VA].mean())
-    before[CST] = newest.eyes[PRE_CST] if PRE_CST in newest.eyes else eyes[PRE_CST].fillna(eyes[CST].mean())
-    constant[[CONTINUE, *FINDINGS]] = CHANCE
-    pictures = newest.images.assign(**dict.fromkeys(FINDINGS, CHANCE))
+            before.loc[own.index, c.VA] = own[c.PRE_VA].fillna(known[c.PRE_VA].mean())
+    before[c.CST] = newest.eyes[c.PRE_CST] if c.PRE_CST in newest.eyes else eyes[c.PRE_CST].fillna(eyes[c.CST].mean())
+    constant[[c.CONTINUE, *c.FINDINGS]] = CHANCE
+    pictures = newest.images.assign(**dict.fromkeys(c.FINDINGS, CHANCE))
     none = newest.images.head(0)
     columns = newest.eyes.columns
     return {
@@ -164,7 +141,7 @@ def score_methods(data, methods):
         DataFrame: method, file, item, score, low, high, rows (of the total or mean: how many items have a score).
     """
     rng, rows = np.random.default_rng(SEED), []
-    persons = sorted({person_of(patient) for patient in data.eyes.index})
+    persons = sorted({c.person_of(patient) for patient in data.eyes.index})
     drawn = rng.multinomial(len(persons), np.full(len(persons), 1 / len(persons)), DRAWS)
     counts = pd.DataFrame(drawn, columns=persons)       # how often each person is in each draw
     comparable = _defined(final_score(_pair(data, next(iter(methods.values())))))
@@ -188,7 +165,7 @@ def _defined(items):
 
 def _score_draws(pairs, counts):
     """The items of each draw: dict of key -> array; a few draws at a time, or the images' weights fill the memory."""
-    persons = {file: [person_of(_patient(key)) for key in true.index] for file, (true, _) in pairs.items()}
+    persons = {file: [c.person_of(_patient(key)) for key in true.index] for file, (true, _) in pairs.items()}
     parts = []
     for start in range(0, len(counts), DRAWS_AT_ONCE):
         some = counts.iloc[start:start + DRAWS_AT_ONCE]
@@ -225,12 +202,12 @@ def score_groups(data, predictions):
         DataFrame: group, value, eyes, item, score.
     """
     eyes, rows = data.eyes.loc[predictions.eyes.index], []
-    eyes = eyes[eyes[DIAGNOSIS] != UNTREATED]
-    for group, names in {FINAL: ROUND_NAMES, DIAGNOSIS: DIAGNOSIS_NAMES, DRUG: DRUG_NAMES}.items():
+    eyes = eyes[eyes[c.DIAGNOSIS] != c.UNTREATED]
+    for group, names in {c.FINAL: c.ROUND_NAMES, c.DIAGNOSIS: c.DIAGNOSIS_NAMES, c.DRUG: c.DRUG_NAMES}.items():
         for value, part in eyes.groupby(eyes[group].map(names)):
             chosen = predictions._replace(
                 eyes=predictions.eyes.loc[part.index],
-                images=predictions.images[predictions.images[PATIENT].isin(part.index)],
+                images=predictions.images[predictions.images[c.PATIENT].isin(part.index)],
             )
             items = final_score(_pair(data, chosen))
             rows += [(group, value, len(part), f"{file}: {item}", score) for (file, item), score in items.items()]
@@ -242,20 +219,21 @@ def _pair(data, predictions):
     """Truth and prediction of the treated eyes, by submission file, as final_score takes them."""
     eyes = data.eyes.loc[predictions.eyes.index]
     pairs = {}
-    for file, final in ((STAGE1, 0), (STAGE2_CASE, 1)):
-        chosen = eyes[(eyes[FINAL] == final) & (eyes[DIAGNOSIS] != UNTREATED)]
+    for file, final in ((c.STAGE1, 0), (c.STAGE2_CASE, 1)):
+        chosen = eyes[(eyes[c.FINAL] == final) & (eyes[c.DIAGNOSIS] != c.UNTREATED)]
         if len(chosen):
             # An eye without a prediction (no images of a visit) is a miss, not a gap in the truth
-            predicted = predictions.eyes.loc[chosen.index].fillna({PRE_CST: -1, CST: -1, VA: -1, CONTINUE: CHANCE})
-            pairs[file] = chosen, predicted.fillna(dict.fromkeys(FINDINGS, CHANCE))
+            predicted = predictions.eyes.loc[chosen.index].fillna({c.PRE_CST: -1, c.CST: -1, c.VA: -1,
+                                                                   c.CONTINUE: CHANCE})
+            pairs[file] = chosen, predicted.fillna(dict.fromkeys(c.FINDINGS, CHANCE))
     if len(predictions.images):
-        pairs[STAGE2_PIC] = _pair_images(data, predictions.images)
+        pairs[c.STAGE2_PIC] = _pair_images(data, predictions.images)
     return pairs
 
 
 def _pair_images(data, images):
-    keys = [PATIENT, AFTER, IMAGE]
-    true = data.table.loc[data.table[FINAL] == 1, [*keys, *FINDINGS]].drop_duplicates()
+    keys = [c.PATIENT, c.AFTER, c.IMAGE]
+    true = data.table.loc[data.table[c.FINAL] == 1, [*keys, *c.FINDINGS]].drop_duplicates()
     true = true[~true.duplicated(keys, keep=False)].set_index(keys)         # contradicting labels are no truth
     images = images.set_index(keys)
     common = images.index.intersection(true.index)
@@ -281,14 +259,14 @@ def _write_tables(folder, scores, groups, methods, images):
 def _draw_images(folder, paths, data, newest, *, images, device):
     """Eyes with their crops, and where the model of after-images looks on those of its held-out fold."""
     eyes = data.eyes.loc[newest.eyes.index]
-    eyes = eyes[eyes[DIAGNOSIS] != UNTREATED]           # as those that are scored
-    after = data.table[(data.table[AFTER] == 1) & data.table[PATIENT].isin(eyes.index)]
-    after = after.drop_duplicates(PROCESSED)
+    eyes = eyes[eyes[c.DIAGNOSIS] != c.UNTREATED]           # as those that are scored
+    after = data.table[(data.table[c.AFTER] == 1) & data.table[c.PATIENT].isin(eyes.index)]
+    after = after.drop_duplicates(c.PROCESSED)
     draw_gallery_of_eyes(folder / "gallery.png", eyes, newest.eyes.loc[eyes.index], after, paths.root)
     name = IMAGE_PIPELINES[images]["after"]
     fold = newest.eyes["fold"].iloc[0]
     model = load_model(Path(newest.runs[f"{name}, fold {fold}"]), name, device).model
-    unseen = after[after[PATIENT].isin(data.folds[fold])].drop(columns=[CST, *FINDINGS])
+    unseen = after[after[c.PATIENT].isin(data.folds[fold])].drop(columns=[c.CST, *c.FINDINGS])
     seen = unseen.join(model.eval(unseen, paths.root, label=f"{name}, attention"))
     if len(seen):
         draw_attention(folder / "attention.png", seen, model, paths.root)
@@ -298,7 +276,7 @@ def _write_out_of_fold(paths, newest, images, *, fold_count):
     """Keep what image models say of eyes that they never saw, where all folds were evaluated."""
     seen = newest.eyes.reset_index()
     if images != "labels" and seen["fold"].nunique() == fold_count:
-        write_csv(paths.out_of_fold, seen[[PATIENT, PRE_CST, *PRE_FINDINGS, CST, *FINDINGS]])
+        write_csv(paths.out_of_fold, seen[[c.PATIENT, c.PRE_CST, *c.PRE_FINDINGS, c.CST, *c.FINDINGS]])
 
 
 def _describe(scores, groups, data, newest, images):
@@ -314,7 +292,7 @@ def _describe(scores, groups, data, newest, images):
         shown = "".join(f"{_interval(row):28}" for row in cells.itertuples())
         count = int(cells["rows"].max())
         lines.append(f"{key:14}{item:20}{count if key else '':6}  {shown}")
-    labels = {FINAL: "round", DIAGNOSIS: "diagnosis", DRUG: "drug"}
+    labels = {c.FINAL: "round", c.DIAGNOSIS: "diagnosis", c.DRUG: "drug"}
     lines += ["", f"{'':14}{'':24}{'eyes':>6}"]
     for (group, value), part in groups.groupby(["group", "value"], sort=False):
         mean = part.iloc[-1]

@@ -1,6 +1,6 @@
 """Options 4 and 5: test images -> per eye -> Model-CSV -> the three submission files.
 
-Reads data/processed/test.csv, the crops, the templates and finished runs; writes model/result/<time>/.
+Reads data/processed/csv/test.csv, the crops, the templates and finished runs; writes model/result/<time>/.
 """
 
 import hashlib
@@ -17,47 +17,25 @@ from model.choice import describe_runs, find_checkpoint, fold_of
 from model.dataset import check_finite
 from model.device import select_device
 from model.model import CSVModel, CSVTrees, ImageModel
-from model.training import ROUND_NAMES, select_rows, training_means
+from model.training import select_rows, training_means
+from processing import columns as c
 from processing.crops import check_crops, describe_box
 from processing.errors import PipelineError
-from processing.progress import say
-from processing.tables import (
-    AFTER,
-    AGE,
-    CONTINUE,
-    CST,
-    CSV_FEATURES,
-    DIAGNOSIS,
-    DRUG,
-    FINAL,
-    FINDINGS,
-    GENDER,
-    IMAGE,
-    PATIENT,
-    PRE_CST,
-    PRE_FINDINGS,
-    PRE_VA,
-    PROCESSED,
-    SIDE,
-    TEST_COLUMNS,
-    TRAIN_COLUMNS,
-    VA,
-    build_case_table,
-    read_processed,
-)
+from processing.tables import build_case_table, read_processed
+from processing.terminal import say
 
 CSV_MODEL = "Model-CSV"
 MODELS = {"ImageModule": ImageModel, "CSVModule": CSVModel, "TreeModel": CSVTrees}      # what computes with a module
 BEFORE_AFTER = {"before": "Model-Image-Before", "after": "Model-Image-After"}
 ALL = {"before": "Model-Image-All", "after": "Model-Image-All"}
-CLINICAL = [GENDER, AGE, DIAGNOSIS, DRUG, SIDE, PRE_VA]
+CLINICAL = [c.GENDER, c.AGE, c.DIAGNOSIS, c.DRUG, c.SIDE, c.PRE_VA]
 CROP_2021 = (50, 450, 550, 1200)
 TRAIN_AGAIN = "A model predicted them: train it again, or name another run."
 NO_IMAGES = "no images; the training mean"
 NO_BEFORE = "no images before treatment; the training mean"
 NO_AFTER = "no images after treatment; the training mean"
 SOME_ABSENT = "some images of the template absent; the mean of the eye's visit, or else the training mean"
-BEFORE_COLUMNS, AFTER_COLUMNS = [PRE_CST, *PRE_FINDINGS], [CST, *FINDINGS]
+BEFORE_COLUMNS, AFTER_COLUMNS = [c.PRE_CST, *c.PRE_FINDINGS], [c.CST, *c.FINDINGS]
 
 
 def predict_before_after(paths=PATHS, *, checkpoints=None, device="auto", unfinished=False):
@@ -112,32 +90,32 @@ def _load_models(paths, image_models, checkpoints, *, device, unfinished):
 
 
 def _predict(paths, image_models, models, option):
-    test = read_processed(paths.test_table, TEST_COLUMNS)
+    test = read_processed(paths.test_table, c.TEST_COLUMNS)
     if test.empty:
         raise PipelineError(f"{paths.test_table} has no images to predict. Put test images into {paths.source}.")
     _check_once(test, paths)
-    check_crops(test[PROCESSED].tolist(), paths, CROP)
+    check_crops(test[c.PROCESSED].tolist(), paths, CROP)
     _check_boxes(models)
     templates = read_templates(paths, test)
     csv_model, values, _ = models[CSV_MODEL]
     filler = Filler(values.get("training_means") or _means_of_train_table(paths))
     images = test.join(predict_images(test, paths, image_models, models))
-    check_finite(images, [CST, *FINDINGS], PROCESSED, advice=TRAIN_AGAIN)
+    check_finite(images, [c.CST, *c.FINDINGS], c.PROCESSED, advice=TRAIN_AGAIN)
     submission = Submission(
-        stage1=_predict_eyes(templates.stage1, images[images[FINAL] == 0], csv_model, filler.of_round(0)),
-        stage2_case=_predict_eyes(templates.stage2_case, images[images[FINAL] == 1], csv_model, filler.of_round(1)),
-        stage2_pic=_predict_pics(templates.stage2_pic, images[images[FINAL] == 1], filler.of_round(1)),
+        stage1=_predict_eyes(templates.stage1, images[images[c.FINAL] == 0], csv_model, filler.of_round(0)),
+        stage2_case=_predict_eyes(templates.stage2_case, images[images[c.FINAL] == 1], csv_model, filler.of_round(1)),
+        stage2_pic=_predict_pics(templates.stage2_pic, images[images[c.FINAL] == 1], filler.of_round(1)),
     )
     filler.warn()
     runs = {name: _identity(loaded.file) for name, loaded in models.items()}
     folder = write_submission(paths, submission, {"option": option, "checkpoints": runs, "means": filler.gaps})
-    say(f"{len(images)} images of {images[PATIENT].nunique()} eyes predicted. The submission lies in {folder}")
+    say(f"{len(images)} images of {images[c.PATIENT].nunique()} eyes predicted. The submission lies in {folder}")
     return folder
 
 
 def _check_once(test, paths):
     """Refuse an image that stands in test.csv twice: it would count twice in its eye's means."""
-    doubled = test[PROCESSED][test[PROCESSED].duplicated()].tolist()
+    doubled = test[c.PROCESSED][test[c.PROCESSED].duplicated()].tolist()
     if doubled:
         raise PipelineError(
             f"{paths.test_table} has {len(doubled)} images twice, the first is {doubled[0]}. "
@@ -164,7 +142,7 @@ def _means_of_train_table(paths):
     """The training means for a Model-CSV that does not carry its own (the published one)."""
     if not paths.train_table.is_file():
         return {}
-    return training_means(build_case_table(read_processed(paths.train_table, TRAIN_COLUMNS)))
+    return training_means(build_case_table(read_processed(paths.train_table, c.TRAIN_COLUMNS)))
 
 
 def predict_images(test, paths, image_models, models):
@@ -196,7 +174,7 @@ class Filler:
 
     def of_round(self, final):
         """The same filler with that round's means first (the other round's where it has none)."""
-        own = self._means.get(ROUND_NAMES[final])
+        own = self._means.get(c.ROUND_NAMES[final])
         if own is None and self._means:
             own = _in_units_of(final, next(iter(self._means.values())))
         return _RoundFiller(final, own, self.gaps)
@@ -211,7 +189,7 @@ class Filler:
 def _in_units_of(final, means):
     """The other round's means with acuity in this round's unit: logMAR (preliminary) or decimal (final)."""
     convert = (lambda logmar: 10**-logmar) if final else (lambda decimal: -np.log10(max(decimal, 1e-3)))
-    return means | {name: float(convert(means[name])) for name in (PRE_VA, VA)}
+    return means | {name: float(convert(means[name])) for name in (c.PRE_VA, c.VA)}
 
 
 class _RoundFiller:
@@ -247,14 +225,14 @@ def _predict_eyes(template, images, csv_model, filler):
         DataFrame with patient ID, CSV_FEATURES, VA and continue injection, in the template's order. An eye
         without images takes the training means; a visit without images too, and Model-CSV goes on from there.
     """
-    eyes = template.set_index(PATIENT).join(eye_features(images))
-    seen = eyes[GENDER].notna()
+    eyes = template.set_index(c.PATIENT).join(eye_features(images))
+    seen = eyes[c.GENDER].notna()
     filler.note(NO_IMAGES, eyes.index[~seen])
-    filler.note(NO_BEFORE, eyes.index[seen & eyes[PRE_CST].isna()])
-    filler.note(NO_AFTER, eyes.index[seen & eyes[CST].isna()])
+    filler.note(NO_BEFORE, eyes.index[seen & eyes[c.PRE_CST].isna()])
+    filler.note(NO_AFTER, eyes.index[seen & eyes[c.CST].isna()])
     filled = filler.fill(eyes)
-    answers = csv_model.eval((eyes if csv_model.takes_missing else filled).assign(**{FINAL: filler.final}))
-    check_finite(answers, [VA, CONTINUE], PATIENT, advice=TRAIN_AGAIN)
+    answers = csv_model.eval((eyes if csv_model.takes_missing else filled).assign(**{c.FINAL: filler.final}))
+    check_finite(answers, [c.VA, c.CONTINUE], c.PATIENT, advice=TRAIN_AGAIN)
     answers = answers.where(seen, np.nan)
     return filler.fill(filled.join(answers)).reset_index()
 
@@ -268,19 +246,20 @@ def eye_features(images):
     Returns:
         DataFrame indexed by patient ID with CSV_FEATURES; NaN where a visit has no image.
     """
-    before = images[images[AFTER] == 0].groupby(PATIENT)[AFTER_COLUMNS].mean()
-    after = images[images[AFTER] == 1].groupby(PATIENT)[AFTER_COLUMNS].mean()
-    clinical = images.groupby(PATIENT)[CLINICAL].mean()
-    return clinical.join(before.set_axis(BEFORE_COLUMNS, axis=1)).join(after)[CSV_FEATURES]
+    before = images[images[c.AFTER] == 0].groupby(c.PATIENT)[AFTER_COLUMNS].mean()
+    after = images[images[c.AFTER] == 1].groupby(c.PATIENT)[AFTER_COLUMNS].mean()
+    clinical = images.groupby(c.PATIENT)[CLINICAL].mean()
+    return clinical.join(before.set_axis(BEFORE_COLUMNS, axis=1)).join(after)[c.CSV_FEATURES]
 
 
 def _predict_pics(template, images, filler):
     """One row per image of the template: its findings; without the image, the mean of the eye's visit."""
-    keys = [PATIENT, AFTER, IMAGE]
-    pics = template.merge(images[[*keys, *FINDINGS]], on=keys, how="left")
-    filler.note(SOME_ABSENT, pics[PATIENT][pics[FINDINGS[0]].isna()].unique())
-    visits = images.groupby([PATIENT, AFTER])[FINDINGS].mean()
-    pics[FINDINGS] = pics[FINDINGS].fillna(pics[[PATIENT, AFTER]].join(visits, on=[PATIENT, AFTER])[FINDINGS])
-    before = filler.fill(pics[FINDINGS].set_axis(PRE_FINDINGS, axis=1)).set_axis(FINDINGS, axis=1)
-    after = filler.fill(pics[FINDINGS])
-    return pics.assign(**before.where(pics[AFTER] == 0, after))
+    keys = [c.PATIENT, c.AFTER, c.IMAGE]
+    pics = template.merge(images[[*keys, *c.FINDINGS]], on=keys, how="left")
+    filler.note(SOME_ABSENT, pics[c.PATIENT][pics[c.FINDINGS[0]].isna()].unique())
+    visits = images.groupby([c.PATIENT, c.AFTER])[c.FINDINGS].mean()
+    pics[c.FINDINGS] = pics[c.FINDINGS].fillna(pics[[c.PATIENT, c.AFTER]].join(visits, on=[c.PATIENT,
+                                                                                           c.AFTER])[c.FINDINGS])
+    before = filler.fill(pics[c.FINDINGS].set_axis(c.PRE_FINDINGS, axis=1)).set_axis(c.FINDINGS, axis=1)
+    after = filler.fill(pics[c.FINDINGS])
+    return pics.assign(**before.where(pics[c.AFTER] == 0, after))

@@ -15,15 +15,15 @@ from sklearn.metrics import roc_curve
 
 from model.gradcam import grad_cam
 from model.metrics import CST_TOLERANCE, FINAL_ITEMS, RULES, acuity_tolerance, auc_score
+from processing import columns as c
 from processing.files import write_text
 from processing.images import read_image
 from processing.plots import draw_agreement, draw_comparison, draw_curves, draw_gallery
-from processing.tables import CST, FINAL, FINDINGS, PATIENT, PRE_CST, PROCESSED, STAGE1, STAGE2_CASE, VA
 
 BINS, LEAST_IN_BIN = 8, 10      # of a calibration curve, of equally many rows each: fewer rows make a share of noise
-ROUND_OF = {STAGE1: "preliminary round", STAGE2_CASE: "final round"}
+ROUND_OF = {c.STAGE1: "preliminary round", c.STAGE2_CASE: "final round"}
 UNITS_OF_ROUND = ("logMAR", "decimal")
-VA_UNITS = dict(zip((STAGE1, STAGE2_CASE), UNITS_OF_ROUND, strict=True))
+VA_UNITS = dict(zip((c.STAGE1, c.STAGE2_CASE), UNITS_OF_ROUND, strict=True))
 TITLES = {
     "thickness.png": "Central subfield thickness", "acuity.png": "Visual acuity", "roc.png": "ROC curves",
     "calibration.png": "Calibration: does 70 % mean 70 %?",
@@ -45,8 +45,8 @@ def draw_pictures(folder, pairs):
         pairs: dict of submission file -> (truth, prediction), as metrics.final_score takes them.
     """
     thickness = [_agreement(pairs, file, column, "um", lambda true: CST_TOLERANCE * true)
-                 for file in ROUND_OF for column in (PRE_CST, CST)]
-    acuity = [_agreement(pairs, file, VA, VA_UNITS[file], acuity_tolerance) for file in ROUND_OF]
+                 for file in ROUND_OF for column in (c.PRE_CST, c.CST)]
+    acuity = [_agreement(pairs, file, c.VA, VA_UNITS[file], acuity_tolerance) for file in ROUND_OF]
     for name, panels in (("thickness.png", thickness), ("acuity.png", acuity)):
         if any(panels):
             draw_agreement(folder / name, [panel for panel in panels if panel])
@@ -70,17 +70,18 @@ def draw_gallery_of_eyes(path, eyes, predictions, images, root):
         images: DataFrame with patient ID and processed_path of after-images.
         root: what processed_path is relative to.
     """
-    known = eyes.index[eyes[CST].notna() & predictions[CST].notna() & eyes.index.isin(images[PATIENT])]
-    off = (predictions[CST].loc[known] / eyes[CST].loc[known] - 1).abs().sort_values()
+    known = eyes.index[eyes[c.CST].notna() & predictions[c.CST].notna() & eyes.index.isin(images[c.PATIENT])]
+    off = (predictions[c.CST].loc[known] / eyes[c.CST].loc[known] - 1).abs().sort_values()
     count = min(GALLERY, len(off) // 2)
     if not count:
         return
-    middle = images.groupby(PATIENT)[PROCESSED].agg(lambda names: sorted(names)[len(names) // 2])
+    middle = images.groupby(c.PATIENT)[c.PROCESSED].agg(lambda names: sorted(names)[len(names) // 2])
     rows = []
     for title, chosen in (("best", off.index[:count]), ("worst", off.index[::-1][:count])):
         pictures = [
-            (f"{eye}: CST {predictions[CST][eye]:.0f} um, true {eyes[CST][eye]:.0f}\nVA {predictions[VA][eye]:.2f}, "
-             f"true {eyes[VA][eye]:.2f} ({UNITS_OF_ROUND[eyes[FINAL][eye]]})".replace("nan", "unknown"),
+            (f"{eye}: CST {predictions[c.CST][eye]:.0f} um, true {eyes[c.CST][eye]:.0f}\n"
+             f"VA {predictions[c.VA][eye]:.2f}, "
+             f"true {eyes[c.VA][eye]:.2f} ({UNITS_OF_ROUND[eyes[c.FINAL][eye]]})".replace("nan", "unknown"),
              read_image(root / middle[eye]), None)
             for eye in chosen
         ]
@@ -98,14 +99,14 @@ def draw_attention(path, images, model, root):
         root: what processed_path is relative to.
     """
     rows = []
-    for number, finding in enumerate(FINDINGS):
+    for number, finding in enumerate(c.FINDINGS):
         pictures = []
-        surest = images.sort_values(finding, ascending=False).drop_duplicates(PATIENT).head(GALLERY)
+        surest = images.sort_values(finding, ascending=False).drop_duplicates(c.PATIENT).head(GALLERY)
         for row in surest.to_dict("records"):
-            crop = read_image(root / row[PROCESSED])
+            crop = read_image(root / row[c.PROCESSED])
             tensor = torch.tensor(crop[..., ::-1].copy(), device=model.device) / 255         # H x W x 3
             attention = grad_cam(model.module, tensor.permute(2, 0, 1)[None])[0, number].cpu().numpy()
-            pictures.append((f"{row[PATIENT]}: {finding} {row[finding]:.2f}", crop, attention))
+            pictures.append((f"{row[c.PATIENT]}: {finding} {row[finding]:.2f}", crop, attention))
         rows.append((finding, pictures))
     draw_gallery(path, rows)
 

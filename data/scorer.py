@@ -9,28 +9,17 @@ from pathlib import Path
 import numpy as np
 
 from model.metrics import FINAL_ITEMS, PRELIMINARY_ITEMS, final_score, preliminary_score, total_score
+from processing import columns as c
 from processing.errors import PipelineError
 from processing.reader import CellError, number, parse_table, read_header, text
-from processing.tables import (
-    CONTINUE,
-    CST,
-    IMAGE,
-    INJECTION,
-    PATIENT,
-    PRE_CST,
-    STAGE1,
-    STAGE2_CASE,
-    STAGE2_PIC,
-    parse_patient,
-    parse_visit,
-)
+from processing.tables import parse_patient, parse_visit
 
 KEYS = {
-    STAGE1: {PATIENT: parse_patient},
-    STAGE2_CASE: {PATIENT: parse_patient},
-    STAGE2_PIC: {PATIENT: parse_patient, INJECTION: parse_visit, IMAGE: text},
+    c.STAGE1: {c.PATIENT: parse_patient},
+    c.STAGE2_CASE: {c.PATIENT: parse_patient},
+    c.STAGE2_PIC: {c.PATIENT: parse_patient, c.INJECTION: parse_visit, c.IMAGE: text},
 }
-LEAST_VA = {STAGE1: -0.3, STAGE2_CASE: 0}       # logMAR: the best line of a chart; decimal: no light perception
+LEAST_VA = {c.STAGE1: -0.3, c.STAGE2_CASE: 0}       # logMAR: the best line of a chart; decimal: no light perception
 MAX_FAULTS_SHOWN = 1000                         # of a file: more eyes than either round has
 
 
@@ -50,7 +39,7 @@ def _true_thickness(cell):
 
 def _acuity(file):
     def parse(cell):
-        return _at_least(LEAST_VA[file], 0.0 if cell.upper() == "NLP" and file == STAGE2_CASE else number(cell))
+        return _at_least(LEAST_VA[file], 0.0 if cell.upper() == "NLP" and file == c.STAGE2_CASE else number(cell))
     return parse
 
 
@@ -90,7 +79,7 @@ def _parsers(file):
         elif rule == "acuity":
             truth[column] = answers[column] = _acuity(file)
         else:
-            truth[column] = _continued if column == CONTINUE else _label
+            truth[column] = _continued if column == c.CONTINUE else _label
             answers[column] = _probability
     return truth, {column: _wanted(parse) for column, parse in answers.items()}
 
@@ -138,9 +127,9 @@ def describe_scores(submission, truth):
     defined = int(np.isfinite(list(scores.values())).sum())
     name = "total, final round" if defined == count else f"mean of {defined} of the final round's {count} items"
     lines.append(f"{name:44}{_shown(total_score(scores)):>8}")
-    if STAGE1 in pairs and PRELIMINARY_ITEMS.keys() <= set(pairs[STAGE1][0].columns):
-        points = preliminary_score(*pairs[STAGE1])
-        most = int(pairs[STAGE1][0][list(PRELIMINARY_ITEMS)].notna().sum().sum())
+    if c.STAGE1 in pairs and PRELIMINARY_ITEMS.keys() <= set(pairs[c.STAGE1][0].columns):
+        points = preliminary_score(*pairs[c.STAGE1])
+        most = int(pairs[c.STAGE1][0][list(PRELIMINARY_ITEMS)].notna().sum().sum())
         lines.append(f"{'points, preliminary round':44}{points['total']:>8.0f} of {most}")
     notes += [f"{file} is not scored: not in both." for file in KEYS if file not in pairs]
     for (file, column), score in scores.items():
@@ -157,7 +146,8 @@ def describe_match(submission, truth):
     for (_, column), score in final_score(pairs).items():
         means.setdefault(column, []).append(score)
     items = ", ".join(f"{column} {np.nanmean(values):.2f}" for column, values in means.items())
-    thickness = [[table[[PRE_CST, CST]].to_numpy().ravel() for table in pairs[name]] for name in (STAGE1, STAGE2_CASE)]
+    thickness = [[table[[c.PRE_CST, c.CST]].to_numpy().ravel() for table in pairs[name]] for name in (c.STAGE1,
+                                                                                                      c.STAGE2_CASE)]
     true, predicted = (np.concatenate(side) for side in zip(*thickness, strict=True))
     error, correlation = np.abs(predicted - true).mean(), np.corrcoef(predicted, true)[0, 1]
     return f"thickness off by {error:.0f} um on average, r = {correlation:.2f}; scores: {items}"
@@ -222,10 +212,10 @@ def _recognise(file):
     if file.name.lower() in KEYS:
         return file.name.lower()
     header = {name.strip().lower() for name in read_header(file)}
-    if IMAGE in header and "irf" in header:
-        return STAGE2_PIC
-    if PATIENT.lower() in header and CST.lower() in header:
-        return STAGE1 if "irf" in header else STAGE2_CASE
+    if c.IMAGE in header and "irf" in header:
+        return c.STAGE2_PIC
+    if c.PATIENT.lower() in header and c.CST.lower() in header:
+        return c.STAGE1 if "irf" in header else c.STAGE2_CASE
     return None
 
 
@@ -236,7 +226,7 @@ def _read_pair(name, answer_file, true_file):
     header = {column.strip().lower() for column in read_header(true_file)}
     there = [column for column in for_truth if column.lower() in header]
     true, faults = _read(true_file, KEYS[name], {column: for_truth[column] for column in there},
-                         unique=[] if name == STAGE2_PIC else keys)
+                         unique=[] if name == c.STAGE2_PIC else keys)
     answers, more = _read(answer_file, KEYS[name], {column: for_answers[column] for column in there}, unique=keys)
     faults += more
     if not there:

@@ -11,26 +11,11 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from processing import columns as c
 from processing.errors import PipelineError
 from processing.files import new_timed_folder, write_bytes, write_csv, write_json
 from processing.reader import read_table, text
-from processing.tables import (
-    AFTER,
-    CONTINUE,
-    FINAL,
-    FINDINGS,
-    IMAGE,
-    IMAGE_NUMBER,
-    INJECTION,
-    PATIENT,
-    POST,
-    STAGE1,
-    STAGE2_CASE,
-    STAGE2_PIC,
-    SUBMISSION_COLUMNS,
-    parse_patient,
-    parse_visit,
-)
+from processing.tables import parse_patient, parse_visit
 
 DECIMALS = 6
 
@@ -56,17 +41,17 @@ def read_templates(paths, test):
     Raises:
         PipelineError: a faulty template.
     """
-    eyes = {final: rows[[PATIENT]].drop_duplicates(ignore_index=True) for final, rows in test.groupby(FINAL)}
-    no_eyes = test[[PATIENT]].head(0)
-    parsers = {IMAGE_NUMBER: text, PATIENT: parse_patient, INJECTION: parse_visit, IMAGE: text}
-    pic = _read_template(paths.submit / STAGE2_PIC, parsers, unique=[IMAGE_NUMBER])
+    eyes = {final: rows[[c.PATIENT]].drop_duplicates(ignore_index=True) for final, rows in test.groupby(c.FINAL)}
+    no_eyes = test[[c.PATIENT]].head(0)
+    parsers = {c.IMAGE_NUMBER: text, c.PATIENT: parse_patient, c.INJECTION: parse_visit, c.IMAGE: text}
+    pic = _read_template(paths.submit / c.STAGE2_PIC, parsers, unique=[c.IMAGE_NUMBER])
     if pic is None:
-        pic = test[test[FINAL] == 1].reset_index(drop=True)
-        pic = pic.assign(**{IMAGE_NUMBER: [str(number + 1) for number in range(len(pic))]})[list(parsers)]
-    pic = pic.assign(**{AFTER: (pic[INJECTION] == POST).astype(int)})
+        pic = test[test[c.FINAL] == 1].reset_index(drop=True)
+        pic = pic.assign(**{c.IMAGE_NUMBER: [str(number + 1) for number in range(len(pic))]})[list(parsers)]
+    pic = pic.assign(**{c.AFTER: (pic[c.INJECTION] == c.POST).astype(int)})
     stage1, stage2 = (
-        _read_template(paths.submit / name, {PATIENT: parse_patient}, unique=[PATIENT])
-        for name in (STAGE1, STAGE2_CASE)
+        _read_template(paths.submit / name, {c.PATIENT: parse_patient}, unique=[c.PATIENT])
+        for name in (c.STAGE1, c.STAGE2_CASE)
     )
     return Submission(
         eyes.get(0, no_eyes) if stage1 is None else stage1,
@@ -97,7 +82,7 @@ def write_submission(paths, submission, origin):
         PipelineError: a value is not finite or out of range, or the folder cannot be written; nothing is left.
     """
     tables = {}
-    for (name, columns), table in zip(SUBMISSION_COLUMNS.items(), submission, strict=True):
+    for (name, columns), table in zip(c.SUBMISSION_COLUMNS.items(), submission, strict=True):
         tables[name] = table[columns].round(DECIMALS)
         _check_values(name, tables[name])
     with new_timed_folder(paths.result) as folder:
@@ -110,15 +95,15 @@ def write_submission(paths, submission, origin):
 
 def _check_values(name, table):
     """Every number finite, 0 or more; probabilities 1 or less."""
-    for column in table.columns.difference([IMAGE_NUMBER, PATIENT, INJECTION, IMAGE]):
+    for column in table.columns.difference([c.IMAGE_NUMBER, c.PATIENT, c.INJECTION, c.IMAGE]):
         values = table[column].to_numpy(float)
-        top = 1 if column in (CONTINUE, *FINDINGS) else np.inf
+        top = 1 if column in (c.CONTINUE, *c.FINDINGS) else np.inf
         wrong = ~np.isfinite(values) | (values < 0) | (values > top)
         if wrong.any():
             row = table[wrong].iloc[0]
             raise PipelineError(
-                f"{name}: {column} of {row[PATIENT]} would be {row[column]} (and {wrong.sum() - 1} more such values); "
-                "nothing was written. A model gives numbers that are none: train it again."
+                f"{name}: {column} of {row[c.PATIENT]} would be {row[column]} (and {wrong.sum() - 1} more such "
+                "values); nothing was written. A model gives numbers that are none: train it again."
             )
 
 

@@ -16,28 +16,11 @@ from model.heldout import apply_means, fit_means
 from model.origin import fingerprint_table
 from model.run import read_config, read_record
 from model.trees import add_noise
+from processing import columns as c
 from processing.errors import PipelineError
-from processing.progress import say
 from processing.splits import load_splits
-from processing.tables import (
-    AFTER,
-    CONTINUE,
-    CST,
-    DATA_TYPE,
-    EYE_COLUMNS,
-    FINAL,
-    FINDINGS,
-    IMAGE,
-    PATIENT,
-    PRE_CST,
-    PRE_FINDINGS,
-    PRE_VA,
-    PROCESSED,
-    TRAIN_COLUMNS,
-    VA,
-    build_case_table,
-    read_processed,
-)
+from processing.tables import build_case_table, read_processed
+from processing.terminal import say
 
 IMAGE_PIPELINES = {"before_after": BEFORE_AFTER, "all": ALL}
 NOISE_SEED = 2021
@@ -61,10 +44,10 @@ class Data(NamedTuple):
 
 def read_data(paths):
     """Tables and folds; raises PipelineError where they cannot be read or drawn."""
-    table = read_processed(paths.train_table, TRAIN_COLUMNS)
-    eyes = read_processed(paths.eye_table, EYE_COLUMNS)
-    eyes = eyes[eyes[DATA_TYPE] == "train"].set_index(PATIENT)
-    return Data(table, eyes, load_splits(paths.splits, table.drop_duplicates(PATIENT)))
+    table = read_processed(paths.train_table, c.TRAIN_COLUMNS)
+    eyes = read_processed(paths.eye_table, c.EYE_COLUMNS)
+    eyes = eyes[eyes[c.DATA_TYPE] == "train"].set_index(c.PATIENT)
+    return Data(table, eyes, load_splits(paths.splits, table.drop_duplicates(c.PATIENT)))
 
 
 # ---- Runs
@@ -186,26 +169,26 @@ def _predict_fold(paths, data, images, fold, models, *, noise):
     """Per-eye and per-image predictions of a fold's eyes; missing clinical values take the means of the others."""
     held_out = data.folds[fold]
     raw = data.eyes.reset_index()
-    means = fit_means(raw[~raw[PATIENT].isin(held_out)])
-    rows = apply_means(data.table[data.table[PATIENT].isin(held_out)], raw, means)
-    pictures = pd.DataFrame(columns=[PATIENT, AFTER, IMAGE, *FINDINGS])
+    means = fit_means(raw[~raw[c.PATIENT].isin(held_out)])
+    rows = apply_means(data.table[data.table[c.PATIENT].isin(held_out)], raw, means)
+    pictures = pd.DataFrame(columns=[c.PATIENT, c.AFTER, c.IMAGE, *c.FINDINGS])
     if images == "labels":
-        features = build_case_table(rows).set_index(PATIENT)
-        final = features.pop(FINAL)
-        features = features.drop(columns=[VA, CONTINUE])
+        features = build_case_table(rows).set_index(c.PATIENT)
+        final = features.pop(c.FINAL)
+        features = features.drop(columns=[c.VA, c.CONTINUE])
     else:
-        once = rows.drop_duplicates(PROCESSED).drop(columns=[CST, *FINDINGS, PRE_CST])
+        once = rows.drop_duplicates(c.PROCESSED).drop(columns=[c.CST, *c.FINDINGS, c.PRE_CST])
         seen = once.join(predict_images(once, paths, IMAGE_PIPELINES[images], models))
-        features, final = eye_features(seen), seen.groupby(PATIENT)[FINAL].first()
-        pictures = seen.loc[seen[FINAL] == 1, pictures.columns]
-    complete = features[features[[PRE_CST, CST]].notna().all(axis=1)]       # with images of both visits
+        features, final = eye_features(seen), seen.groupby(c.PATIENT)[c.FINAL].first()
+        pictures = seen.loc[seen[c.FINAL] == 1, pictures.columns]
+    complete = features[features[[c.PRE_CST, c.CST]].notna().all(axis=1)]       # with images of both visits
     model = models[CSV_MODEL].model
-    inputs = complete.assign(**{FINAL: final})
+    inputs = complete.assign(**{c.FINAL: final})
     if model.takes_missing:
         missing = data.eyes.reindex(complete.index)
-        own = [PRE_VA, PRE_CST, *PRE_FINDINGS, CST, *FINDINGS] if images == "labels" else [PRE_VA]
+        own = [c.PRE_VA, c.PRE_CST, *c.PRE_FINDINGS, c.CST, *c.FINDINGS] if images == "labels" else [c.PRE_VA]
         inputs[own] = inputs[own].where(missing[own].notna())
     inputs = add_noise(inputs, np.random.default_rng([NOISE_SEED, fold]), noise)
     answers = model.eval(inputs)
-    eyes = features.drop(columns=[PRE_VA]).join(answers).assign(fold=fold)
-    return eyes if images != "labels" else eyes[[VA, CONTINUE, "fold"]], pictures
+    eyes = features.drop(columns=[c.PRE_VA]).join(answers).assign(fold=fold)
+    return eyes if images != "labels" else eyes[[c.VA, c.CONTINUE, "fold"]], pictures

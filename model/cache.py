@@ -16,7 +16,7 @@ from processing.errors import PipelineError
 from processing.files import locked, replacing, stat_files
 from processing.images import ImageError, read_pixels
 from processing.parallel import map_in_threads
-from processing.progress import progress, say
+from processing.terminal import progress, say
 
 FORMAT = 1                          # raised when the layout changes
 SPARE_BYTES = 2**30                 # of the disk, which the cache leaves free

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from processing import columns as c
 from processing.errors import PipelineError
 from processing.images import ImageError, read_pixels
 from processing.parallel import CORES, OWN_SHARE, map_in_threads
-from processing.tables import CONTINUE, CSV_FEATURES, FINDINGS, PATIENT, PROCESSED, VA
 
 MAX_THREADS = 8             # that read; beyond this the disk or the model is the limit
 BYTES_PER_PIXEL = 230       # of the card's memory, that a step in float32 takes for a crop: 60 MB for 400 x 650
@@ -42,12 +42,12 @@ class ImageDataset:
     """
 
     def __init__(self, rows, root, crop_size, target=None, cache=None):
-        self._names, self._root, self._cache = rows[PROCESSED].tolist(), root, cache
+        self._names, self._root, self._cache = rows[c.PROCESSED].tolist(), root, cache
         self.crop_size = tuple(crop_size)
         self.labels = None      # N x 5 float32: CST in um, findings
         if target is not None:
-            check_finite(rows, [target, *FINDINGS], PROCESSED)
-            self.labels = torch.tensor(rows[[target, *FINDINGS]].to_numpy(np.float32))
+            check_finite(rows, [target, *c.FINDINGS], c.PROCESSED)
+            self.labels = torch.tensor(rows[[target, *c.FINDINGS]].to_numpy(np.float32))
 
     def __len__(self):
         return len(self._names)
@@ -238,11 +238,11 @@ class CaseFeed:
     is_fixed = True
 
     def __init__(self, cases, device):
-        check_finite(cases, [*CSV_FEATURES, VA, CONTINUE], PATIENT)
-        self._patients = cases[PATIENT].tolist()
+        check_finite(cases, [*c.CSV_FEATURES, c.VA, c.CONTINUE], c.PATIENT)
+        self._patients = cases[c.PATIENT].tolist()
         self._features = case_features(cases, device)
-        self._va = torch.tensor(cases[VA].to_numpy(np.float32), device=device)
-        self._classes = torch.tensor(cases[CONTINUE].to_numpy(np.int64), device=device)
+        self._va = torch.tensor(cases[c.VA].to_numpy(np.float32), device=device)
+        self._classes = torch.tensor(cases[c.CONTINUE].to_numpy(np.int64), device=device)
         self._epochs = {}       # batch size -> list of Batch
 
     def steps(self, batch_size):
@@ -267,4 +267,4 @@ class CaseFeed:
 
 def case_features(cases, device):
     """The CSV_FEATURES of a case table as an N x 16 float32 tensor."""
-    return torch.tensor(cases[CSV_FEATURES].to_numpy(np.float32), device=device)
+    return torch.tensor(cases[c.CSV_FEATURES].to_numpy(np.float32), device=device)

@@ -7,7 +7,7 @@ import torch
 from model_config import check_device
 from processing.errors import PipelineError
 from processing.parallel import LOCAL_RANK, PROCESSES
-from processing.progress import say
+from processing.terminal import say
 
 
 def select_device(wanted="auto"):

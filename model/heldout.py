@@ -5,9 +5,10 @@ Reads data/processed/splits.json and csv/eyes.csv.
 
 import pandas as pd
 
+from processing import columns as c
 from processing.errors import PipelineError
 from processing.splits import load_splits
-from processing.tables import DATA_TYPE, EYE_COLUMNS, FINAL, MEASURES, PATIENT, read_processed
+from processing.tables import read_processed
 
 
 def held_out_eyes(paths, table, fold):
@@ -26,7 +27,7 @@ def held_out_eyes(paths, table, fold):
     """
     if fold == "none":
         return set()
-    folds = load_splits(paths.splits, table.drop_duplicates(PATIENT))
+    folds = load_splits(paths.splits, table.drop_duplicates(c.PATIENT))
     if int(fold) >= len(folds):
         raise PipelineError(f"{paths.splits} has {len(folds)} folds, 0 to {len(folds) - 1}; there is no fold {fold}.")
     return folds[int(fold)]
@@ -45,28 +46,28 @@ def refill(table, paths, held_out):
     Returns:
         DataFrame: a copy; the same where nothing is missing.
     """
-    eyes = read_processed(paths.eye_table, EYE_COLUMNS)
-    eyes = eyes[eyes[DATA_TYPE] == "train"]
-    means = fit_means(eyes[~eyes[PATIENT].isin(held_out)])
+    eyes = read_processed(paths.eye_table, c.EYE_COLUMNS)
+    eyes = eyes[eyes[c.DATA_TYPE] == "train"]
+    means = fit_means(eyes[~eyes[c.PATIENT].isin(held_out)])
     return apply_means(table, eyes, means)
 
 
 def fit_means(eyes):
     """Means of the measures over each round's eyes: DataFrame, round x measure; missing values do not count."""
-    return eyes.groupby(FINAL)[MEASURES].mean()
+    return eyes.groupby(c.FINAL)[c.MEASURES].mean()
 
 
 def apply_means(table, eyes, means):
     """`table` (rows of eyes) with `means` where `eyes` has no value; arguments as fit_means gives and takes them."""
     filled = table.copy()
-    raw = eyes.set_index(PATIENT)
-    for name in filled.columns.intersection(MEASURES):
-        missing = filled[PATIENT].map(raw[name]).isna()
-        filled[name] = filled[name].astype(float).mask(missing, filled[FINAL].map(means[name]))
+    raw = eyes.set_index(c.PATIENT)
+    for name in filled.columns.intersection(c.MEASURES):
+        missing = filled[c.PATIENT].map(raw[name]).isna()
+        filled[name] = filled[name].astype(float).mask(missing, filled[c.FINAL].map(means[name]))
     return filled
 
 
 def split_rows(rows, held_out):
     """Rows to train on and rows that are held out: two DataFrames."""
-    unseen = rows[PATIENT].isin(held_out) if held_out else pd.Series(False, index=rows.index)
+    unseen = rows[c.PATIENT].isin(held_out) if held_out else pd.Series(False, index=rows.index)
     return rows[~unseen], rows[unseen]

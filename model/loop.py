@@ -9,7 +9,7 @@ from model.backward import Autograd
 from model.distributed import sum_over_processes
 from processing.errors import PipelineError
 from processing.parallel import PROCESSES
-from processing.progress import progress, say
+from processing.terminal import progress, say
 
 MAX_LINES = 200         # a run of more epochs than this says only about every so many-th epoch's loss, and the last
 WARM_UPS = 3            # epochs, before a CUDA graph is recorded

@@ -6,7 +6,7 @@ function takes weights, which count a row so many times: N of them, or R x N for
 
 import numpy as np
 
-from processing.tables import CONTINUE, CST, PRE_CST, STAGE1, STAGE2_CASE, STAGE2_PIC, VA
+from processing import columns as c
 
 CST_TOLERANCE = 0.075       # share of the truth
 VA_TOLERANCE = 0.05         # where the truth is at most 1; above that, CST_TOLERANCE's share of the truth
@@ -14,13 +14,15 @@ PRELIMINARY_TOLERANCE = 0.025       # share of the truth, for CST and VA alike
 
 # The fourteen items of the final round: submission file -> column -> rule
 FINAL_ITEMS = {
-    STAGE1: {PRE_CST: "thickness", VA: "acuity", CONTINUE: "auc", CST: "thickness", "IRF": "auc", "SRF": "auc",
+    c.STAGE1: {c.PRE_CST: "thickness", c.VA: "acuity", c.CONTINUE: "auc", c.CST: "thickness", "IRF": "auc",
+               "SRF": "auc",
              "HRF": "auc"},
-    STAGE2_CASE: {PRE_CST: "thickness", VA: "acuity", CONTINUE: "auc", CST: "thickness"},
-    STAGE2_PIC: {"IRF": "auc", "SRF": "auc", "PED": "auc"},
+    c.STAGE2_CASE: {c.PRE_CST: "thickness", c.VA: "acuity", c.CONTINUE: "auc", c.CST: "thickness"},
+    c.STAGE2_PIC: {"IRF": "auc", "SRF": "auc", "PED": "auc"},
 }
 # What an eye of the preliminary round could score one point each for
-PRELIMINARY_ITEMS = {PRE_CST: "near", VA: "near", CST: "near", CONTINUE: "class", "IRF": "class", "SRF": "class",
+PRELIMINARY_ITEMS = {c.PRE_CST: "near", c.VA: "near", c.CST: "near", c.CONTINUE: "class", "IRF": "class",
+                     "SRF": "class",
                      "HRF": "class"}
 
 

@@ -13,10 +13,10 @@ from model.loop import fit
 from model.loss import UM_PER_UNIT, CSVLoss, ImageLoss
 from model.module import fold_batch_norm
 from model_config import PREDICT_BATCH_SIZE
+from processing import columns as c
 from processing.errors import PipelineError
 from processing.parallel import OWN_SHARE, PROCESSES, keep_freed_memory
-from processing.progress import progress
-from processing.tables import CONTINUE, CST, CSV_FEATURES, FINDINGS, PATIENT, VA
+from processing.terminal import progress
 
 WHOLE_IN_ONE_PX = 256       # the blocks leave one pixel of a crop that is no larger
 
@@ -71,7 +71,7 @@ class ImageModel:
             DataFrame with the index of `rows`: CST in um (0 or more), and FINDINGS as probabilities, 0-1.
         """
         dataset, module = ImageDataset(rows, root, self.module.crop_size), fold_batch_norm(self.module)
-        outputs = [np.empty((0, 1 + len(FINDINGS)), np.float32)]
+        outputs = [np.empty((0, 1 + len(c.FINDINGS)), np.float32)]
         with torch.inference_mode(), progress(total=len(dataset), label=label, unit="image", leave=False) as bar:
             for images, _, _ in self._batches(dataset, workers):
                 cst, findings = module(images)
@@ -79,7 +79,7 @@ class ImageModel:
                 both = torch.cat([cst[:, None], self.module.probabilities(findings)], dim=1)    # B x 5
                 outputs.append(both.float().cpu().numpy())
                 bar.update(len(images))
-        return pd.DataFrame(np.concatenate(outputs), columns=[CST, *FINDINGS], index=rows.index)
+        return pd.DataFrame(np.concatenate(outputs), columns=[c.CST, *c.FINDINGS], index=rows.index)
 
     def _batches(self, dataset, workers, share=slice(None)):
         """The dataset's share in its order, in batches for prediction."""
@@ -116,12 +116,12 @@ class CSVModel:
         Returns:
             DataFrame with the index of `cases`: VA (0 or more) and continue injection, the probability of class 1.
         """
-        check_finite(cases, CSV_FEATURES, PATIENT)
+        check_finite(cases, c.CSV_FEATURES, c.PATIENT)
         self.module.eval()
         with torch.inference_mode():
             va, scores = self.module(case_features(cases, self.device))
             both = torch.stack([va.clamp(min=0), self.module.probabilities(scores)], dim=1)     # B x 2
-        return pd.DataFrame(both.cpu().numpy(), columns=[VA, CONTINUE], index=cases.index)
+        return pd.DataFrame(both.cpu().numpy(), columns=[c.VA, c.CONTINUE], index=cases.index)
 
 
 class CSVTrees:

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from model_config import RECIPES
-from processing.tables import CSV_FEATURES, FINDINGS
+from processing import columns as c
 
 # Channels in, channels out, stride of the nine blocks
 BLOCKS = [
@@ -93,7 +93,7 @@ class ImageModule(nn.Module):
         self.layers = nn.Sequential(*(block(c_in, c_out, stride=stride) for c_in, c_out, stride in BLOCKS))
         features = _flat_features(self.crop_size)
         self.regression = nn.Sequential(nn.Flatten(), *_head(features, features // 2, features // 4, 1))
-        self.classify = nn.Sequential(nn.Flatten(), *_head(features, features // 2, features // 4, len(FINDINGS)))
+        self.classify = nn.Sequential(nn.Flatten(), *_head(features, features // 2, features // 4, len(c.FINDINGS)))
         if RECIPES[recipe].heads == "sigmoid":
             self.classify.append(nn.Sigmoid())
 
@@ -121,7 +121,7 @@ class CSVModule(nn.Module):
     def __init__(self, recipe="seed"):
         super().__init__()
         self.recipe = recipe
-        self.layers = nn.Sequential(*_head(len(CSV_FEATURES), 32, 64, 128, 32, 8), nn.ReLU())
+        self.layers = nn.Sequential(*_head(len(c.CSV_FEATURES), 32, 64, 128, 32, 8), nn.ReLU())
         self.regression = nn.Sequential(*_head(8, 4, 1))
         self.classify = nn.Sequential(*_head(8, 4, 2))
         if RECIPES[recipe].heads == "sigmoid":

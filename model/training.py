@@ -1,6 +1,6 @@
 """Options 1-3: which rows, which config, in which order.
 
-Reads data/processed/train.csv and the crops; writes run folders under model/ckpt.
+Reads data/processed/csv/train.csv and the crops; writes run folders under model/ckpt.
 """
 
 from typing import NamedTuple
@@ -20,27 +20,14 @@ from model.module import CSVModule, ImageModule
 from model.origin import fingerprint_images, fingerprint_table
 from model.run import Run, read_behind, read_config
 from model_config import ImageConfig
+from processing import columns as c
 from processing.crops import check_crops
 from processing.errors import PipelineError
-from processing.progress import say
-from processing.tables import (
-    AFTER,
-    CST,
-    EYE_COLUMNS,
-    FINAL,
-    FINDINGS,
-    PATIENT,
-    PRE_CST,
-    PRE_FINDINGS,
-    PROCESSED,
-    TRAIN_COLUMNS,
-    build_case_table,
-    read_processed,
-)
+from processing.tables import build_case_table, read_processed
+from processing.terminal import say
 
 CASE_ORDER_SEED = 2021      # the 2021 system shuffled its cases once, by this seed
-ROUND_NAMES = {0: "preliminary", 1: "final"}
-SEEN_COLUMNS = [PRE_CST, *PRE_FINDINGS, CST, *FINDINGS]     # of an eye, by the image models
+SEEN_COLUMNS = [c.PRE_CST, *c.PRE_FINDINGS, c.CST, *c.FINDINGS]     # of an eye, by the image models
 
 
 def train_image(paths=PATHS, configs=None, *, resume=None, unfinished=False, box=CROP):
@@ -113,7 +100,7 @@ def _train(paths, configs, *, resume, unfinished, box=CROP):
 def _prepare_all(paths, configs, *, resume, unfinished, box):
     """(config, _Job) of each training; arguments as for _train."""
     configs = [one for config in configs for one in model_config.each_fold(config)]
-    table = read_processed(paths.train_table, TRAIN_COLUMNS)
+    table = read_processed(paths.train_table, c.TRAIN_COLUMNS)
     jobs = []
     if resume is not None:
         names = list(dict.fromkeys(config.name for config in configs))
@@ -150,7 +137,7 @@ def _prepare(paths, table, config, *, box, folder=None, unfinished=False):
     select = _select_images if is_image else _select_cases
     rows, unseen, values = select(paths, *split_rows(table, held_out), config=config, box=box)
     if is_image:
-        data["images"] = fingerprint_images(rows[PROCESSED], paths.root)
+        data["images"] = fingerprint_images(rows[c.PROCESSED], paths.root)
     if config.recipe == "best":
         data |= {file.name: fingerprint_table(file) for file in (paths.eye_table, paths.out_of_fold) if file.is_file()}
     run, module = Run.resume(folder, data) if folder else (None, None)
@@ -159,7 +146,7 @@ def _prepare(paths, table, config, *, box, folder=None, unfinished=False):
         module = _build_module(config, box)
         if config.init_from:
             load_start(paths, module, config, unfinished=unfinished)
-    return _Job(table[PROCESSED].tolist(), rows, unseen, module, device, data, values, run)
+    return _Job(table[c.PROCESSED].tolist(), rows, unseen, module, device, data, values, run)
 
 
 def _train_model(paths, config, job, behind):
@@ -193,12 +180,12 @@ def _build_module(config, box):
 
 def _fit_trees(paths, job, run):
     """Recipe best: learn from the same eyes as the network would, but from their rows as the tables give them."""
-    eyes = read_processed(paths.eye_table, EYE_COLUMNS)
-    eyes = eyes[eyes[PATIENT].isin(job.rows[PATIENT])].reset_index(drop=True)
+    eyes = read_processed(paths.eye_table, c.EYE_COLUMNS)
+    eyes = eyes[eyes[c.PATIENT].isin(job.rows[c.PATIENT])].reset_index(drop=True)
     seen = None
     if paths.out_of_fold.is_file():
-        predicted = read_processed(paths.out_of_fold, [PATIENT, *SEEN_COLUMNS]).set_index(PATIENT)
-        seen = eyes.assign(**predicted[SEEN_COLUMNS].reindex(eyes[PATIENT]).reset_index(drop=True))
+        predicted = read_processed(paths.out_of_fold, [c.PATIENT, *SEEN_COLUMNS]).set_index(c.PATIENT)
+        seen = eyes.assign(**predicted[SEEN_COLUMNS].reindex(eyes[c.PATIENT]).reset_index(drop=True))
     run.save_fitted(job.module.fit(eyes, seen))
     how = "with noise of the image models' size" if seen is None else f"as image models saw them ({paths.out_of_fold})"
     say(f"{run.name}: trees fitted to {len(eyes)} eyes, as labelled and {how}")
@@ -209,7 +196,7 @@ def _select_images(paths, table, unseen, *, config, box):
     rows, unseen = select_rows(table, config.visit), select_rows(unseen, config.visit)
     if rows.empty:
         raise PipelineError(f"{paths.train_table} has no images of the visit {config.visit!r}, for {config.name}.")
-    check_crops([*rows[PROCESSED], *unseen[PROCESSED]], paths, box)
+    check_crops([*rows[c.PROCESSED], *unseen[c.PROCESSED]], paths, box)
     return rows, unseen, {"crop_box": list(box)}
 
 
@@ -227,7 +214,7 @@ def select_rows(table, visit):
     """The rows of a processed table whose images are of the visit "before", "after" or "all"."""
     if visit == "all":
         return table
-    return table[table[AFTER] == (visit == "after")]
+    return table[table[c.AFTER] == (visit == "after")]
 
 
 def training_means(cases):
@@ -235,5 +222,5 @@ def training_means(cases):
     if cases.empty:
         return {}
     return {
-        ROUND_NAMES[final]: rows.mean().to_dict() for final, rows in cases.select_dtypes("number").groupby(FINAL)
+        c.ROUND_NAMES[final]: rows.mean().to_dict() for final, rows in cases.select_dtypes("number").groupby(c.FINAL)
     }

@@ -23,28 +23,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from model.metrics import acuity_tolerance
+from processing import columns as c
 from processing.errors import PipelineError
-from processing.tables import (
-    AGE,
-    CONTINUE,
-    CST,
-    DIAGNOSIS,
-    DRUG,
-    FINAL,
-    FINDINGS,
-    GENDER,
-    PATIENT,
-    PRE_CST,
-    PRE_FINDINGS,
-    PRE_VA,
-    SIDE,
-    UNTREATED,
-    VA,
-    fellow_of,
-    person_of,
-)
 
-INPUTS = [PATIENT, FINAL, GENDER, AGE, DIAGNOSIS, DRUG, SIDE, PRE_VA, PRE_CST, *PRE_FINDINGS, CST, *FINDINGS]
+INPUTS = [c.PATIENT, c.FINAL, c.GENDER, c.AGE, c.DIAGNOSIS, c.DRUG, c.SIDE, c.PRE_VA, c.PRE_CST, *c.PRE_FINDINGS,
+          c.CST, *c.FINDINGS]
 PLAUSIBLE_CST_UM = (100, 1500)      # beyond, a thickness is an error (the real tables hold 6109), not signal
 DIAGNOSES = (1, 2, 3, 4, 5, 6, 9)
 DRUGS = (0, 1, 2, 3, 5, 6, 10)
@@ -105,7 +88,7 @@ class TreeModel:
             PipelineError: too few treated eyes whose outcome is known.
         """
         self.known = eyes[INPUTS].reset_index(drop=True)
-        treated = (eyes[DIAGNOSIS] != UNTREATED).to_numpy()
+        treated = (eyes[c.DIAGNOSIS] != c.UNTREATED).to_numpy()
         seen = add_noise(eyes, np.random.default_rng(self.seed)) if seen is None else seen
         clean, noisy = self._features(eyes), self._features(seen)
         weights = np.repeat([1.0, NOISY_WEIGHT], len(eyes))
@@ -128,7 +111,7 @@ class TreeModel:
             if rows.any():
                 va[rows] = self._choose_va(features[rows], eyes[rows], final)
         probability = self.continues.predict_proba(features.to_numpy())[:, 1] if len(eyes) else []
-        return pd.DataFrame({VA: va, CONTINUE: probability}, index=eyes.index)
+        return pd.DataFrame({c.VA: va, c.CONTINUE: probability}, index=eyes.index)
 
     # ---- As a module's, so that a checkpoint can hold it
 
@@ -160,12 +143,12 @@ class TreeModel:
     # ---- VA
 
     def _fit_va(self, eyes, copies, weights, treated):
-        known = treated & eyes[VA].notna().to_numpy()
+        known = treated & eyes[c.VA].notna().to_numpy()
         for final, own in _rounds(eyes):
             if not (known & own).any():
                 continue
-            va = convert_va(eyes[VA], eyes[FINAL], final)
-            pre_va = convert_va(eyes[PRE_VA], eyes[FINAL], final)
+            va = convert_va(eyes[c.VA], eyes[c.FINAL], final)
+            pre_va = convert_va(eyes[c.PRE_VA], eyes[c.FINAL], final)
             values = np.sort(va[known & own])
             self.outcomes[final] = values
             self.candidates[final] = find_candidates(values) if final else np.array(LOGMAR_CANDIDATES)
@@ -189,7 +172,7 @@ class TreeModel:
     def _choose_va(self, features, eyes, final):
         """The most probable candidate of each eye, brought from the other round's unit where this one is unknown."""
         learned = final if final in self.judges else 1 - final
-        pre_va = convert_va(eyes[PRE_VA], eyes[FINAL], learned)
+        pre_va = convert_va(eyes[c.PRE_VA], eyes[c.FINAL], learned)
         table, _ = self._pairs(features, pre_va, learned)
         hit = self.judges[learned].predict_proba(table)[:, 1].reshape(len(eyes), -1)        # N x K
         best = self._candidates_of(pre_va, learned)[np.arange(len(eyes)), hit.argmax(axis=1)]
@@ -225,9 +208,9 @@ class TreeModel:
     # ---- Continue injection
 
     def _fit_continue(self, eyes, features, treated):
-        known = treated & eyes[CONTINUE].notna().to_numpy()
-        answer = eyes[CONTINUE].fillna(0).to_numpy() > 0.5
-        persons = eyes[PATIENT].map(person_of).to_numpy()
+        known = treated & eyes[c.CONTINUE].notna().to_numpy()
+        answer = eyes[c.CONTINUE].fillna(0).to_numpy() > 0.5
+        persons = eyes[c.PATIENT].map(c.person_of).to_numpy()
         fewest = min(len(set(persons[known & answer])), len(set(persons[known & ~answer])))
         if fewest < 2:
             raise PipelineError("Recipe best: too few treated eyes with and without continued injection.")
@@ -250,7 +233,7 @@ class TreeModel:
 
     def _features(self, eyes):
         """N x F features; MISSING where missing, which a tree can tell from any value."""
-        known = self.known[~self.known[PATIENT].isin(eyes[PATIENT])]
+        known = self.known[~self.known[c.PATIENT].isin(eyes[c.PATIENT])]
         return build_features(pd.concat([eyes[INPUTS], known], ignore_index=True)).iloc[: len(eyes)].fillna(MISSING)
 
 
@@ -264,28 +247,28 @@ def build_features(eyes):
         DataFrame, float, NaN where missing: acuity as logMAR in both rounds, categories one by one.
     """
     eyes = eyes.reset_index(drop=True)
-    table = eyes[[FINAL, GENDER, AGE, SIDE, *PRE_FINDINGS, *FINDINGS]].astype(float)
-    table["preVA logMAR"] = _to_logmar(eyes[PRE_VA].to_numpy(float), eyes[FINAL].to_numpy())
-    for name in (PRE_CST, CST):
+    table = eyes[[c.FINAL, c.GENDER, c.AGE, c.SIDE, *c.PRE_FINDINGS, *c.FINDINGS]].astype(float)
+    table["preVA logMAR"] = _to_logmar(eyes[c.PRE_VA].to_numpy(float), eyes[c.FINAL].to_numpy())
+    for name in (c.PRE_CST, c.CST):
         table[name] = eyes[name].where(eyes[name].between(*PLAUSIBLE_CST_UM))
-    table["CST change"], table["CST ratio"] = table[CST] - table[PRE_CST], table[CST] / table[PRE_CST]
-    for before, after in zip(PRE_FINDINGS, FINDINGS, strict=True):
+    table["CST change"], table["CST ratio"] = table[c.CST] - table[c.PRE_CST], table[c.CST] / table[c.PRE_CST]
+    for before, after in zip(c.PRE_FINDINGS, c.FINDINGS, strict=True):
         table[f"{after} change"] = table[after] - table[before]
-    table["findings before"] = table[PRE_FINDINGS].sum(axis=1, min_count=1)
-    table["findings"] = table[FINDINGS].sum(axis=1, min_count=1)
+    table["findings before"] = table[c.PRE_FINDINGS].sum(axis=1, min_count=1)
+    table["findings"] = table[c.FINDINGS].sum(axis=1, min_count=1)
     table["fluid"] = table[["IRF", "SRF"]].max(axis=1)
     for code in DIAGNOSES:
-        table[f"{DIAGNOSIS} {code}"] = (eyes[DIAGNOSIS] == code).astype(float)
+        table[f"{c.DIAGNOSIS} {code}"] = (eyes[c.DIAGNOSIS] == code).astype(float)
     for code in DRUGS:
-        table[f"{DRUG} {code}"] = (eyes[DRUG] == code).astype(float)
+        table[f"{c.DRUG} {code}"] = (eyes[c.DRUG] == code).astype(float)
     return table.join(_fellow_features(eyes, table))
 
 
 def _fellow_features(eyes, table):
     """The same person's other eye: its acuity, thickness, findings, and whether it is treated."""
-    names = ["preVA logMAR", PRE_CST, CST, "findings before", "findings", "fluid", f"{DIAGNOSIS} {UNTREATED}"]
-    row_of = {patient: row for row, patient in enumerate(eyes[PATIENT])}
-    rows = [row_of.get(fellow_of(patient), len(eyes)) for patient in eyes[PATIENT]]
+    names = ["preVA logMAR", c.PRE_CST, c.CST, "findings before", "findings", "fluid", f"{c.DIAGNOSIS} {c.UNTREATED}"]
+    row_of = {patient: row for row, patient in enumerate(eyes[c.PATIENT])}
+    rows = [row_of.get(c.fellow_of(patient), len(eyes)) for patient in eyes[c.PATIENT]]
     other = table[names].reindex(range(len(eyes) + 1)).iloc[rows].set_axis(table.index)
     other["preVA step"] = table["preVA logMAR"] - other["preVA logMAR"]
     return other.add_prefix("fellow ")
@@ -300,9 +283,9 @@ def add_noise(eyes, rng, share=1.0):
         share: of CST_NOISE and FINDINGS_NOISE.
     """
     noisy = eyes.copy()
-    for name in (PRE_CST, CST):
+    for name in (c.PRE_CST, c.CST):
         noisy[name] = eyes[name] * np.exp(rng.normal(0, share * CST_NOISE, len(eyes)))
-    for name in (*PRE_FINDINGS, *FINDINGS):
+    for name in (*c.PRE_FINDINGS, *c.FINDINGS):
         noisy[name] = (eyes[name] + rng.normal(0, share * FINDINGS_NOISE, len(eyes))).clip(0, 1)
     return noisy
 
@@ -354,4 +337,4 @@ def _nearest(va, values):
 
 def _rounds(eyes):
     """(round, which eyes are of it) of both rounds."""
-    return [(final, (eyes[FINAL] == final).to_numpy()) for final in (0, 1)]
+    return [(final, (eyes[c.FINAL] == final).to_numpy()) for final in (0, 1)]

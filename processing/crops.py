@@ -11,15 +11,15 @@ import time
 import cv2
 import pandas as pd
 
+from processing import columns as c
 from processing.errors import PipelineError
 from processing.files import replacing, stat_files, write_csv
 from processing.images import MAX_PIXELS, ImageError, crop_image, encode_jpeg, read_image
 from processing.parallel import CORES, keep_freed_memory, map_in_threads
-from processing.progress import progress
-from processing.tables import PROCESSED, SOURCE
+from processing.terminal import progress
 
 RECORD_COLUMNS = [
-    PROCESSED, SOURCE, "source_bytes", "source_mtime_ns", "crop_bytes", "crop_mtime_ns", "screen_width",
+    c.PROCESSED, c.SOURCE, "source_bytes", "source_mtime_ns", "crop_bytes", "crop_mtime_ns", "screen_width",
     "screen_height", "box",
 ]
 THREADS = 2 * CORES     # while one waits for the disk to confirm a crop, another decodes
@@ -37,16 +37,16 @@ class CropRecord:
             with contextlib.suppress(ValueError):       # no such table: every crop is cut again
                 table = pd.read_csv(path, dtype=str, keep_default_na=False, usecols=RECORD_COLUMNS)[RECORD_COLUMNS]
                 rows = (dict(zip(RECORD_COLUMNS, row, strict=True)) for row in table.to_numpy().tolist())
-                self._rows = {row[PROCESSED]: row for row in rows}
+                self._rows = {row[c.PROCESSED]: row for row in rows}
 
     def holds(self, row):
         """Whether this very row stands in the record (all but the screen's size, which the file decides)."""
-        known = self._rows.get(row[PROCESSED], {})
+        known = self._rows.get(row[c.PROCESSED], {})
         return bool(known) and all(known[name] == str(value) for name, value in row.items())
 
     def add(self, row):
         """Note a crop that was cut; the table is saved every few seconds."""
-        self._rows[row[PROCESSED]] = {name: str(value) for name, value in row.items()}
+        self._rows[row[c.PROCESSED]] = {name: str(value) for name, value in row.items()}
         self._changed = True
         if time.monotonic() - self._saved_at > SAVE_EVERY_S:
             self.save()
@@ -66,7 +66,7 @@ class CropRecord:
     def screens(self):
         """DataFrame of source_path, screen_width, screen_height (px) of every crop in the record."""
         table = pd.DataFrame(self._rows.values(), columns=RECORD_COLUMNS)
-        return table[[SOURCE, "screen_width", "screen_height"]].astype({"screen_width": int, "screen_height": int})
+        return table[[c.SOURCE, "screen_width", "screen_height"]].astype({"screen_width": int, "screen_height": int})
 
 
 def crop_all(rows, paths, box):
@@ -90,7 +90,7 @@ def crop_all(rows, paths, box):
     try:
         for row, result in zip(rows, progress(results, total=len(rows), label="crop", unit="image"), strict=True):
             if isinstance(result, ImageError):
-                problems.append((row[SOURCE], str(result)))
+                problems.append((row[c.SOURCE], str(result)))
             elif result is not None:
                 record.add(result)
                 made += 1
@@ -102,14 +102,14 @@ def crop_all(rows, paths, box):
 
 def _crop_one(row, paths, box, record):
     """The record's row of a crop newly cut, None where the old one is right, or the ImageError."""
-    source, target = paths.root / row[SOURCE], paths.root / row[PROCESSED]
+    source, target = paths.root / row[c.SOURCE], paths.root / row[c.PROCESSED]
     try:
         state = source.stat()
     except OSError as error:
         return ImageError(f"cannot be read: {error.strerror}")
     cut = {
-        PROCESSED: row[PROCESSED],
-        SOURCE: row[SOURCE],
+        c.PROCESSED: row[c.PROCESSED],
+        c.SOURCE: row[c.SOURCE],
         "source_bytes": state.st_size,
         "source_mtime_ns": state.st_mtime_ns,
         "box": describe_box(box),

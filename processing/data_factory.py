@@ -1,7 +1,7 @@
 """Option 0, in reading order: walk the source, cut the crops, write the tables.
 
-Reads data/source; writes data/processed: csv/image_data.csv, csv/eyes.csv, csv/crops.csv, img/, train.csv,
-test.csv, problems.csv and crop_preview.png.
+Reads data/source; writes data/processed: csv/{image_data,eyes,crops,train,test}.csv, img/, problems.csv and
+crop_preview.png.
 """
 
 from collections import Counter
@@ -10,15 +10,15 @@ from typing import NamedTuple
 import pandas as pd
 
 import config
+from processing import columns as c
 from processing import tables
 from processing.crops import check_box, crop_all
 from processing.errors import PipelineError
 from processing.files import write_csv
 from processing.images import read_image, write_image
 from processing.plots import draw_crop_preview, plot_log
-from processing.progress import say
 from processing.source import ROUNDS, TABLE_FILES, find_tables, read_image_rows
-from processing.tables import DATA_TYPE, FINAL, IMAGE_COLUMNS, PATIENT, SOURCE
+from processing.terminal import say
 
 __all__ = ["crop_img", "plot_log", "processing_data", "read_image", "write_image"]
 
@@ -93,7 +93,7 @@ def crop_img(rows, paths, box):
     """
     problems, made, record = crop_all(rows, paths, box)
     failed = {source for source, _ in problems}
-    images = pd.DataFrame([row for row in rows if row[SOURCE] not in failed], columns=IMAGE_COLUMNS)
+    images = pd.DataFrame([row for row in rows if row[c.SOURCE] not in failed], columns=c.IMAGE_COLUMNS)
     if len(images) and _is_older(paths.crop_preview, paths.crop_record):
         draw_crop_preview(paths.crop_preview, _preview_sources(images, record.screens(), paths), box)
     return images, problems, made
@@ -102,7 +102,7 @@ def crop_img(rows, paths, box):
 def _all_img_path_source(paths):
     """One row per source image of both rounds, and the images whose names follow no rule."""
     rows, problems = read_image_rows(paths)
-    counts = Counter((row[FINAL], row[DATA_TYPE]) for row in rows)
+    counts = Counter((row[c.FINAL], row[c.DATA_TYPE]) for row in rows)
     for number, round_name in enumerate(ROUNDS):
         train, test = counts[number, "train"], counts[number, "test"]
         if train or test:
@@ -121,7 +121,7 @@ def _read_annotations(paths, rows):
     files = find_tables(paths.source)
     if not rows:
         raise PipelineError(how_to_start(paths, files))
-    present = {(ROUNDS[row[FINAL]], row[DATA_TYPE]) for row in rows}
+    present = {(ROUNDS[row[c.FINAL]], row[c.DATA_TYPE]) for row in rows}
     needed = [table for key in sorted(present) for table in NEEDED[key]]
     absent = [table for table in needed if table not in files]
     if absent:
@@ -151,8 +151,8 @@ def _pick(annotations, **wanted):
 
 def _unlabelled(images, train, test):
     """(source_path, reason) of the images that stand in neither table."""
-    used = set(train[SOURCE]) | set(test[SOURCE])
-    return [(source, "its annotation table has no row for it") for source in images[SOURCE] if source not in used]
+    used = set(train[c.SOURCE]) | set(test[c.SOURCE])
+    return [(source, "its annotation table has no row for it") for source in images[c.SOURCE] if source not in used]
 
 
 def _is_older(file, other):
@@ -165,20 +165,20 @@ def _preview_sources(images, screens, paths, per_kind=2, kinds_per_round=2):
     Returns:
         list of (title, Path).
     """
-    kinds = images.merge(screens, on=SOURCE)
-    shape = [FINAL, "screen_width", "screen_height"]
+    kinds = images.merge(screens, on=c.SOURCE)
+    shape = [c.FINAL, "screen_width", "screen_height"]
     common = kinds.groupby(shape).size().sort_values(ascending=False).groupby(level=0).head(kinds_per_round).index
     picked = []
     for (final, width, height), rows in kinds.set_index(shape, drop=False).loc[common].groupby(level=[0, 1, 2]):
-        eyes = rows.drop_duplicates(PATIENT)
+        eyes = rows.drop_duplicates(c.PATIENT)
         for row in eyes.iloc[:: max(1, len(eyes) // per_kind)].head(per_kind).to_dict("records"):
-            title = f"{ROUNDS[final]} round, {width} x {height} px: {row[PATIENT]}, {row['injection']}"
-            picked.append((title, paths.root / row[SOURCE]))
+            title = f"{ROUNDS[final]} round, {width} x {height} px: {row[c.PATIENT]}, {row['injection']}"
+            picked.append((title, paths.root / row[c.SOURCE]))
     return picked
 
 
 def _write_problems(problems, paths):
-    write_csv(paths.problems, pd.DataFrame(sorted(problems), columns=[SOURCE, "problem"]))
+    write_csv(paths.problems, pd.DataFrame(sorted(problems), columns=[c.SOURCE, "problem"]))
 
 
 def _say_summary(processed, problems, paths):

@@ -25,8 +25,8 @@ from processing.placing import (
     read_sets_of_eyes,
     target_of,
 )
-from processing.progress import progress, say
 from processing.source import find_set_folders
+from processing.terminal import progress, say
 
 MAX_NAMES_SHOWN = 20        # of the files that are left out for one reason
 UNDONE = "Nothing was imported: the files that this run had placed are removed again."

@@ -8,11 +8,12 @@ import tempfile
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+from processing import columns as c
 from processing.archive import file_entry
 from processing.files import write_bytes
 from processing.reader import parse_table
 from processing.source import SETS, SUFFIXES, TABLE_FILES, find_files, find_set_folders, find_tables, parse_name
-from processing.tables import AFTER, IMAGE, PATIENT, SUBMISSION_COLUMNS, parse_patient
+from processing.tables import parse_patient
 
 IMAGES, TABLES, TEMPLATES = "images", "tables", "templates"
 TRAIN_TABLES = ("annotation", "case", "pic")            # keys of TABLE_FILES; the other tables are of test eyes
@@ -58,7 +59,7 @@ def find_place(parts):
     suffix = PurePosixPath(name).suffix.lower()
     if name.lower() in _TABLE_OF_NAME:
         return _table_place(name), None
-    if name.lower() in SUBMISSION_COLUMNS:
+    if name.lower() in c.SUBMISSION_COLUMNS:
         return Place(TEMPLATES, "", None, (name.lower(),), (name.lower(),)), None
     if suffix in SUFFIXES:
         return _image_place(parts)
@@ -89,7 +90,7 @@ def find_existing(paths):
     for file in find_tables(paths.source).values():
         existing[_table_place(file.name).identity] = file
     for file in find_files(paths.submit) if paths.submit.is_dir() else ():
-        if file.name.lower() in SUBMISSION_COLUMNS:
+        if file.name.lower() in c.SUBMISSION_COLUMNS:
             existing[TEMPLATES, "", None, (file.name.lower(),)] = file
     return existing
 
@@ -137,8 +138,8 @@ def _read_eyes(entry):
     with tempfile.TemporaryDirectory() as folder:       # the table may lie in a zip file
         file = Path(folder, "table.csv")
         write_bytes(file, b"".join(entry.read_chunks()))
-        table, _ = parse_table(file, {PATIENT: parse_patient})      # faults are check_data's to report
-    return [eye for eye in table.get(PATIENT, ()) if eye is not None]
+        table, _ = parse_table(file, {c.PATIENT: parse_patient})      # faults are check_data's to report
+    return [eye for eye in table.get(c.PATIENT, ()) if eye is not None]
 
 
 def _table_place(name):
@@ -149,12 +150,12 @@ def _table_place(name):
 def _image_place(parts):
     path, data_type = PurePosixPath(*parts), _told_by_folders(parts[:-1])
     if row := parse_name(path, "final"):
-        place = Place(IMAGES, "final", data_type, parts[-3:], _image_key(row), row[PATIENT])
+        place = Place(IMAGES, "final", data_type, parts[-3:], _image_key(row), row[c.PATIENT])
     elif _CROP_NAME.match(path.name):
         return None, "it is a crop that option 0 made, no scan"
     elif row := parse_name(path, "preliminary"):
-        tail = _preliminary_tail(parts, row[PATIENT])
-        place = Place(IMAGES, "preliminary", data_type, tail, _image_key(row), row[PATIENT])
+        tail = _preliminary_tail(parts, row[c.PATIENT])
+        place = Place(IMAGES, "preliminary", data_type, tail, _image_key(row), row[c.PATIENT])
     else:
         return None, "its name and folders follow no rule of either round"
     if any(_UNSTORABLE.search(part) for part in place.tail):
@@ -163,7 +164,7 @@ def _image_place(parts):
 
 
 def _image_key(row):
-    return row[PATIENT], row[AFTER], row[IMAGE].casefold()
+    return row[c.PATIENT], row[c.AFTER], row[c.IMAGE].casefold()
 
 
 def _preliminary_tail(parts, patient):

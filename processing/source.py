@@ -11,21 +11,8 @@ import re
 from pathlib import Path
 
 import config
+from processing import columns as c
 from processing.errors import PipelineError
-from processing.tables import (
-    AFTER,
-    DATA_TYPE,
-    FINAL,
-    IMAGE,
-    INJECTION,
-    PATIENT,
-    POST,
-    PRE,
-    PROCESSED,
-    SIDE,
-    SOURCE,
-    normalise_patient,
-)
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 MAX_NAME_BYTES = 220         # a crop's name is up to 35 bytes longer, systems allow 255
@@ -122,7 +109,7 @@ def read_image_rows(paths):
                 problems.append((printable(paths.relative(file)), reason))
             else:
                 rows.append(row | _paths_of(row, file, data_type, paths))
-    rows.sort(key=lambda row: row[SOURCE])
+    rows.sort(key=lambda row: row[c.SOURCE])
     return _without_clashes(rows, problems), problems
 
 
@@ -139,14 +126,14 @@ def parse_name(path, round_name):
         patient, after = _final_eye_and_visit(path)
     if patient is None:
         return None
-    patient = normalise_patient(patient)
+    patient = c.normalise_patient(patient)
     return {
-        PATIENT: patient,
-        SIDE: int(patient.endswith("R")),
-        FINAL: int(round_name == "final"),
-        AFTER: int(after),
-        INJECTION: POST if after else PRE,
-        IMAGE: path.stem,
+        c.PATIENT: patient,
+        c.SIDE: int(patient.endswith("R")),
+        c.FINAL: int(round_name == "final"),
+        c.AFTER: int(after),
+        c.INJECTION: c.POST if after else c.PRE,
+        c.IMAGE: path.stem,
     }
 
 
@@ -176,11 +163,11 @@ def _final_eye_and_visit(path):
 
 
 def _paths_of(row, file, data_type, paths):
-    name = f"{row[PATIENT]}_{row[FINAL]}_{row[AFTER]}_{row[SIDE]}_{row[IMAGE]}.jpg"
+    name = f"{row[c.PATIENT]}_{row[c.FINAL]}_{row[c.AFTER]}_{row[c.SIDE]}_{row[c.IMAGE]}.jpg"
     return {
-        PROCESSED: paths.relative(paths.crops / data_type / name),
-        SOURCE: paths.relative(file),
-        DATA_TYPE: data_type,
+        c.PROCESSED: paths.relative(paths.crops / data_type / name),
+        c.SOURCE: paths.relative(file),
+        c.DATA_TYPE: data_type,
     }
 
 
@@ -188,9 +175,9 @@ def _without_clashes(rows, problems):
     """Drop rows whose crop would carry the name of an earlier row's (names differing in case count as one)."""
     kept = {}
     for row in rows:
-        first = kept.setdefault(row[PROCESSED].lower(), row)
+        first = kept.setdefault(row[c.PROCESSED].lower(), row)
         if first is not row:
-            problems.append((row[SOURCE], f"same eye, visit and image name as {first[SOURCE]}"))
+            problems.append((row[c.SOURCE], f"same eye, visit and image name as {first[c.SOURCE]}"))
     return list(kept.values())
 
 

@@ -7,10 +7,10 @@ import json
 import warnings
 
 from model_config import FOLDS
+from processing import columns as c
 from processing.errors import PipelineError
 from processing.files import write_json
-from processing.progress import say
-from processing.tables import CONTINUE, DIAGNOSIS, FINAL, PATIENT, person_of
+from processing.terminal import say
 
 SEED = 2021
 
@@ -33,7 +33,7 @@ def load_splits(path, eyes):
         write_json(path, {"seed": SEED, "folds": [sorted(fold) for fold in folds]})
         say(f"The eyes are divided into {len(folds)} folds by person: {path}")
     folds = _read(path)
-    _check(path, folds, eyes[PATIENT])
+    _check(path, folds, eyes[c.PATIENT])
     return folds
 
 
@@ -48,17 +48,17 @@ def draw_splits(eyes, folds=FOLDS, seed=SEED):
     """
     from sklearn.model_selection import StratifiedGroupKFold  # takes long to load, and is needed once
 
-    eyes = eyes.drop_duplicates(PATIENT).sort_values(PATIENT)
-    persons = eyes[PATIENT].map(person_of)
+    eyes = eyes.drop_duplicates(c.PATIENT).sort_values(c.PATIENT)
+    persons = eyes[c.PATIENT].map(c.person_of)
     if persons.nunique() < folds:
         raise PipelineError(f"{persons.nunique()} persons are too few for {folds} folds; use more data.")
-    kinds = eyes[[FINAL, DIAGNOSIS, CONTINUE]].fillna(-1).astype(str).agg(" ".join, axis=1)
+    kinds = eyes[[c.FINAL, c.DIAGNOSIS, c.CONTINUE]].fillna(-1).astype(str).agg(" ".join, axis=1)
     if kinds.value_counts().max() < folds:      # so few eyes that no kind can be in every fold
         kinds[:] = "eye"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")     # kinds of fewer eyes than folds are balanced as well as can be
         drawn = StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(eyes, kinds, persons)
-        drawn = [set(eyes[PATIENT].iloc[held_out]) for _, held_out in drawn]
+        drawn = [set(eyes[c.PATIENT].iloc[held_out]) for _, held_out in drawn]
     return _without_empty(drawn)
 
 
@@ -66,9 +66,9 @@ def _without_empty(folds):
     """Give an empty fold (of few persons, balance can leave one) a person of the largest."""
     for fold in folds:
         if not fold:
-            largest = max(folds, key=lambda other: len({person_of(patient) for patient in other}))
-            person = person_of(min(largest))
-            moved = {patient for patient in largest if person_of(patient) == person}
+            largest = max(folds, key=lambda other: len({c.person_of(patient) for patient in other}))
+            person = c.person_of(min(largest))
+            moved = {patient for patient in largest if c.person_of(patient) == person}
             largest -= moved
             fold |= moved
     return folds
@@ -89,13 +89,13 @@ def _check(path, folds, patients):
     fold_of = {}
     for number, fold in enumerate(folds):
         for patient in sorted(fold):
-            earlier = fold_of.setdefault(person_of(patient), number)
+            earlier = fold_of.setdefault(c.person_of(patient), number)
             if earlier != number:
                 raise PipelineError(
-                    f"{path}: person {person_of(patient)} is in folds {earlier} and {number}; what is held out would "
+                    f"{path}: person {c.person_of(patient)} is in folds {earlier} and {number}; what is held out would "
                     f"not be unseen. {_DRAW_ANEW}"
                 )
-    absent = sorted(patient for patient in set(patients) if person_of(patient) not in fold_of)
+    absent = sorted(patient for patient in set(patients) if c.person_of(patient) not in fold_of)
     if absent:
         raise PipelineError(f"{path} lacks {len(absent)} eyes of train.csv, the first is {absent[0]}. {_DRAW_ANEW}")
 

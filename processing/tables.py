@@ -1,104 +1,16 @@
-"""Every column's name, code and unit; annotation tables become the processed tables and the case table."""
+"""Annotation tables become the processed tables and the case table."""
 
 import pandas as pd
 
+from processing import columns as c
 from processing.errors import PipelineError
 from processing.reader import code, number, read_table, text
 
-# Columns, as the competition spells them
-PATIENT = "patient ID"              # one eye, e.g. 0000-0001L or 600R
-GENDER = "gender"                   # 1 male, 2 female
-AGE = "age"                         # years
-DIAGNOSIS = "diagnosis"
-DRUG = "anti-VEGF"
-PRE_VA, VA = "preVA", "VA"          # logMAR (preliminary round) or decimal (final round)
-PRE_CST, CST = "preCST", "CST"      # um
-FINDINGS = ["IRF", "SRF", "PED", "HRF"]             # 0 / 1
-PRE_FINDINGS = ["preIRF", "preSRF", "prePED", "preHRF"]
-CONTINUE = "continue injection"     # 0 / 1
-INJECTION = "injection"             # PRE or POST
-PRE, POST = "Pre injection", "Post injection"
-IMAGE = "image name"                # file name without its suffix
-IMAGE_NUMBER = "image number"
-SIDE = "L0R1"                       # 0 left eye, 1 right eye
-FINAL = "final"                     # 1 final round
-AFTER = "after"                     # 1 post injection
-DATA_TYPE = "data_type"             # train or test
-PROCESSED, SOURCE = "processed_path", "source_path"     # relative to the root, forward slashes
-
-# Texts of the final round -> the 2021 system's codes
-GENDERS = {"Male": 1, "Female": 2}
-DIAGNOSES = {"CNVM": 1, "PCV": 2, "DME": 3, "RVO": 4, "CME": 5}
-DRUGS = {
-    "Avastin": 1,                       # bevacizumab
-    "Razumab": 2, "Accentrix": 2,       # ranibizumab
-    "Eylea": 3,                         # aflibercept
-    "Tricort": 5,                       # triamcinolone
-    "Ozurdex": 10, "Ozrudex": 10,       # dexamethasone, in both spellings of the tables
-    "Pagenax": 0,                       # brolucizumab
-}
-
-# Codes of the preliminary round
-PRELIMINARY_GENDERS = (1, 2)                        # male, female
-PRELIMINARY_DIAGNOSES = (1, 2, 3, 4, 5, 6, 9)       # wet AMD, PCV, DME, RVO, CME, fellow eye, other
-UNTREATED = 6                                       # the diagnosis of fellow eyes, in training only
-PRELIMINARY_DRUGS = (0, 1, 2, 3, 4, 5, 6, 9)        # none, as DRUGS up to 3, conbercept, triamcinolone, mixed, other
-
-DIAGNOSIS_NAMES = {1: "wet AMD", 2: "PCV", 3: "DME", 4: "RVO", 5: "CME", 6: "fellow eye", 9: "other"}
-DRUG_NAMES = {
-    0: "none or brolucizumab", 1: "bevacizumab", 2: "ranibizumab", 3: "aflibercept", 4: "conbercept",
-    5: "triamcinolone", 6: "combination", 9: "other", 10: "dexamethasone",
-}
-
-# The submission files and what each holds
-STAGE1, STAGE2_CASE, STAGE2_PIC = "submit_stage1.csv", "submit_stage2_case.csv", "submit_stage2_pic.csv"
-SUBMISSION_COLUMNS = {
-    STAGE1: [PATIENT, PRE_CST, VA, CONTINUE, CST, "IRF", "SRF", "HRF"],
-    STAGE2_CASE: [PATIENT, VA, CONTINUE, PRE_CST, CST],
-    STAGE2_PIC: [IMAGE_NUMBER, PATIENT, INJECTION, IMAGE, *FINDINGS],
-}
-
-# What Model-CSV sees of an eye, in this order
-CSV_FEATURES = [GENDER, AGE, DIAGNOSIS, DRUG, SIDE, PRE_VA, PRE_CST, *PRE_FINDINGS, CST, *FINDINGS]
-
-# One row per annotated eye, as the tables give it: NaN where missing
-EYE_COLUMNS = [
-    PATIENT, FINAL, DATA_TYPE, GENDER, AGE, DIAGNOSIS, DRUG, SIDE, PRE_VA, PRE_CST, *PRE_FINDINGS, VA, CST, *FINDINGS,
-    CONTINUE,
-]
-IMAGE_COLUMNS = [PATIENT, SIDE, FINAL, AFTER, INJECTION, IMAGE, PROCESSED, SOURCE, DATA_TYPE]
-_PLACE_COLUMNS = [SIDE, INJECTION, IMAGE, AFTER, FINAL, DATA_TYPE, PROCESSED, SOURCE]
-TRAIN_COLUMNS = [PATIENT, GENDER, AGE, DIAGNOSIS, DRUG, PRE_VA, VA, PRE_CST, CST, *FINDINGS, CONTINUE, *_PLACE_COLUMNS]
-TEST_COLUMNS = [PATIENT, GENDER, AGE, DIAGNOSIS, DRUG, PRE_VA, *_PLACE_COLUMNS]
-
-MEASURES = [AGE, PRE_VA, VA, PRE_CST, CST]         # missing: the column's mean over the annotation table
-ANSWERS = [*PRE_FINDINGS, *FINDINGS, CONTINUE]     # missing: 0
-
-
 # ---- Annotation tables as handed out -> typed columns
-
-def normalise_patient(cell):
-    """An eye's ID as tables and file names share it: no blanks at the ends, eye letter in upper case."""
-    return cell.strip().upper()
-
-
-def person_of(patient):
-    """The person an eye belongs to: 0000-0001L and 0000-0001R are one.
-
-    >>> person_of("0000-0001L")
-    '0000-0001'
-    """
-    return patient[:-1] if patient[-1:] in ("L", "R") else patient
-
-
-def fellow_of(patient):
-    """The ID of the same person's other eye."""
-    return person_of(patient) + ("L" if patient.endswith("R") else "R")
-
 
 def parse_patient(cell):
     """A cell of the column patient ID."""
-    return normalise_patient(text(cell))
+    return c.normalise_patient(text(cell))
 
 
 def _decimal_va(cell):
@@ -108,7 +20,7 @@ def _decimal_va(cell):
 
 def parse_visit(cell):
     """A cell of the column injection: PRE or POST."""
-    return code({PRE: PRE, POST: POST})(cell)
+    return code({c.PRE: c.PRE, c.POST: c.POST})(cell)
 
 
 def _digits(codes):
@@ -117,28 +29,29 @@ def _digits(codes):
 
 
 _PRELIMINARY_CLINICAL = {
-    PATIENT: parse_patient,
-    GENDER: _digits(PRELIMINARY_GENDERS),
-    AGE: number,
-    DIAGNOSIS: _digits(PRELIMINARY_DIAGNOSES),
-    DRUG: _digits(PRELIMINARY_DRUGS),
-    PRE_VA: number,
+    c.PATIENT: parse_patient,
+    c.GENDER: _digits(c.PRELIMINARY_GENDERS),
+    c.AGE: number,
+    c.DIAGNOSIS: _digits(c.PRELIMINARY_DIAGNOSES),
+    c.DRUG: _digits(c.PRELIMINARY_DRUGS),
+    c.PRE_VA: number,
 }
 _FINAL_CLINICAL = {
-    PATIENT: parse_patient,
-    GENDER: code(GENDERS),
-    AGE: number,
-    DIAGNOSIS: code(DIAGNOSES),
-    DRUG: code(DRUGS),
-    PRE_VA: _decimal_va,
+    c.PATIENT: parse_patient,
+    c.GENDER: code(c.GENDERS),
+    c.AGE: number,
+    c.DIAGNOSIS: code(c.DIAGNOSES),
+    c.DRUG: code(c.DRUGS),
+    c.PRE_VA: _decimal_va,
 }
 
 # What each table must hold, by the keys of source.TABLE_FILES
 PARSERS = {
-    "annotation": _PRELIMINARY_CLINICAL | dict.fromkeys([PRE_CST, *PRE_FINDINGS, VA, CONTINUE, CST, *FINDINGS], number),
+    "annotation": _PRELIMINARY_CLINICAL | dict.fromkeys([c.PRE_CST, *c.PRE_FINDINGS, c.VA, c.CONTINUE, c.CST,
+                                                         *c.FINDINGS], number),
     "preliminary_info": _PRELIMINARY_CLINICAL,
-    "case": _FINAL_CLINICAL | {PRE_CST: number, VA: _decimal_va, CST: number, CONTINUE: number},
-    "pic": {PATIENT: parse_patient, INJECTION: parse_visit, IMAGE: text} | dict.fromkeys(FINDINGS, number),
+    "case": _FINAL_CLINICAL | {c.PRE_CST: number, c.VA: _decimal_va, c.CST: number, c.CONTINUE: number},
+    "pic": {c.PATIENT: parse_patient, c.INJECTION: parse_visit, c.IMAGE: text} | dict.fromkeys(c.FINDINGS, number),
     "final_info": _FINAL_CLINICAL,
 }
 
@@ -165,7 +78,7 @@ def read_raw_table(path, table):
     Raises:
         PipelineError: all faults of the file.
     """
-    return read_table(path, PARSERS[table], unique=[] if table == "pic" else [PATIENT])
+    return read_table(path, PARSERS[table], unique=[] if table == "pic" else [c.PATIENT])
 
 
 def read_annotation_table(path, table):
@@ -188,16 +101,16 @@ def fill_missing(table, path):
         PipelineError: a column without any value.
     """
     filled = table.copy()
-    measures = filled.columns.intersection(MEASURES)
+    measures = filled.columns.intersection(c.MEASURES)
     empty = [f"\n  {name}: the column has no value at all" for name in measures if filled[name].isna().all()]
     if empty:
         raise PipelineError(f"{path} cannot be used; correct it and run again:{''.join(empty)}")
     for name in measures:
         filled[name] = filled[name].fillna(filled[name].mean())
-    for name in filled.columns.intersection(ANSWERS):
+    for name in filled.columns.intersection(c.ANSWERS):
         filled[name] = filled[name].fillna(0)
-    if CONTINUE in filled:
-        filled[CONTINUE] = filled[CONTINUE].clip(0, 1)
+    if c.CONTINUE in filled:
+        filled[c.CONTINUE] = filled[c.CONTINUE].clip(0, 1)
     return filled
 
 
@@ -217,20 +130,20 @@ def build_eye_table(raw):
     parts = []
     for name, (final, data_type) in _EYE_TABLES.items():
         if name in raw:
-            part = raw[name].assign(**{FINAL: final, DATA_TYPE: data_type})
+            part = raw[name].assign(**{c.FINAL: final, c.DATA_TYPE: data_type})
             if name == "case" and "pic" in raw:
-                part = part.merge(_visit_findings(raw["pic"]), on=PATIENT, how="left")
-            parts.append(part.reindex(columns=EYE_COLUMNS))
-    eyes = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=EYE_COLUMNS)
-    eyes[SIDE] = eyes[PATIENT].str.endswith("R").astype(int)
-    eyes[CONTINUE] = eyes[CONTINUE].clip(0, 1)
-    return eyes.sort_values([FINAL, DATA_TYPE, PATIENT], ignore_index=True)
+                part = part.merge(_visit_findings(raw["pic"]), on=c.PATIENT, how="left")
+            parts.append(part.reindex(columns=c.EYE_COLUMNS))
+    eyes = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=c.EYE_COLUMNS)
+    eyes[c.SIDE] = eyes[c.PATIENT].str.endswith("R").astype(int)
+    eyes[c.CONTINUE] = eyes[c.CONTINUE].clip(0, 1)
+    return eyes.sort_values([c.FINAL, c.DATA_TYPE, c.PATIENT], ignore_index=True)
 
 
 def _visit_findings(pic):
     """Mean findings of each eye's images of each visit, one row per eye."""
-    visits = {PRE: PRE_FINDINGS, POST: FINDINGS}
-    means = [pic[pic[INJECTION] == visit].groupby(PATIENT)[FINDINGS].mean().set_axis(names, axis=1)
+    visits = {c.PRE: c.PRE_FINDINGS, c.POST: c.FINDINGS}
+    means = [pic[pic[c.INJECTION] == visit].groupby(c.PATIENT)[c.FINDINGS].mean().set_axis(names, axis=1)
              for visit, names in visits.items()]
     return means[0].join(means[1], how="outer").reset_index()
 
@@ -245,18 +158,18 @@ def build_train_table(images, *, annotation=None, case=None, pic=None):
         DataFrame with TRAIN_COLUMNS. A preliminary image carries its eye's findings of the visit; a final
         image its own findings, once per row of `pic`, and its eye's clinical row.
     """
-    train = images[images[DATA_TYPE] == "train"]
+    train = images[images[c.DATA_TYPE] == "train"]
     parts = []
     if annotation is not None:
-        rows = train[train[FINAL] == 0].merge(annotation, on=PATIENT)
-        before = rows[AFTER] == 0
-        for finding, pre_finding in zip(FINDINGS, PRE_FINDINGS, strict=True):
+        rows = train[train[c.FINAL] == 0].merge(annotation, on=c.PATIENT)
+        before = rows[c.AFTER] == 0
+        for finding, pre_finding in zip(c.FINDINGS, c.PRE_FINDINGS, strict=True):
             rows[finding] = rows[finding].where(~before, rows[pre_finding])
-        parts.append(rows[TRAIN_COLUMNS])
+        parts.append(rows[c.TRAIN_COLUMNS])
     if case is not None and pic is not None:
-        rows = train[train[FINAL] == 1].merge(pic, on=[PATIENT, INJECTION, IMAGE]).merge(case, on=PATIENT)
-        parts.append(rows[TRAIN_COLUMNS])
-    return _stack(parts, TRAIN_COLUMNS)
+        rows = train[train[c.FINAL] == 1].merge(pic, on=[c.PATIENT, c.INJECTION, c.IMAGE]).merge(case, on=c.PATIENT)
+        parts.append(rows[c.TRAIN_COLUMNS])
+    return _stack(parts, c.TRAIN_COLUMNS)
 
 
 def build_test_table(images, *, preliminary=None, final=None):
@@ -265,13 +178,13 @@ def build_test_table(images, *, preliminary=None, final=None):
     Returns:
         DataFrame with TEST_COLUMNS.
     """
-    test = images[images[DATA_TYPE] == "test"]
+    test = images[images[c.DATA_TYPE] == "test"]
     parts = [
-        test[test[FINAL] == number_of_round].merge(info, on=PATIENT)[TEST_COLUMNS]
+        test[test[c.FINAL] == number_of_round].merge(info, on=c.PATIENT)[c.TEST_COLUMNS]
         for number_of_round, info in ((0, preliminary), (1, final))
         if info is not None
     ]
-    return _stack(parts, TEST_COLUMNS)
+    return _stack(parts, c.TEST_COLUMNS)
 
 
 def build_case_table(train):
@@ -286,16 +199,16 @@ def build_case_table(train):
     Returns:
         DataFrame sorted by patient ID: patient ID, final, CSV_FEATURES, VA, continue injection.
     """
-    clinical = _eye_means(train, [FINAL, GENDER, AGE, DIAGNOSIS, DRUG, SIDE, CONTINUE])
-    before = _eye_means(train[train[AFTER] == 0], [PRE_VA, PRE_CST, *FINDINGS])
-    before = before.rename(columns=dict(zip(FINDINGS, PRE_FINDINGS, strict=True)))
-    after = _eye_means(train[train[AFTER] == 1], [VA, CST, *FINDINGS])
+    clinical = _eye_means(train, [c.FINAL, c.GENDER, c.AGE, c.DIAGNOSIS, c.DRUG, c.SIDE, c.CONTINUE])
+    before = _eye_means(train[train[c.AFTER] == 0], [c.PRE_VA, c.PRE_CST, *c.FINDINGS])
+    before = before.rename(columns=dict(zip(c.FINDINGS, c.PRE_FINDINGS, strict=True)))
+    after = _eye_means(train[train[c.AFTER] == 1], [c.VA, c.CST, *c.FINDINGS])
     cases = clinical.join(before, how="inner").join(after, how="inner").reset_index()
-    return cases[[PATIENT, FINAL, *CSV_FEATURES, VA, CONTINUE]]
+    return cases[[c.PATIENT, c.FINAL, *c.CSV_FEATURES, c.VA, c.CONTINUE]]
 
 
 def _eye_means(rows, columns):
-    return rows.groupby(PATIENT, sort=True)[columns].mean()
+    return rows.groupby(c.PATIENT, sort=True)[columns].mean()
 
 
 def _stack(parts, columns):
@@ -315,7 +228,8 @@ def read_processed(path, columns):
     """
     if not path.is_file():
         raise PipelineError(f"{path} is not there. Option 0 (processing_data) makes it.")
-    texts = dict.fromkeys([PATIENT, IMAGE, INJECTION, DATA_TYPE, PROCESSED, SOURCE], str)     # IDs stay as they are
+    # IDs stay as they are
+    texts = dict.fromkeys([c.PATIENT, c.IMAGE, c.INJECTION, c.DATA_TYPE, c.PROCESSED, c.SOURCE], str)
     numbers = {name: ["", "nan"] for name in columns if name not in texts}
     try:
         table = pd.read_csv(path, dtype=texts, keep_default_na=False, na_values=numbers)

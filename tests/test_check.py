@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from config import CropBox
+from processing import columns as c
 from processing.check import check_data
 from processing.check.images import LEAST_CONTRAST, measure_contrast
 from processing.check.kinds import KINDS, SEVERITIES, Finding
@@ -18,7 +19,6 @@ from processing.check.tables import check_tables
 from processing.data_factory import processing_data
 from processing.errors import PipelineError
 from processing.images import crop_image, read_image
-from processing.tables import CST, PATIENT, PRE_CST, PRE_VA, VA
 from tests.helpers import put_screen
 
 BOX = CropBox(top=50, bottom=450, left=550, right=1200)
@@ -133,23 +133,23 @@ def test_data_without_a_fault_gives_nothing_before_and_after_option_0(clean_root
 
 CELLS = {
     "category-unknown": (CASE, "DME", "XYZ", (2, "diagnosis", "XYZ")),
-    "number-wanted": (ANNOTATION, ",280,", ",thick,", (2, CST, "thick")),
-    "key-missing": (PIC, "7R,Post", ",Post", (3, PATIENT, "")),
-    "row-doubled": (ANNOTATION, "0000-0002R", "0000-0001l", (3, PATIENT, "0000-0001L")),
+    "number-wanted": (ANNOTATION, ",280,", ",thick,", (2, c.CST, "thick")),
+    "key-missing": (PIC, "7R,Post", ",Post", (3, c.PATIENT, "")),
+    "row-doubled": (ANNOTATION, "0000-0002R", "0000-0001l", (3, c.PATIENT, "0000-0001L")),
     "row-odd": (FINAL_INFO, "Eylea,0.25", "Eylea", (2, "", "")),
-    "column-missing": (FINAL_INFO, ",preVA", ",acuity", (None, PRE_VA, "")),
+    "column-missing": (FINAL_INFO, ",preVA", ",acuity", (None, c.PRE_VA, "")),
     "column-extra": (FINAL_INFO, ",preVA\n8L,Female,50,PCV,Eylea,0.25",
                      ",preVA,note\n8L,Female,50,PCV,Eylea,0.25,good", (None, "note", "")),
-    "measure-missing": (ANNOTATION, ",300,", ",nan,", (2, PRE_CST, "nan")),
+    "measure-missing": (ANNOTATION, ",300,", ",nan,", (2, c.PRE_CST, "nan")),
     "answer-missing": (ANNOTATION, "0.3,1,280", "0.3,,280", (2, "continue injection", "")),
-    "column-empty": (CASE, "300,0.5", "300,nan", (None, VA, "")),
+    "column-empty": (CASE, "300,0.5", "300,nan", (None, c.VA, "")),
     "age-implausible": (INFO, ",60,", ",160,", (2, "age", "160")),
-    "cst-implausible": (ANNOTATION, ",300,", ",6109,", (2, PRE_CST, "6109")),
-    "va-implausible": (ANNOTATION, ",0.4,", ",-0.1,", (2, PRE_VA, "-0.1")),
+    "cst-implausible": (ANNOTATION, ",300,", ",6109,", (2, c.PRE_CST, "6109")),
+    "va-implausible": (ANNOTATION, ",0.4,", ",-0.1,", (2, c.PRE_VA, "-0.1")),
     "continue-odd": (ANNOTATION, "0.3,1,280", "0.3,6,280", (2, "continue injection", "6")),
     "answer-odd": (PIC, "a,1,0,0,1", "a,1,0,2,1", (2, "PED", "2")),
-    "va-nlp": (CASE, "0.32", "NLP", (2, PRE_VA, "NLP")),
-    "va-float32": (CASE, "0.32", "0.319999993", (2, PRE_VA, "0.319999993")),
+    "va-nlp": (CASE, "0.32", "NLP", (2, c.PRE_VA, "NLP")),
+    "va-float32": (CASE, "0.32", "0.319999993", (2, c.PRE_VA, "0.319999993")),
     "cell-blank": (CASE, "Male", "Male ", (2, "gender", "Male ")),
     "labels-doubled": (PIC, "a,1,0,0,1\n", "a,1,0,0,1\n7R,Pre injection,a,1,0,0,1\n",
                        (3, "", "7R, Pre injection, a")),
@@ -157,9 +157,9 @@ CELLS = {
                           (3, "IRF, SRF", "7R, Pre injection, a")),
     "label-without-image": (PIC, "a,1,0,0,1\n", "a,1,0,0,1\n7R,Pre injection,c,0,1,0,1\n",
                             (3, "image name", "7R, Pre injection, c")),
-    "eye-without-images": (ANNOTATION, "0000-0002R", "0000-0009R", (3, PATIENT, "0000-0009R")),
-    "person-in-both": (INFO, "0000-0003L", "0000-0001R", (2, PATIENT, "0000-0001R")),
-    "eye-in-both": (INFO, "0000-0003L", "0000-0001L", (2, PATIENT, "0000-0001L")),
+    "eye-without-images": (ANNOTATION, "0000-0002R", "0000-0009R", (3, c.PATIENT, "0000-0009R")),
+    "person-in-both": (INFO, "0000-0003L", "0000-0001R", (2, c.PATIENT, "0000-0001R")),
+    "eye-in-both": (INFO, "0000-0003L", "0000-0001L", (2, c.PATIENT, "0000-0001L")),
 }
 
 
@@ -243,7 +243,8 @@ def test_acuity_in_the_other_rounds_unit_is_doubted(paths):
 
 
 def test_the_real_tables_are_doubted_only_when_their_units_are_swapped(real, paths):
-    columns = {"annotation": [PRE_VA, VA], "preliminary_info": [PRE_VA], "case": [PRE_VA, VA], "final_info": [PRE_VA]}
+    columns = {"annotation": [c.PRE_VA, c.VA], "preliminary_info": [c.PRE_VA], "case": [c.PRE_VA, c.VA],
+               "final_info": [c.PRE_VA]}
     names = dict(zip(("annotation", "preliminary_info", "case", "final_info"), (ANNOTATION, INFO, CASE, FINAL_INFO),
                      strict=True))
     for key, name in names.items():
@@ -337,7 +338,7 @@ def test_templates_that_ask_for_other_eyes_images_and_columns(clean):
     assert only(found, "template-eye-missing")[0].value == "0000-0003L"
     assert only(found, "template-image-unknown")[0].value == "8L, Post injection, c"
     assert only(found, "template-image-missing")[0].file.endswith("/b.jpg")
-    assert only(found, "template-column")[0].column == VA
+    assert only(found, "template-column")[0].column == c.VA
     assert only(found, "column-extra")[0].column == "Acuity"
     assert only(found, "cell-blank")[0].value == "c "
     edit(clean.submit / "submit_stage1.csv", "patient ID", "who")
@@ -451,14 +452,14 @@ def test_crops_whose_screens_are_gone_are_still_looked_at(processed):
 
 
 def test_processed_tables_with_holes(processed):
-    for file, column in ((processed.train_table, CST), (processed.test_table, PRE_VA)):
+    for file, column in ((processed.train_table, c.CST), (processed.test_table, c.PRE_VA)):
         table = pd.read_csv(file, dtype=str)
         table.loc[1, column] = ""
         table.drop(columns="gender").to_csv(file, index=False)
     processed.image_table.unlink()
     found = check_data(processed)
     assert {(each.file, each.row, each.column) for each in only(found, "processed-number")} == {
-        ("data/processed/train.csv", 3, CST), ("data/processed/test.csv", 3, PRE_VA)
+        ("data/processed/csv/train.csv", 3, c.CST), ("data/processed/csv/test.csv", 3, c.PRE_VA)
     }
     assert {each.column for each in only(found, "processed-column")} == {"gender"}
     assert only(found, "processed-missing")[0].file == "data/processed/csv/image_data.csv"
@@ -466,7 +467,7 @@ def test_processed_tables_with_holes(processed):
 
 @pytest.mark.parametrize(("name", "old", "new", "kinds"), [
     ("csv/crops.csv", "1264", "wide", {"crop-stale"}),                      # a record edited by hand
-    ("train.csv", "\n0000", "\nmore,0000", {"processed-broken"}),
+    ("csv/train.csv", "\n0000", "\nmore,0000", {"processed-broken"}),
     ("csv/image_data.csv", "0000-0001L_1000.jpg", "a\0b.jpg", {"crop-missing", "crop-stale", "crop-unused"}),
 ])
 def test_processed_tables_edited_by_hand_are_no_traceback(processed, name, old, new, kinds):
@@ -561,8 +562,8 @@ def test_the_real_tables_stop_nothing_and_have_only_known_kinds(real_findings):
 def test_gaps_of_the_real_tables(real_findings):
     gaps = Counter(each.column for each in real_findings if each.kind in ("measure-missing", "answer-missing"))
     assert gaps == {
-        PRE_CST: 88, CST: 153, "preIRF": 82, "preSRF": 82, "prePED": 82, "preHRF": 83, "IRF": 150, "SRF": 151,
-        "PED": 151, "HRF": 150, "continue injection": 8, PRE_VA: 7, VA: 20,
+        c.PRE_CST: 88, c.CST: 153, "preIRF": 82, "preSRF": 82, "prePED": 82, "preHRF": 83, "IRF": 150, "SRF": 151,
+        "PED": 151, "HRF": 150, "continue injection": 8, c.PRE_VA: 7, c.VA: 20,
     }
 
 
@@ -570,12 +571,12 @@ def test_values_of_the_real_tables(real_findings):
     continues, = only(real_findings, "continue-odd")
     assert (continues.row, continues.value) == (1278, "6")
     acuity, = only(real_findings, "va-implausible")
-    assert (acuity.column, acuity.value) == (PRE_VA, "-0.1")
+    assert (acuity.column, acuity.value) == (c.PRE_VA, "-0.1")
     thickness = {column: sorted(int(each.value) for each in only(real_findings, "cst-implausible")
-                                if each.column == column) for column in (PRE_CST, CST)}
-    assert thickness[PRE_CST][0] == 21 and thickness[PRE_CST][3:] == [67, 6109]
-    assert thickness[CST][0] == 31 and len(thickness[CST]) == 13
-    assert only(real_findings, "va-nlp")[0].column == PRE_VA
+                                if each.column == column) for column in (c.PRE_CST, c.CST)}
+    assert thickness[c.PRE_CST][0] == 21 and thickness[c.PRE_CST][3:] == [67, 6109]
+    assert thickness[c.CST][0] == 31 and len(thickness[c.CST]) == 13
+    assert only(real_findings, "va-nlp")[0].column == c.PRE_VA
     assert sum(each.value == "Male " for each in only(real_findings, "cell-blank")) == 2
     assert sum(each.file.endswith("submit_stage1.csv") for each in only(real_findings, "cell-blank")) == 4 * 361
     assert "0.319999993" in {each.value for each in only(real_findings, "va-float32")}

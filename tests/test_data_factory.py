@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 
 from config import CROP, CropBox, Paths
+from processing import columns as c
 from processing.data_factory import _preview_sources, processing_data
 from processing.errors import PipelineError
-from processing.tables import IMAGE_COLUMNS, PATIENT, PROCESSED, SOURCE
 from tests.helpers import make_screen, put_screen
 
 INFO = "patient ID,gender,age,diagnosis,anti-VEGF,preVA\n7R,Male,60,DME,Avastin,0.5\n"
@@ -37,11 +37,11 @@ def test_it_writes_crops_tables_and_the_preview(paths, source):
     made = processing_data(paths)
     assert (made.images, made.train, made.test, made.crops, made.problems) == (2, 0, 2, 2, 0)
     images = pd.read_csv(paths.image_table)
-    assert images.columns.tolist() == IMAGE_COLUMNS
+    assert images.columns.tolist() == c.IMAGE_COLUMNS
     assert set(crops(paths)) == {"7R_1_0_1_眼 (1).jpg", "7R_1_1_1_127. (16).jpg"}
     for row in images.to_dict("records"):
-        crop = cv2.imdecode(np.fromfile(paths.root / row[PROCESSED], np.uint8), cv2.IMREAD_COLOR)
-        screen = cv2.imdecode(np.fromfile(paths.root / row[SOURCE], np.uint8), cv2.IMREAD_COLOR)
+        crop = cv2.imdecode(np.fromfile(paths.root / row[c.PROCESSED], np.uint8), cv2.IMREAD_COLOR)
+        screen = cv2.imdecode(np.fromfile(paths.root / row[c.SOURCE], np.uint8), cv2.IMREAD_COLOR)
         cut = screen[50:450, 550:1200]
         assert crop.shape == (400, 650, 3)
         assert np.abs(crop[:, : cut.shape[1]].astype(int) - cut).mean() < 3
@@ -198,7 +198,7 @@ def test_the_demonstration_reaches_every_table(demo_root):
         assert set(table["final"]) == {0, 1}
         assert set(table["after"]) == {0, 1}
         assert not table.isna().any(axis=None)
-    assert not set(train[PATIENT]) & set(test[PATIENT])
+    assert not set(train[c.PATIENT]) & set(test[c.PATIENT])
     assert pd.read_csv(demo_root.problems).empty
 
 
@@ -256,11 +256,11 @@ def test_an_image_with_a_rotation_mark_is_named(paths, source):
 
 def test_the_preview_shows_both_rounds_however_many_sizes_there_are(paths, source):
     images = pd.DataFrame([
-        {SOURCE: f"{number}.jpg", PATIENT: f"{number}L", "final": int(number == 0), "injection": "Pre injection"}
+        {c.SOURCE: f"{number}.jpg", c.PATIENT: f"{number}L", "final": int(number == 0), "injection": "Pre injection"}
         for number in range(12)
     ])
     screens = pd.DataFrame([(f"{number}.jpg", 1000 + number, 596) for number in range(12)],
-                           columns=[SOURCE, "screen_width", "screen_height"])
+                           columns=[c.SOURCE, "screen_width", "screen_height"])
     titles = [title for title, _ in _preview_sources(images, screens, paths)]
     assert len(titles) == 3
     assert sum("final round" in title for title in titles) == 1

@@ -11,7 +11,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from config import CROP, Paths
-from processing import tables as t
+from processing import columns as c
+from processing import tables
 from processing.demo import SMALLEST, DemoSize, choose_lines, write_demo
 from processing.demo.anatomy import grow_eye, plan_visit
 from processing.demo.cases import invent_cases
@@ -137,10 +138,10 @@ def test_each_set_holds_both_classes():
 def test_every_screen_is_found_by_the_pipeline(demo):
     rows, problems = read_image_rows(demo)
     assert problems == []
-    sets = pd.DataFrame(rows).groupby([t.FINAL, t.DATA_TYPE])[t.PATIENT].nunique()
+    sets = pd.DataFrame(rows).groupby([c.FINAL, c.DATA_TYPE])[c.PATIENT].nunique()
     assert sets.to_dict() == {(0, "train"): 4, (0, "test"): 3, (1, "train"): 3, (1, "test"): 2}
     assert len(rows) == 2 * 12
-    names = {row[t.SOURCE].rsplit("/", 1)[1] for row in rows}
+    names = {row[c.SOURCE].rsplit("/", 1)[1] for row in rows}
     assert names.issuperset(["9000-0001L_1000.jpg", "9000-0001R_2_000000.JPG",
                              "9000-0002L_1_000.jpg", "9000-0003R_2.jpg"])
 
@@ -157,14 +158,15 @@ def test_crops_are_grey_and_screens_have_the_devices_size(demo):
 
 
 def test_tables_can_be_read_and_match_the_screens(demo):
-    annotation = t.read_annotation_table(demo.source / "preliminary/Train_set/TrainingAnnotation.csv", "annotation")
-    assert set(annotation[t.DIAGNOSIS]) >= {6} and annotation[t.CST].between(180, 700).all()
-    case = t.read_annotation_table(demo.source / "final/Train_Set/train_anno_case.csv", "case")
-    pic = t.read_annotation_table(demo.source / "final/Train_Set/train_anno_pic.csv", "pic")
-    assert set(case[t.PATIENT]) == set(pic[t.PATIENT])
+    annotation = tables.read_annotation_table(
+        demo.source / "preliminary/Train_set/TrainingAnnotation.csv", "annotation")
+    assert set(annotation[c.DIAGNOSIS]) >= {6} and annotation[c.CST].between(180, 700).all()
+    case = tables.read_annotation_table(demo.source / "final/Train_Set/train_anno_case.csv", "case")
+    pic = tables.read_annotation_table(demo.source / "final/Train_Set/train_anno_pic.csv", "pic")
+    assert set(case[c.PATIENT]) == set(pic[c.PATIENT])
     rows = pd.DataFrame(read_image_rows(demo)[0])
-    keys = [t.PATIENT, t.INJECTION, t.IMAGE]
-    train = rows[(rows[t.FINAL] == 1) & (rows[t.DATA_TYPE] == "train")]
+    keys = [c.PATIENT, c.INJECTION, c.IMAGE]
+    train = rows[(rows[c.FINAL] == 1) & (rows[c.DATA_TYPE] == "train")]
     assert sorted(map(tuple, train[keys].to_numpy())) == sorted(map(tuple, pic[keys].to_numpy()))
 
 
@@ -173,8 +175,8 @@ def test_truth_has_the_templates_form(demo, name):
     template = pd.read_csv(demo.submit / f"submit_{name}.csv")
     truth = pd.read_csv(demo.truth / f"submit_{name}.csv")
     assert list(template.columns) == list(truth.columns) and len(template) == len(truth)
-    assert (template[t.PATIENT] == truth[t.PATIENT]).all()
-    labels = template.select_dtypes("number").columns.difference([t.IMAGE_NUMBER])
+    assert (template[c.PATIENT] == truth[c.PATIENT]).all()
+    labels = template.select_dtypes("number").columns.difference([c.IMAGE_NUMBER])
     assert (template[labels] == 0).all(axis=None) and truth[labels].to_numpy().any()
 
 

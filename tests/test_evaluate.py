@@ -17,8 +17,8 @@ from data.evaluate import _describe_noise, evaluate, find_constant, find_fold_ru
 from model.metrics import FINAL_ITEMS, acuity_score, thickness_score
 from model.training import train_csv, train_image
 from model_config import CSV_MODEL, FOLDS, IMAGE_MODELS
+from processing import columns as c
 from processing.errors import PipelineError
-from processing.tables import CST, DIAGNOSIS, PATIENT, STAGE1, UNTREATED, VA
 from tests.helpers import run_main
 
 CSV = replace(CSV_MODEL, epochs=3, batch_size=4, learning_rate=1e-3, fold="all", device="cpu", recipe="fixed")
@@ -42,15 +42,15 @@ def fold_copy(fold_root, tmp_path):
 
 
 def read(folder, name):
-    return pd.read_csv(folder / name, dtype={PATIENT: str}, keep_default_na=False, na_values=[""])
+    return pd.read_csv(folder / name, dtype={c.PATIENT: str}, keep_default_na=False, na_values=[""])
 
 
 def test_every_eye_is_predicted_once_by_the_run_that_left_it_out(fold_copy):
     folder = evaluate(fold_copy, images="all")
     eyes = read(folder, "eyes.csv")
     folds = json.loads(fold_copy.splits.read_text())["folds"]
-    assert not eyes[PATIENT].duplicated().any()
-    for patient, fold in zip(eyes[PATIENT], eyes["fold"], strict=True):
+    assert not eyes[c.PATIENT].duplicated().any()
+    for patient, fold in zip(eyes[c.PATIENT], eyes["fold"], strict=True):
         assert patient in folds[fold]
     runs = json.loads((folder / "runs.json").read_text())["model"]
     assert len(runs) == 2 * FOLDS
@@ -81,32 +81,32 @@ def test_all_fourteen_items_have_a_score_an_interval_and_references(fold_copy, c
 
 def test_the_pictures_show_treated_eyes_only_as_those_that_are_scored(fold_copy, monkeypatch):
     shown = []
-    monkeypatch.setattr("data.evaluate.draw_gallery_of_eyes", lambda _path, eyes, *_: shown.append(eyes[DIAGNOSIS]))
+    monkeypatch.setattr("data.evaluate.draw_gallery_of_eyes", lambda _path, eyes, *_: shown.append(eyes[c.DIAGNOSIS]))
     evaluate(fold_copy, images="all")
     diagnoses, = shown
     eyes = read(fold_copy.processed / "csv", "eyes.csv")
-    assert UNTREATED in set(eyes[DIAGNOSIS]) and len(diagnoses)
-    assert UNTREATED not in set(diagnoses)
+    assert c.UNTREATED in set(eyes[c.DIAGNOSIS]) and len(diagnoses)
+    assert c.UNTREATED not in set(diagnoses)
 
 
 def test_untreated_eyes_do_not_count_and_a_mean_says_of_how_many_items(fold_copy, capsys):
     scores = read(evaluate(fold_copy, images="labels"), "scores.csv")
-    eyes = read(fold_copy.processed / "csv", "eyes.csv").set_index(PATIENT)
-    predicted = read(sorted(fold_copy.evaluation.iterdir())[-1], "eyes.csv")[PATIENT]
-    treated = eyes.loc[predicted][lambda part: (part["final"] == 0) & (part[DIAGNOSIS] != UNTREATED)]
+    eyes = read(fold_copy.processed / "csv", "eyes.csv").set_index(c.PATIENT)
+    predicted = read(sorted(fold_copy.evaluation.iterdir())[-1], "eyes.csv")[c.PATIENT]
+    treated = eyes.loc[predicted][lambda part: (part["final"] == 0) & (part[c.DIAGNOSIS] != c.UNTREATED)]
     model = scores[scores["method"] == "model"]
-    row = model[(model["file"] == STAGE1) & (model["item"] == VA)]
-    assert row["rows"].item() == treated[VA].notna().sum()
+    row = model[(model["file"] == c.STAGE1) & (model["item"] == c.VA)]
+    assert row["rows"].item() == treated[c.VA].notna().sum()
     count = model[model["file"].notna()]["score"].notna().sum()         # items that have a score, not those listed
-    assert set(model["item"]) == {VA, "continue injection", f"mean of {count} items"}
+    assert set(model["item"]) == {c.VA, "continue injection", f"mean of {count} items"}
     assert model[model["file"].isna()]["rows"].item() == count <= 4
     assert re.search(rf"\n +mean of {count} items ", capsys.readouterr().out)
 
 
 def test_predictions_do_not_depend_on_the_truth_of_held_out_eyes(fold_copy):
     first = evaluate(fold_copy, images="all")
-    eyes = pd.read_csv(fold_copy.eye_table, dtype={PATIENT: str})
-    eyes[[VA, CST]] *= 2
+    eyes = pd.read_csv(fold_copy.eye_table, dtype={c.PATIENT: str})
+    eyes[[c.VA, c.CST]] *= 2
     eyes.to_csv(fold_copy.eye_table, index=False)
     second = evaluate(fold_copy, images="all")
     assert (first / "eyes.csv").read_bytes() == (second / "eyes.csv").read_bytes()

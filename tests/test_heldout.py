@@ -11,10 +11,10 @@ from model.choice import find_checkpoint
 from model.heldout import apply_means, fit_means
 from model.training import train_csv, train_image
 from model_config import CSV_MODEL, FOLDS, IMAGE_MODELS
+from processing import columns as c
 from processing.data_factory import processing_data
 from processing.errors import PipelineError
 from processing.source import find_tables
-from processing.tables import CST, FINAL, MEASURES, PATIENT, VA
 
 CSV = replace(CSV_MODEL, epochs=4, batch_size=2, learning_rate=1e-3, device="cpu", fold="0")
 IMAGE = replace(IMAGE_MODELS[1], epochs=2, batch_size=4, device="cpu", fold="1", recipe="fixed")
@@ -41,7 +41,7 @@ def test_the_held_out_loss_of_each_epoch_is_kept_and_the_best_epoch_too(demo_cop
 def test_held_out_eyes_are_not_trained_on(demo_copy, capsys):
     train_csv(demo_copy, CSV)
     folds = json.loads(demo_copy.splits.read_text())["folds"]
-    cases = pd.read_csv(demo_copy.train_table, dtype={PATIENT: str})[PATIENT].unique()
+    cases = pd.read_csv(demo_copy.train_table, dtype={c.PATIENT: str})[c.PATIENT].unique()
     assert f"({sum(patient in cases for patient in folds[0])} of fold 0 held out)" in capsys.readouterr().out
 
 
@@ -64,15 +64,15 @@ def test_nothing_that_is_fitted_knows_the_held_out_eyes(demo_copy):
     table = pd.read_csv(file, dtype=str, keep_default_na=False)
     train_csv(demo_copy, CSV)                                   # draws the folds
     held_out = set(json.loads(demo_copy.splits.read_text())["folds"][0])
-    is_held_out = table[PATIENT].isin(held_out)
+    is_held_out = table[c.PATIENT].isin(held_out)
     assert is_held_out.any()
     gap = table.index[~is_held_out][0]
-    table.loc[gap, [VA, CST]] = "nan"
+    table.loc[gap, [c.VA, c.CST]] = "nan"
     runs = []
     for factor in (1, 3):
         changed = table.copy()
-        values = changed.loc[is_held_out, [VA, CST]].astype(float) * factor
-        changed.loc[is_held_out, [VA, CST]] = values.astype(str)
+        values = changed.loc[is_held_out, [c.VA, c.CST]].astype(float) * factor
+        changed.loc[is_held_out, [c.VA, c.CST]] = values.astype(str)
         changed.to_csv(file, index=False)
         processing_data(demo_copy)
         runs.append(train_csv(demo_copy, CSV)[0])
@@ -86,11 +86,11 @@ def test_nothing_that_is_fitted_knows_the_held_out_eyes(demo_copy):
 
 
 def test_means_are_of_the_own_round_and_fill_only_what_is_missing():
-    eyes = pd.DataFrame({PATIENT: ["1L", "2L", "3L"], FINAL: [0, 0, 1]}).assign(**dict.fromkeys(MEASURES, 1.0))
-    eyes[CST] = [200.0, None, 500.0]
-    table = eyes.assign(**{CST: [200.0, 350.0, 500.0]})         # 350: the mean over all, as option 0 fills in
+    eyes = pd.DataFrame({c.PATIENT: ["1L", "2L", "3L"], c.FINAL: [0, 0, 1]}).assign(**dict.fromkeys(c.MEASURES, 1.0))
+    eyes[c.CST] = [200.0, None, 500.0]
+    table = eyes.assign(**{c.CST: [200.0, 350.0, 500.0]})         # 350: the mean over all, as option 0 fills in
     filled = apply_means(table, eyes, fit_means(eyes))
-    assert filled[CST].tolist() == [200.0, 200.0, 500.0]
+    assert filled[c.CST].tolist() == [200.0, 200.0, 500.0]
 
 
 def test_all_folds_in_turn_are_five_runs(demo_copy):

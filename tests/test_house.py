@@ -124,7 +124,8 @@ def test_the_folders_of_the_layout_stand_in_a_clone_each_with_a_note():
 def test_what_users_put_or_make_is_ignored_by_git(tmp_path):
     names = [
         "data/source/final/Train_Set/2L/Pre Injection OCT Images/1.jpg", "data/processed/img/train/1.jpg",
-        "data/source/preliminary/TrainingAnnotation.csv", "data/processed/train.csv", "data/submit/submit_stage1.csv",
+        "data/source/preliminary/TrainingAnnotation.csv", "data/processed/csv/train.csv",
+        "data/submit/submit_stage1.csv",
         "model/ckpt/Model-CSV/202101010000/Model-CSV.pt", "model/result/202101010000/submit.zip", "demo/a",
         "model/error.log",
     ]

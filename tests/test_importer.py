@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import config
+from processing import columns as c
 from processing import importer
 from processing.archive import file_entry, find_entries, same_content
 from processing.errors import PipelineError
@@ -22,7 +23,6 @@ from processing.files import replacing
 from processing.importer import UNDONE, Imported, import_data
 from processing.placing import find_place
 from processing.source import read_image_rows
-from processing.tables import DATA_TYPE, SOURCE
 
 TRAIN_EYE, TEST_EYE = "0000-0001L", "0000-1315R"
 PRELIMINARY = f"0000-0001/{TRAIN_EYE}_1000.jpg"
@@ -129,7 +129,7 @@ def test_a_real_mixture_is_laid_out_and_read_as_the_right_sets(paths, downloads)
     assert done == Imported(linked=4, extracted=3, skipped=1)
     rows, problems = read_image_rows(paths)
     assert problems == []
-    assert {row[SOURCE].removeprefix("data/source/"): row[DATA_TYPE] for row in rows} == {
+    assert {row[c.SOURCE].removeprefix("data/source/"): row[c.DATA_TYPE] for row in rows} == {
         f"final/Train_Set/{FINAL}": "train",
         "final/Test_Set/600L/Post Injection OCT Images/127. (16).jpg": "test",
         f"preliminary/Train_set/Training Set/{PRELIMINARY}": "train",
@@ -165,7 +165,7 @@ def test_tables_tell_train_or_test_where_no_folder_does(paths, downloads, where)
     assert done.skipped == 1
     assert "neither its folders nor a table tells" in texts[0]
     assert "0000-0009L_1000.jpg" in texts[0]
-    assert [row[SOURCE].split("/")[3] for row in read_image_rows(paths)[0]] == ["Test_set", "Train_set"]
+    assert [row[c.SOURCE].split("/")[3] for row in read_image_rows(paths)[0]] == ["Test_set", "Train_set"]
 
 
 def test_an_eye_that_tables_of_both_sets_list_is_not_guessed(paths, downloads):

@@ -20,8 +20,8 @@ from model.module import CSVModule
 from model.run import Run
 from model.training import train_csv, train_image
 from model_config import CSV_MODEL, IMAGE_MODELS
+from processing import columns as c
 from processing.errors import PipelineError
-from processing.tables import CONTINUE, CSV_FEATURES, PATIENT, VA
 from tests.test_model import make_cases
 from tests.test_run import state
 
@@ -32,7 +32,7 @@ STEPS = 3       # of an epoch of the smallest demonstration's after-images in ba
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("column", [CSV_FEATURES[0], CSV_FEATURES[15], VA, CONTINUE])
+@pytest.mark.parametrize("column", [c.CSV_FEATURES[0], c.CSV_FEATURES[15], c.VA, c.CONTINUE])
 def test_a_feature_or_label_that_is_no_number_is_named_by_eye_and_column(column, value):
     cases = make_cases(5)
     cases.loc[3, column] = value
@@ -235,4 +235,4 @@ def test_a_batch_names_its_rows():
     feed = CaseFeed(cases, CPU)
     batch = feed.epoch(1, 2)[1]
     assert isinstance(batch, Batch)
-    assert feed.names(batch.rows) == cases[PATIENT].tolist()[2:4]
+    assert feed.names(batch.rows) == cases[c.PATIENT].tolist()[2:4]

@@ -13,8 +13,8 @@ from model.device import select_device
 from model.model import CSVModel, ImageModel
 from model.module import CSVModule, ImageModule, fold_batch_norm
 from model_config import CSVConfig, ImageConfig
+from processing import columns as c
 from processing.errors import PipelineError
-from processing.tables import CONTINUE, CST, CSV_FEATURES, FINDINGS, PATIENT, PROCESSED, VA
 from tests.helpers import put_screen
 
 CPU = torch.device("cpu")
@@ -43,11 +43,11 @@ def make_crops(folder, count, height=64, width=96):
         put_screen(folder / f"{number}.jpg", seed=number, height=height, width=width)
         labels = [float(number >> bit & 1) for bit in range(4)]
         rows.append([f"{number}.jpg", 200.0 + 25 * number, *labels])
-    return pd.DataFrame(rows, columns=[PROCESSED, CST, *FINDINGS])
+    return pd.DataFrame(rows, columns=[c.PROCESSED, c.CST, *c.FINDINGS])
 
 
 def image_config(**values):
-    return ImageConfig(name="Model-Image-After", visit="after", target=CST, **values)
+    return ImageConfig(name="Model-Image-After", visit="after", target=c.CST, **values)
 
 
 def train_images(rows, folder, config, crop_size=(64, 96)):
@@ -65,7 +65,7 @@ def test_eight_images_are_learned_by_heart(tmp_path, recipe):
     model, losses = train_images(rows, tmp_path, config)
     assert losses[-1]["loss findings"] < 0.05
     assert losses[-1]["loss CST"] < 0.1
-    assert ((model.eval(rows, tmp_path)[FINDINGS] > 0.5) == (rows[FINDINGS] == 1)).to_numpy().mean() > 0.9
+    assert ((model.eval(rows, tmp_path)[c.FINDINGS] > 0.5) == (rows[c.FINDINGS] == 1)).to_numpy().mean() > 0.9
 
 
 def test_the_seed_recipes_loss_falls(tmp_path):
@@ -106,9 +106,9 @@ def test_images_are_predicted_whatever_their_number(tmp_path, count):
     model = ImageModel(ImageModule("seed", (64, 96)), CPU)
     predicted = model.eval(rows, tmp_path)
     assert predicted.index.equals(rows.index)
-    assert predicted.columns.tolist() == [CST, *FINDINGS]
+    assert predicted.columns.tolist() == [c.CST, *c.FINDINGS]
     assert np.isfinite(predicted.to_numpy()).all()
-    assert (predicted[CST] >= 0).all()
+    assert (predicted[c.CST] >= 0).all()
     if count:
         torch.testing.assert_close(
             torch.tensor(model.eval(rows.tail(1), tmp_path).to_numpy()), torch.tensor(predicted.tail(1).to_numpy()),
@@ -122,7 +122,7 @@ def test_cst_is_given_in_um_and_never_negative(tmp_path):
     torch.nn.init.zeros_(module.regression[-1].weight)
     for bias, cst in ((2.5, 250), (-1.0, 0)):
         torch.nn.init.constant_(module.regression[-1].bias, bias)
-        assert ImageModel(module, CPU).eval(rows, tmp_path)[CST].tolist() == [pytest.approx(cst)]
+        assert ImageModel(module, CPU).eval(rows, tmp_path)[c.CST].tolist() == [pytest.approx(cst)]
 
 
 def test_prediction_uses_the_running_statistics_not_the_batch(tmp_path):
@@ -145,7 +145,7 @@ def test_each_epoch_has_an_order_of_its_own_with_every_image_once():
 def test_items_are_red_first_and_in_order(tmp_path):
     rows = make_crops(tmp_path, 3)
     screen = put_screen(tmp_path / "1.jpg", seed=5, height=64, width=96, grey=False)
-    dataset = ImageDataset(rows, tmp_path, (64, 96), CST)
+    dataset = ImageDataset(rows, tmp_path, (64, 96), c.CST)
     images, (cst, findings), _ = next(read_batches(dataset, np.arange(3), 3, CPU))
     assert images.shape == (3, 3, 64, 96)
     np.testing.assert_allclose(images[1].permute(1, 2, 0).numpy() * 255, screen[..., ::-1], atol=1e-3)
@@ -155,7 +155,7 @@ def test_items_are_red_first_and_in_order(tmp_path):
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_reading_threads_give_the_same_batches(tmp_path, workers):
-    dataset = ImageDataset(make_crops(tmp_path, 7), tmp_path, (64, 96), CST)
+    dataset = ImageDataset(make_crops(tmp_path, 7), tmp_path, (64, 96), c.CST)
 
     def batches(workers):
         taken = read_batches(dataset, epoch_order(7, 3, 1), 2, CPU, workers=workers)
@@ -208,10 +208,10 @@ def test_a_crop_of_another_size_is_named(tmp_path):
 
 def make_cases(count, seed=0):
     rng = np.random.default_rng(seed)
-    cases = pd.DataFrame(rng.random((count, len(CSV_FEATURES))), columns=CSV_FEATURES)
-    cases[VA] = cases["preVA"]
-    cases[CONTINUE] = (cases["IRF"] > 0.5).astype(float)
-    cases[PATIENT] = [f"{number}L" for number in range(count)]
+    cases = pd.DataFrame(rng.random((count, len(c.CSV_FEATURES))), columns=c.CSV_FEATURES)
+    cases[c.VA] = cases["preVA"]
+    cases[c.CONTINUE] = (cases["IRF"] > 0.5).astype(float)
+    cases[c.PATIENT] = [f"{number}L" for number in range(count)]
     return cases
 
 
@@ -227,8 +227,8 @@ def test_the_csv_model_learns(tmp_path):
     model, losses = train_cases(cases, recipe="fixed", epochs=300, batch_size=32, learning_rate=3e-3)
     assert losses[-1]["loss"] < 0.2 * losses[0]["loss"]
     predicted = model.eval(cases)
-    assert ((predicted[CONTINUE] > 0.5) == (cases[CONTINUE] == 1)).mean() > 0.9
-    assert np.abs(predicted[VA] - cases[VA]).mean() < 0.15
+    assert ((predicted[c.CONTINUE] > 0.5) == (cases[c.CONTINUE] == 1)).mean() > 0.9
+    assert np.abs(predicted[c.VA] - cases[c.VA]).mean() < 0.15
 
 
 @pytest.mark.parametrize("count", [1, 9, 10, 11, 21])
@@ -245,8 +245,8 @@ def test_eyes_are_predicted_whatever_their_number(count):
     torch.nn.init.constant_(module.regression[-1].bias, -5)
     predicted = CSVModel(module, CPU).eval(cases)
     assert predicted.shape == (count, 2)
-    assert (predicted[VA] == 0).all()
-    assert predicted[CONTINUE].between(0, 1).all()
+    assert (predicted[c.VA] == 0).all()
+    assert predicted[c.CONTINUE].between(0, 1).all()
 
 
 def test_devices():

@@ -17,33 +17,18 @@ from model.choice import find_checkpoint
 from model.model import CSVModel, ImageModel
 from model.training import train_csv
 from model_config import CSV_MODEL
+from processing import columns as c
 from processing.errors import PipelineError
-from processing.tables import (
-    AFTER,
-    CONTINUE,
-    CST,
-    FINAL,
-    FINDINGS,
-    IMAGE,
-    INJECTION,
-    PATIENT,
-    PRE_CST,
-    STAGE1,
-    STAGE2_CASE,
-    STAGE2_PIC,
-    SUBMISSION_COLUMNS,
-    VA,
-)
 
-NAMES = [STAGE1, STAGE2_CASE, STAGE2_PIC]
+NAMES = [c.STAGE1, c.STAGE2_CASE, c.STAGE2_PIC]
 
 
 def read(folder):
-    return [pd.read_csv(folder / name, dtype={PATIENT: str, IMAGE: str}) for name in NAMES]
+    return [pd.read_csv(folder / name, dtype={c.PATIENT: str, c.IMAGE: str}) for name in NAMES]
 
 
 def template(paths, name):
-    return pd.read_csv(paths.submit / name, dtype={PATIENT: str, IMAGE: str})
+    return pd.read_csv(paths.submit / name, dtype={c.PATIENT: str, c.IMAGE: str})
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +47,8 @@ def result(trained):
 def test_the_files_have_the_templates_rows_in_their_order(trained, result):
     for table, name in zip(read(result), NAMES, strict=True):
         wanted = template(trained, name)
-        keys = [key for key in ("image number", PATIENT, INJECTION, IMAGE) if key in wanted]
-        assert table.columns.tolist() == SUBMISSION_COLUMNS[name]
+        keys = [key for key in ("image number", c.PATIENT, c.INJECTION, c.IMAGE) if key in wanted]
+        assert table.columns.tolist() == c.SUBMISSION_COLUMNS[name]
         pd.testing.assert_frame_equal(table[keys], wanted[keys])
 
 
@@ -72,7 +57,7 @@ def test_every_value_is_finite_and_in_range(result):
         numbers = table.select_dtypes("number").drop(columns="image number", errors="ignore")
         assert np.isfinite(numbers.to_numpy()).all()
         assert (numbers >= 0).all(axis=None)
-        probabilities = numbers[numbers.columns.intersection([CONTINUE, *FINDINGS])]
+        probabilities = numbers[numbers.columns.intersection([c.CONTINUE, *c.FINDINGS])]
         assert (probabilities <= 1).all(axis=None)
 
 
@@ -88,18 +73,18 @@ def test_the_zip_holds_the_three_files_and_runs_json_says_where_they_came_from(r
 
 def test_an_eyes_values_are_the_means_over_its_visits_images(trained, result):
     _, case, pic = read(result)
-    test = pd.read_csv(trained.test_table, dtype={PATIENT: str, IMAGE: str})
-    test = test[test[FINAL] == 1]
-    assert set(case[PATIENT]) == set(test[PATIENT])
+    test = pd.read_csv(trained.test_table, dtype={c.PATIENT: str, c.IMAGE: str})
+    test = test[test[c.FINAL] == 1]
+    assert set(case[c.PATIENT]) == set(test[c.PATIENT])
 
-    for name, after, column in (("Model-Image-Before", 0, PRE_CST), ("Model-Image-After", 1, CST)):
-        rows = test[test[AFTER] == after]
+    for name, after, column in (("Model-Image-Before", 0, c.PRE_CST), ("Model-Image-After", 1, c.CST)):
+        rows = test[test[c.AFTER] == after]
         module, _ = load_checkpoint(find_checkpoint(trained, name), "ImageModule")
         model = ImageModel(module, torch.device("cpu"))
         predicted = rows.join(model.eval(rows, trained.root))
-        means = predicted.groupby(PATIENT)[CST].mean()
-        np.testing.assert_allclose(case.set_index(PATIENT)[column], means[case[PATIENT]], rtol=1e-4)
-        merged = pic.merge(predicted, on=[PATIENT, IMAGE, INJECTION], suffixes=("", "_image"))
+        means = predicted.groupby(c.PATIENT)[c.CST].mean()
+        np.testing.assert_allclose(case.set_index(c.PATIENT)[column], means[case[c.PATIENT]], rtol=1e-4)
+        merged = pic.merge(predicted, on=[c.PATIENT, c.IMAGE, c.INJECTION], suffixes=("", "_image"))
         assert len(merged) == len(rows)
         np.testing.assert_allclose(merged["PED"], merged["PED_image"], atol=1e-5)
 
@@ -109,28 +94,28 @@ def test_option_5_takes_model_image_all_for_both_visits(trained, result):
     assert other != result
     runs = json.loads((other / "runs.json").read_text(encoding="utf-8"))
     assert set(runs["checkpoints"]) == {"Model-Image-All", "Model-CSV"}
-    assert not np.allclose(read(other)[1][PRE_CST], read(result)[1][PRE_CST])
+    assert not np.allclose(read(other)[1][c.PRE_CST], read(result)[1][c.PRE_CST])
 
 
 def test_without_templates_the_test_table_gives_the_rows(trained_copy):
     for name in NAMES:
         (trained_copy.submit / name).unlink()
     stage1, case, pic = read(predict_all(trained_copy))
-    test = pd.read_csv(trained_copy.test_table, dtype={PATIENT: str, IMAGE: str})
-    assert stage1[PATIENT].tolist() == test[test[FINAL] == 0][PATIENT].drop_duplicates().tolist()
-    assert case[PATIENT].tolist() == test[test[FINAL] == 1][PATIENT].drop_duplicates().tolist()
-    assert pic[IMAGE].tolist() == test[test[FINAL] == 1][IMAGE].tolist()
+    test = pd.read_csv(trained_copy.test_table, dtype={c.PATIENT: str, c.IMAGE: str})
+    assert stage1[c.PATIENT].tolist() == test[test[c.FINAL] == 0][c.PATIENT].drop_duplicates().tolist()
+    assert case[c.PATIENT].tolist() == test[test[c.FINAL] == 1][c.PATIENT].drop_duplicates().tolist()
+    assert pic[c.IMAGE].tolist() == test[test[c.FINAL] == 1][c.IMAGE].tolist()
     assert pic["image number"].tolist() == list(range(1, len(pic) + 1))
 
 
 def test_eyes_and_visits_without_images_take_training_means_and_are_named(trained_copy, capsys):
-    test = pd.read_csv(trained_copy.test_table, dtype={PATIENT: str, IMAGE: str})
-    eyes = test[test[FINAL] == 1][PATIENT].unique()
-    kept = test[~((test[PATIENT] == eyes[0]) & (test[AFTER] == 1))]
+    test = pd.read_csv(trained_copy.test_table, dtype={c.PATIENT: str, c.IMAGE: str})
+    eyes = test[test[c.FINAL] == 1][c.PATIENT].unique()
+    kept = test[~((test[c.PATIENT] == eyes[0]) & (test[c.AFTER] == 1))]
     kept.to_csv(trained_copy.test_table, index=False)
-    unknown = template(trained_copy, STAGE1)
+    unknown = template(trained_copy, c.STAGE1)
     unknown.loc[len(unknown)] = ["0000-9999L"] + [0] * (unknown.shape[1] - 1)
-    unknown.to_csv(trained_copy.submit / STAGE1, index=False)
+    unknown.to_csv(trained_copy.submit / c.STAGE1, index=False)
 
     folder = predict_before_after(trained_copy)
     stage1, case, pic = read(folder)
@@ -143,26 +128,26 @@ def test_eyes_and_visits_without_images_take_training_means_and_are_named(traine
     assert eyes[0] in said
 
     from model.training import training_means
-    from processing.tables import TRAIN_COLUMNS, build_case_table, read_processed
+    from processing.tables import build_case_table, read_processed
 
-    means = training_means(build_case_table(read_processed(trained_copy.train_table, TRAIN_COLUMNS)))
+    means = training_means(build_case_table(read_processed(trained_copy.train_table, c.TRAIN_COLUMNS)))
     last = stage1.iloc[-1]
-    assert last[[PRE_CST, CST, VA, CONTINUE]].tolist() == pytest.approx(
-        [means["preliminary"][name] for name in (PRE_CST, CST, VA, CONTINUE)], abs=1e-5
+    assert last[[c.PRE_CST, c.CST, c.VA, c.CONTINUE]].tolist() == pytest.approx(
+        [means["preliminary"][name] for name in (c.PRE_CST, c.CST, c.VA, c.CONTINUE)], abs=1e-5
     )
-    row = case[case[PATIENT] == eyes[0]].iloc[0]
-    assert row[CST] == pytest.approx(means["final"][CST], abs=1e-5)
-    assert row[PRE_CST] != pytest.approx(means["final"][PRE_CST], abs=1)
-    absent = pic[(pic[PATIENT] == eyes[0]) & (pic[INJECTION] == "Post injection")]
+    row = case[case[c.PATIENT] == eyes[0]].iloc[0]
+    assert row[c.CST] == pytest.approx(means["final"][c.CST], abs=1e-5)
+    assert row[c.PRE_CST] != pytest.approx(means["final"][c.PRE_CST], abs=1)
+    absent = pic[(pic[c.PATIENT] == eyes[0]) & (pic[c.INJECTION] == "Post injection")]
     assert absent["IRF"].unique().tolist() == [pytest.approx(means["final"]["IRF"], abs=1e-5)]
 
 
 def test_an_image_that_is_missing_takes_the_mean_of_its_visit(trained_copy):
-    pic = template(trained_copy, STAGE2_PIC)
-    pic.loc[len(pic)] = [len(pic) + 1, pic[PATIENT][0], pic[INJECTION][0], "lost image", 0, 0, 0]
-    pic.to_csv(trained_copy.submit / STAGE2_PIC, index=False)
+    pic = template(trained_copy, c.STAGE2_PIC)
+    pic.loc[len(pic)] = [len(pic) + 1, pic[c.PATIENT][0], pic[c.INJECTION][0], "lost image", 0, 0, 0]
+    pic.to_csv(trained_copy.submit / c.STAGE2_PIC, index=False)
     table = read(predict_all(trained_copy))[2]
-    same_visit = table[(table[PATIENT] == pic[PATIENT][0]) & (table[INJECTION] == pic[INJECTION][0])]
+    same_visit = table[(table[c.PATIENT] == pic[c.PATIENT][0]) & (table[c.INJECTION] == pic[c.INJECTION][0])]
     assert same_visit["SRF"].iloc[-1] == pytest.approx(same_visit["SRF"].iloc[:-1].mean(), abs=1e-5)
 
 
@@ -194,10 +179,10 @@ def test_the_recipe_best_answers_in_the_place_of_the_network(trained_copy):
     run, = train_csv(trained_copy, replace(CSV_MODEL, recipe="best"))
     folder = predict_all(trained_copy)
     assert json.loads((folder / "runs.json").read_text())["checkpoints"]["Model-CSV"]["file"].startswith(str(run))
-    answers = pd.read_csv(folder / STAGE2_CASE)
-    assert answers[VA].between(0, 1).all()                      # decimal
-    assert answers[CONTINUE].between(0, 1).all()
-    assert np.isfinite(pd.read_csv(folder / STAGE1).select_dtypes("number")).all(axis=None)
+    answers = pd.read_csv(folder / c.STAGE2_CASE)
+    assert answers[c.VA].between(0, 1).all()                      # decimal
+    assert answers[c.CONTINUE].between(0, 1).all()
+    assert np.isfinite(pd.read_csv(folder / c.STAGE1).select_dtypes("number")).all(axis=None)
 
 
 def test_a_run_that_left_a_fold_out_is_taken_only_where_there_is_no_other(trained_copy, capsys):
@@ -217,19 +202,19 @@ def test_an_image_that_stands_in_the_test_table_twice_is_refused(trained_copy):
 
 
 def test_a_faulty_template_is_named(trained_copy):
-    file = trained_copy.submit / STAGE1
+    file = trained_copy.submit / c.STAGE1
     lines = file.read_text().splitlines()
     file.write_text("\n".join([*lines, lines[1]]))
-    with pytest.raises(PipelineError, match=rf"{STAGE1} cannot be used.*\n.*it stands in row 2 already"):
+    with pytest.raises(PipelineError, match=rf"{c.STAGE1} cannot be used.*\n.*it stands in row 2 already"):
         predict_all(trained_copy)
 
 
 def test_a_value_that_is_none_writes_nothing(paths):
-    rows = ({column: 0.5 for column in columns} for columns in SUBMISSION_COLUMNS.values())
+    rows = ({column: 0.5 for column in columns} for columns in c.SUBMISSION_COLUMNS.values())
     tables = Submission(*(pd.DataFrame([row]) for row in rows))
-    for column, value in ((CST, np.nan), (VA, np.inf), (CONTINUE, 1.5), (PRE_CST, -1)):
+    for column, value in ((c.CST, np.nan), (c.VA, np.inf), (c.CONTINUE, 1.5), (c.PRE_CST, -1)):
         broken = tables._replace(stage2_case=tables.stage2_case.assign(**{column: value}))
-        with pytest.raises(PipelineError, match=f"{STAGE2_CASE}: {column} of"):
+        with pytest.raises(PipelineError, match=f"{c.STAGE2_CASE}: {column} of"):
             write_submission(paths, broken, {})
     assert not paths.result.exists()
     folder = write_submission(paths, tables, {})
@@ -247,10 +232,10 @@ def test_a_model_of_another_crop_box_is_refused(trained_copy):
 
 
 def test_means_of_the_other_round_come_in_this_rounds_unit_of_acuity():
-    means = predict._in_units_of(1, {VA: 1.0, "preVA": 0.3, CST: 300.0})
-    assert means == {VA: pytest.approx(0.1), "preVA": pytest.approx(0.501, abs=1e-3), CST: 300.0}
-    means = predict._in_units_of(0, {VA: 0.1, "preVA": 0.5, CST: 300.0})
-    assert means == {VA: pytest.approx(1.0), "preVA": pytest.approx(0.301, abs=1e-3), CST: 300.0}
+    means = predict._in_units_of(1, {c.VA: 1.0, "preVA": 0.3, c.CST: 300.0})
+    assert means == {c.VA: pytest.approx(0.1), "preVA": pytest.approx(0.501, abs=1e-3), c.CST: 300.0}
+    means = predict._in_units_of(0, {c.VA: 0.1, "preVA": 0.5, c.CST: 300.0})
+    assert means == {c.VA: pytest.approx(1.0), "preVA": pytest.approx(0.301, abs=1e-3), c.CST: 300.0}
 
 
 def test_a_model_without_training_means_still_predicts_where_none_is_needed(trained_copy):
@@ -259,18 +244,18 @@ def test_a_model_without_training_means_still_predicts_where_none_is_needed(trai
     save_checkpoint(file, module, name="Model-CSV", values={})
     pd.read_csv(trained_copy.train_table).head(0).to_csv(trained_copy.train_table, index=False)
     assert predict_all(trained_copy).is_dir()
-    wanted = template(trained_copy, STAGE1)
+    wanted = template(trained_copy, c.STAGE1)
     wanted.loc[len(wanted)] = ["0000-9999L"] + [0] * (wanted.shape[1] - 1)
-    wanted.to_csv(trained_copy.submit / STAGE1, index=False)
+    wanted.to_csv(trained_copy.submit / c.STAGE1, index=False)
     with pytest.raises(PipelineError, match="does not carry the means of its training data"):
         predict_all(trained_copy)
 
 
 def test_a_template_is_found_in_any_case(trained_copy):
-    wanted = template(trained_copy, STAGE1).iloc[::-1]
-    (trained_copy.submit / STAGE1).unlink()
-    wanted.to_csv(trained_copy.submit / STAGE1.upper(), index=False)
-    assert read(predict_all(trained_copy))[0][PATIENT].tolist() == wanted[PATIENT].tolist()
+    wanted = template(trained_copy, c.STAGE1).iloc[::-1]
+    (trained_copy.submit / c.STAGE1).unlink()
+    wanted.to_csv(trained_copy.submit / c.STAGE1.upper(), index=False)
+    assert read(predict_all(trained_copy))[0][c.PATIENT].tolist() == wanted[c.PATIENT].tolist()
 
 
 def test_paths_in_config_are_taken_from_the_root(trained_copy, monkeypatch, capsys):
@@ -287,7 +272,7 @@ def test_paths_in_config_are_taken_from_the_root(trained_copy, monkeypatch, caps
 @pytest.mark.parametrize("kind", ["image", "eye"])
 def test_a_prediction_that_is_no_number_is_never_filled_with_a_mean(trained_copy, monkeypatch, kind):
     target, column, named = {
-        "image": (ImageModel, CST, r"\.jpg: CST is nan"), "eye": (CSVModel, VA, r"[LR]: VA is nan"),
+        "image": (ImageModel, c.CST, r"\.jpg: CST is nan"), "eye": (CSVModel, c.VA, r"[LR]: VA is nan"),
     }[kind]
     evaluate = target.eval
 

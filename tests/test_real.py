@@ -17,11 +17,12 @@ from model.model import CSVModel, ImageModel
 from model.training import train_csv, train_image
 from model.trees import TreeModel
 from model_config import CSV_MODEL, IMAGE_MODELS
+from processing import columns as c
 from processing import data_factory, tables
 from processing.data_factory import processing_data
 from processing.images import crop_image, encode_jpeg, read_image
 from processing.splits import draw_splits
-from processing.tables import AFTER, CST, FINAL, FINDINGS, PATIENT, PROCESSED, STAGE1, build_case_table
+from processing.tables import build_case_table
 
 PLACES = {
     "TrainingAnnotation.csv": "preliminary/Train_set", "PreliminaryValidationSet_Info.csv": "preliminary/Test_set",
@@ -53,7 +54,7 @@ def full_size(real, real_tree, tmp_path_factory):
         file.touch()
     put_tables(real, paths)
     cut = data_factory.crop_img
-    data_factory.crop_img = lambda rows, *_: (pd.DataFrame(rows, columns=tables.IMAGE_COLUMNS), [], 0)
+    data_factory.crop_img = lambda rows, *_: (pd.DataFrame(rows, columns=c.IMAGE_COLUMNS), [], 0)
     try:
         processing_data(paths)
     finally:
@@ -63,28 +64,28 @@ def full_size(real, real_tree, tmp_path_factory):
 
 def test_the_real_tree_and_tables_give_the_expected_counts(full_size, expected):
     for file, counts, columns in (
-        ("csv/image_data.csv", "image_data.csv", tables.IMAGE_COLUMNS),
-        ("train.csv", "train.csv", tables.TRAIN_COLUMNS),
-        ("test.csv", "test.csv", tables.TEST_COLUMNS),
+        ("csv/image_data.csv", "image_data.csv", c.IMAGE_COLUMNS),
+        ("csv/train.csv", "train.csv", c.TRAIN_COLUMNS),
+        ("csv/test.csv", "test.csv", c.TEST_COLUMNS),
     ):
         table = tables.read_processed(full_size.processed / file, columns)
         wanted = expected["processed"][counts]
         assert len(table) == wanted["rows"]
-        assert table[PATIENT].nunique() == wanted["patients"]
+        assert table[c.PATIENT].nunique() == wanted["patients"]
         for key in wanted.keys() - {"rows", "patients"}:
             column, value = key.split("=")
             assert (table[column] == int(value)).sum() == wanted[key], key
-    cases = build_case_table(tables.read_processed(full_size.train_table, tables.TRAIN_COLUMNS))
+    cases = build_case_table(tables.read_processed(full_size.train_table, c.TRAIN_COLUMNS))
     assert len(cases) == expected["processed"]["case table of train_csv"]["rows"]
 
 
 def test_the_real_trees_sets(full_size, expected):
-    images = tables.read_processed(full_size.image_table, tables.IMAGE_COLUMNS)
+    images = tables.read_processed(full_size.image_table, c.IMAGE_COLUMNS)
     assert len(images) == expected["tree"]["paths"]
     for folder in expected["tree"].keys() - {"paths"}:
         under = images["source_path"].str.lower().str.startswith(f"data/source/{folder}/".lower())
         assert under.sum() == expected["tree"][folder], folder
-    assert not images[PROCESSED].str.lower().duplicated().any()
+    assert not images[c.PROCESSED].str.lower().duplicated().any()
 
 
 def test_nlp_is_decimal_0_in_the_real_tables(real):
@@ -105,8 +106,8 @@ def test_the_published_csv_model_has_the_expected_size_and_predicts(real, expect
     module, _ = load_checkpoint(real / "checkpoints" / "Model-CSV.pt", "CSVModule")
     wanted = expected["published checkpoints"]["Model-CSV.pt"]
     assert sum(parameter.numel() for parameter in module.parameters()) == wanted["parameters"]
-    assert module.layers[0].in_features == wanted["features"] == len(tables.CSV_FEATURES)
-    cases = build_case_table(tables.read_processed(full_size.train_table, tables.TRAIN_COLUMNS))
+    assert module.layers[0].in_features == wanted["features"] == len(c.CSV_FEATURES)
+    cases = build_case_table(tables.read_processed(full_size.train_table, c.TRAIN_COLUMNS))
     predicted = CSVModel(module, CPU).eval(cases)
     assert np.corrcoef(predicted["VA"], cases["VA"])[0, 1] > 0.6
 
@@ -116,9 +117,9 @@ def test_the_published_image_model_on_the_real_image(real, expected, tmp_path):
     crop = crop_image(read_image(real / "images" / "radial_OS_normal.jpg"), CROP)
     (tmp_path / "crop.jpg").write_bytes(encode_jpeg(crop))
     model = published_image_model(real)
-    row = model.eval(pd.DataFrame({PROCESSED: ["crop.jpg"]}), tmp_path).iloc[0]
-    assert row[CST] == pytest.approx(wanted["CST_um"], abs=wanted["tolerance_um"])
-    assert (row[FINDINGS] < wanted["IRF_SRF_PED_HRF_below"]).all()
+    row = model.eval(pd.DataFrame({c.PROCESSED: ["crop.jpg"]}), tmp_path).iloc[0]
+    assert row[c.CST] == pytest.approx(wanted["CST_um"], abs=wanted["tolerance_um"])
+    assert (row[c.FINDINGS] < wanted["IRF_SRF_PED_HRF_below"]).all()
 
 
 def test_the_published_image_model_is_a_start_for_training(real, demo_copy):
@@ -134,7 +135,7 @@ def test_the_published_checkpoints_predict_the_demonstration(real, demo_copy):
     image, csv = str(real / "checkpoints" / "Model-Image-After.pt"), str(real / "checkpoints" / "Model-CSV.pt")
     chosen = {"Model-Image-Before": image, "Model-Image-After": image, "Model-CSV": csv}
     folder = predict_before_after(demo_copy, checkpoints=chosen, device="cpu")
-    assert pd.read_csv(folder / STAGE1)[CST].between(100, 800).all()
+    assert pd.read_csv(folder / c.STAGE1)[c.CST].between(100, 800).all()
 
 
 def test_the_demonstration_is_real_enough_for_the_published_model(real, tmp_path):
@@ -145,28 +146,28 @@ def test_the_demonstration_is_real_enough_for_the_published_model(real, tmp_path
     paths = config.Paths(tmp_path)
     write_demo(paths, DemoSize(44, 2, 2, 2, images=3), seed=34)
     processing_data(paths)
-    rows = tables.read_processed(paths.train_table, tables.TRAIN_COLUMNS)
-    rows = rows[(rows[AFTER] == 1) & (rows[FINAL] == 0)]
+    rows = tables.read_processed(paths.train_table, c.TRAIN_COLUMNS)
+    rows = rows[(rows[c.AFTER] == 1) & (rows[c.FINAL] == 0)]
     annotation = pd.read_csv(paths.source / "preliminary/Train_set/TrainingAnnotation.csv")
-    known = annotation[annotation[CST].notna()][PATIENT]
-    rows = rows[rows[PATIENT].isin(known)]
+    known = annotation[annotation[c.CST].notna()][c.PATIENT]
+    rows = rows[rows[c.PATIENT].isin(known)]
     assert len(rows) >= 100
     model = published_image_model(real)
-    predicted = model.eval(rows, paths.root)[CST]
-    assert rows[CST].min() < 220
-    assert rows[CST].max() > 600
-    assert np.corrcoef(predicted, rows[CST])[0, 1] >= 0.8
+    predicted = model.eval(rows, paths.root)[c.CST]
+    assert rows[c.CST].min() < 220
+    assert rows[c.CST].max() > 600
+    assert np.corrcoef(predicted, rows[c.CST])[0, 1] >= 0.8
 
 
 def test_the_recipe_best_beats_acuity_as_it_was_on_real_eyes_that_it_never_saw(full_size):
     """One fold of five; the mean over many is in the notes of the recipe."""
-    eyes = tables.read_processed(full_size.eye_table, tables.EYE_COLUMNS)
-    cases = build_case_table(tables.read_processed(full_size.train_table, tables.TRAIN_COLUMNS))
-    eyes = eyes[eyes[PATIENT].isin(cases[PATIENT])].reset_index(drop=True)
-    held_out = eyes[PATIENT].isin(draw_splits(eyes)[0])
+    eyes = tables.read_processed(full_size.eye_table, c.EYE_COLUMNS)
+    cases = build_case_table(tables.read_processed(full_size.train_table, c.TRAIN_COLUMNS))
+    eyes = eyes[eyes[c.PATIENT].isin(cases[c.PATIENT])].reset_index(drop=True)
+    held_out = eyes[c.PATIENT].isin(draw_splits(eyes)[0])
     answers = TreeModel().fit(eyes[~held_out]).predict(eyes[held_out])
-    scored = eyes[held_out & (eyes[tables.DIAGNOSIS] != tables.UNTREATED)]
+    scored = eyes[held_out & (eyes[c.DIAGNOSIS] != c.UNTREATED)]
     answers = answers.loc[scored.index]
-    as_it_was = acuity_score(scored[tables.VA], scored[tables.PRE_VA])
-    assert acuity_score(scored[tables.VA], answers[tables.VA]) > as_it_was + 0.03
-    assert auc_score(scored[tables.CONTINUE], answers[tables.CONTINUE]) > 0.72
+    as_it_was = acuity_score(scored[c.VA], scored[c.PRE_VA])
+    assert acuity_score(scored[c.VA], answers[c.VA]) > as_it_was + 0.03
+    assert auc_score(scored[c.CONTINUE], answers[c.CONTINUE]) > 0.72

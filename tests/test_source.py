@@ -4,21 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from processing import columns as c
 from processing.errors import PipelineError
 from processing.source import find_set_folders, find_tables, parse_name, read_image_rows
-from processing.tables import (
-    AFTER,
-    DATA_TYPE,
-    FINAL,
-    IMAGE,
-    INJECTION,
-    PATIENT,
-    POST,
-    PRE,
-    PROCESSED,
-    SIDE,
-    SOURCE,
-)
 
 
 def put(paths, *names):
@@ -41,17 +29,18 @@ def put(paths, *names):
 )
 def test_preliminary_names(name, patient, after):
     row = parse_name(Path(name), "preliminary")
-    assert (row[PATIENT], row[AFTER], row[FINAL]) == (patient, after, 0)
-    assert row[SIDE] == int(patient.endswith("R"))
-    assert row[INJECTION] == (POST if after else PRE)
-    assert row[IMAGE] == Path(name).stem
+    assert (row[c.PATIENT], row[c.AFTER], row[c.FINAL]) == (patient, after, 0)
+    assert row[c.SIDE] == int(patient.endswith("R"))
+    assert row[c.INJECTION] == (c.POST if after else c.PRE)
+    assert row[c.IMAGE] == Path(name).stem
 
 
 @pytest.mark.parametrize("image", ["35 (13)", "127. (16)", "139- 1_000012", "10", "334_001009"])
 @pytest.mark.parametrize(("folder", "after"), [("Pre Injection OCT Images", 0), ("post injection OCT images", 1)])
 def test_final_names(image, folder, after):
     row = parse_name(Path("deeper", "600L", folder, f"{image}.jpg"), "final")
-    assert row == {PATIENT: "600L", SIDE: 0, FINAL: 1, AFTER: after, INJECTION: POST if after else PRE, IMAGE: image}
+    assert row == {c.PATIENT: "600L", c.SIDE: 0, c.FINAL: 1, c.AFTER: after, c.INJECTION: c.POST if after else c.PRE,
+                   c.IMAGE: image}
 
 
 @pytest.mark.parametrize(
@@ -72,8 +61,8 @@ def test_names_that_follow_no_rule(name, round_name):
 @given(st.integers(0, 9999), st.sampled_from("LR"), st.sampled_from("12"), st.text("0123456789_ ()", max_size=8))
 def test_any_preliminary_name_gives_back_its_parts(person, eye, visit, index):
     row = parse_name(Path(f"0000-{person:04d}{eye}_{visit}{index}.jpg"), "preliminary")
-    assert row[PATIENT] == f"0000-{person:04d}{eye}"
-    assert row[AFTER] == int(visit) - 1
+    assert row[c.PATIENT] == f"0000-{person:04d}{eye}"
+    assert row[c.AFTER] == int(visit) - 1
 
 
 def test_rows_are_sorted_and_their_paths_relative_with_forward_slashes(paths):
@@ -85,14 +74,14 @@ def test_rows_are_sorted_and_their_paths_relative_with_forward_slashes(paths):
     )
     rows, problems = read_image_rows(paths)
     assert problems == []
-    assert [row[SOURCE] for row in rows] == [
+    assert [row[c.SOURCE] for row in rows] == [
         "data/source/final/TRAIN_SET/7R/Pre Injection OCT Images/35 (1).jpg",
         "data/source/preliminary/Test_set/x/0000-0001L_1000.jpeg",
         "data/source/preliminary/Train_set/TrainingSet/0000-0002/0000-0002R_2001.PNG",
     ]
-    assert [row[DATA_TYPE] for row in rows] == ["train", "test", "train"]
-    assert rows[0][PROCESSED] == "data/processed/img/train/7R_1_0_1_35 (1).jpg"
-    assert rows[1][PROCESSED] == "data/processed/img/test/0000-0001L_0_0_0_0000-0001L_1000.jpg"
+    assert [row[c.DATA_TYPE] for row in rows] == ["train", "test", "train"]
+    assert rows[0][c.PROCESSED] == "data/processed/img/train/7R_1_0_1_35 (1).jpg"
+    assert rows[1][c.PROCESSED] == "data/processed/img/test/0000-0001L_0_0_0_0000-0001L_1000.jpg"
 
 
 def test_other_files_hidden_files_and_the_excluded_scans_are_left_out(paths):
@@ -128,7 +117,7 @@ def test_linked_folders_are_entered_and_loops_of_links_end(paths, tmp_path):
     (inside / "linked").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
     (inside / "loop").symlink_to(inside, target_is_directory=True)
     rows, problems = read_image_rows(paths)
-    assert [row[PATIENT] for row in rows] == ["0000-0001L", "0000-0002L"]
+    assert [row[c.PATIENT] for row in rows] == ["0000-0001L", "0000-0002L"]
     assert problems == []       # else images met again, on the loop
 
 

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model_config import FOLDS
+from processing import columns as c
 from processing.errors import PipelineError
 from processing.splits import draw_splits, load_splits
-from processing.tables import CONTINUE, DIAGNOSIS, FINAL, PATIENT, person_of
 
 
 def make_eyes(persons, seed=0):
@@ -20,7 +20,7 @@ def make_eyes(persons, seed=0):
         for number in range(persons)
         for side in ("LR" if rng.random() < 0.6 else "L")
     ]
-    return pd.DataFrame(rows, columns=[PATIENT, FINAL, DIAGNOSIS, CONTINUE])
+    return pd.DataFrame(rows, columns=[c.PATIENT, c.FINAL, c.DIAGNOSIS, c.CONTINUE])
 
 
 @settings(max_examples=50, deadline=None)
@@ -30,15 +30,15 @@ def test_no_person_is_shared_and_every_eye_is_in_one_fold(persons, seed):
     folds = draw_splits(eyes, seed=seed)
     assert len(folds) == FOLDS
     assert all(folds)
-    assert sorted(patient for fold in folds for patient in fold) == sorted(eyes[PATIENT])
-    owners = [{person_of(patient) for patient in fold} for fold in folds]
+    assert sorted(patient for fold in folds for patient in fold) == sorted(eyes[c.PATIENT])
+    owners = [{c.person_of(patient) for patient in fold} for fold in folds]
     assert sum(map(len, owners)) == len(set.union(*owners))
 
 
 def test_folds_are_balanced_over_round_diagnosis_and_outcome():
     eyes = make_eyes(600)
-    for column in (FINAL, CONTINUE):
-        shares = [eyes[column][eyes[PATIENT].isin(fold)].mean() for fold in draw_splits(eyes)]
+    for column in (c.FINAL, c.CONTINUE):
+        shares = [eyes[column][eyes[c.PATIENT].isin(fold)].mean() for fold in draw_splits(eyes)]
         assert np.ptp(shares) < 0.03
 
 
@@ -62,7 +62,7 @@ def test_they_are_drawn_once_and_read_ever_after(tmp_path):
 )
 def test_a_split_that_was_changed_by_hand_is_refused(tmp_path, edit, message):
     file = tmp_path / "splits.json"
-    eyes = make_eyes(30)[lambda table: ~table[PATIENT].map(person_of).duplicated()]     # one eye each
+    eyes = make_eyes(30)[lambda table: ~table[c.PATIENT].map(c.person_of).duplicated()]     # one eye each
     load_splits(file, eyes)
     content = json.loads(file.read_text())
     edit(content["folds"])

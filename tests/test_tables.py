@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from processing import columns as c
 from processing import tables as t
 from processing.errors import PipelineError
 
@@ -21,8 +22,8 @@ def write(folder, text, name="table.csv", encoding="utf-8"):
 
 
 def annotation(*rows):
-    columns = [t.PATIENT, t.GENDER, t.AGE, t.DIAGNOSIS, t.PRE_VA, t.DRUG, t.PRE_CST, *t.PRE_FINDINGS, t.VA,
-               t.CONTINUE, t.CST, *t.FINDINGS]
+    columns = [c.PATIENT, c.GENDER, c.AGE, c.DIAGNOSIS, c.PRE_VA, c.DRUG, c.PRE_CST, *c.PRE_FINDINGS, c.VA,
+               c.CONTINUE, c.CST, *c.FINDINGS]
     return ",".join(columns) + "\n" + "".join(row + "\n" for row in rows)
 
 
@@ -33,14 +34,14 @@ def test_texts_of_the_final_round_become_the_codes(tmp_path):
     rows = zip(range(8), genders, diagnoses, drugs, strict=True)
     text = CASE_HEADER + "".join(f"{i}L,{g},60,{d},{v},0.5,300,0.5,250,1\n" for i, g, d, v in rows)
     table = read_case(write(tmp_path, text))
-    assert table[t.DRUG].tolist() == [1, 2, 2, 3, 5, 10, 10, 0]
-    assert table[t.DIAGNOSIS].tolist() == [1, 2, 3, 4, 5, 1, 1, 1]
-    assert table[t.GENDER].tolist() == [1, 1, 2, 1, 2, 2, 1, 1]
+    assert table[c.DRUG].tolist() == [1, 2, 2, 3, 5, 10, 10, 0]
+    assert table[c.DIAGNOSIS].tolist() == [1, 2, 3, 4, 5, 1, 1, 1]
+    assert table[c.GENDER].tolist() == [1, 1, 2, 1, 2, 2, 1, 1]
 
 
 def test_no_light_perception_is_decimal_0(tmp_path):
     table = read_case(write(tmp_path, CASE_HEADER + "1L,Male,60,DME,Avastin,NLP,300,0.5,250,1\n"))
-    assert table[t.PRE_VA].tolist() == [0.0]
+    assert table[c.PRE_VA].tolist() == [0.0]
 
 
 def test_all_faults_of_a_table_are_named_by_row_column_and_value(tmp_path):
@@ -58,10 +59,10 @@ def test_all_faults_of_a_table_are_named_by_row_column_and_value(tmp_path):
         assert part in message
 
 
-@pytest.mark.parametrize(("cell", "column"), [("7", t.DIAGNOSIS), ("3", t.GENDER), ("7", t.DRUG), ("", t.GENDER)])
+@pytest.mark.parametrize(("cell", "column"), [("7", c.DIAGNOSIS), ("3", c.GENDER), ("7", c.DRUG), ("", c.GENDER)])
 def test_a_category_that_the_code_table_lacks_is_an_error(tmp_path, cell, column):
-    cells = {t.GENDER: "1", t.DIAGNOSIS: "1", t.DRUG: "1"} | {column: cell}
-    row = f"0000-0001L,{cells[t.GENDER]},60,{cells[t.DIAGNOSIS]},0.5,{cells[t.DRUG]},300,0,0,0,0,0.5,1,250,0,0,0,0"
+    cells = {c.GENDER: "1", c.DIAGNOSIS: "1", c.DRUG: "1"} | {column: cell}
+    row = f"0000-0001L,{cells[c.GENDER]},60,{cells[c.DIAGNOSIS]},0.5,{cells[c.DRUG]},300,0,0,0,0,0.5,1,250,0,0,0,0"
     with pytest.raises(PipelineError, match=f"row 2, {column}: '{cell}'"):
         read_annotation(write(tmp_path, annotation(row)))
 
@@ -73,15 +74,15 @@ def test_missing_measures_take_the_mean_and_missing_answers_0(tmp_path):
         "0000-0003L,2,80,9,nan,9,nan,nan,nan,nan,nan,nan,nan,nan,nan,nan,nan,nan",
     )))
     last = table.iloc[2]
-    assert last[[t.PRE_VA, t.PRE_CST, t.VA, t.CST]].tolist() == pytest.approx([0.3, 300, 0.6, 400])
-    assert last[[*t.PRE_FINDINGS, *t.FINDINGS, t.CONTINUE]].tolist() == [0] * 9
-    assert table[t.CONTINUE].tolist() == [1, 0, 0]
+    assert last[[c.PRE_VA, c.PRE_CST, c.VA, c.CST]].tolist() == pytest.approx([0.3, 300, 0.6, 400])
+    assert last[[*c.PRE_FINDINGS, *c.FINDINGS, c.CONTINUE]].tolist() == [0] * 9
+    assert table[c.CONTINUE].tolist() == [1, 0, 0]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "gb18030"])
 def test_tables_in_the_encodings_that_users_have(tmp_path, encoding):
     text = CASE_HEADER.replace("\n", ",备注\r\n") + "1L,Male,60,DME,Avastin,0.5,300,0.5,250,1,好\r\n"
-    assert read_case(write(tmp_path, text, encoding=encoding))[t.PATIENT].tolist() == ["1L"]
+    assert read_case(write(tmp_path, text, encoding=encoding))[c.PATIENT].tolist() == ["1L"]
 
 
 def test_missing_columns_an_empty_file_and_odd_rows_are_named(tmp_path):
@@ -110,7 +111,7 @@ def test_an_open_quotation_mark_does_not_swallow_rows(tmp_path):
 
 def test_blank_lines_before_the_header_do_not_decide_the_separator(tmp_path):
     text = " \n,\npatient ID;gender;age;diagnosis;anti-VEGF;preVA\n1L;Male;60;DME;Avastin;5,0e-01\n"
-    assert read_info(write(tmp_path, text.replace("\n,\n", "\n")))[t.PRE_VA].tolist() == [0.5]
+    assert read_info(write(tmp_path, text.replace("\n,\n", "\n")))[c.PRE_VA].tolist() == [0.5]
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
@@ -121,17 +122,17 @@ def test_tables_as_spreadsheets_export_them(tmp_path, separator):
     if separator == ";":
         rows = [row.replace("0.25", "0,25") for row in rows]
     table = read_info(write(tmp_path, "\r\n".join(rows)))
-    assert table[[t.PATIENT, t.AGE, t.PRE_VA, t.DIAGNOSIS]].values.tolist() == [["0012L", 60, 0.25, 3]]
+    assert table[[c.PATIENT, c.AGE, c.PRE_VA, c.DIAGNOSIS]].values.tolist() == [["0012L", 60, 0.25, 3]]
 
 
 def image_rows(*rows):
     """Rows of image_data.csv from (patient, final, after, image, data_type)."""
-    columns = [t.PATIENT, t.FINAL, t.AFTER, t.IMAGE, t.DATA_TYPE]
+    columns = [c.PATIENT, c.FINAL, c.AFTER, c.IMAGE, c.DATA_TYPE]
     images = pd.DataFrame(rows, columns=columns)
-    images[t.SIDE] = images[t.PATIENT].str.endswith("R").astype(int)
-    images[t.INJECTION] = np.where(images[t.AFTER] == 1, t.POST, t.PRE)
-    images[t.PROCESSED] = images[t.SOURCE] = images[t.IMAGE]
-    return images[t.IMAGE_COLUMNS]
+    images[c.SIDE] = images[c.PATIENT].str.endswith("R").astype(int)
+    images[c.INJECTION] = np.where(images[c.AFTER] == 1, c.POST, c.PRE)
+    images[c.PROCESSED] = images[c.SOURCE] = images[c.IMAGE]
+    return images[c.IMAGE_COLUMNS]
 
 
 def two_rounds(tmp_path):
@@ -156,29 +157,29 @@ def two_rounds(tmp_path):
 
 def test_train_table_gives_each_image_the_findings_of_its_visit(tmp_path):
     _, train = two_rounds(tmp_path)
-    assert train.columns.tolist() == t.TRAIN_COLUMNS
-    findings = {name: rows[t.FINDINGS].to_numpy().tolist() for name, rows in train.groupby(t.IMAGE)}
+    assert train.columns.tolist() == c.TRAIN_COLUMNS
+    findings = {name: rows[c.FINDINGS].to_numpy().tolist() for name, rows in train.groupby(c.IMAGE)}
     assert findings == {
         "a": [[1, 0, 1, 0]], "b": [[1, 0, 1, 0]], "c": [[0, 1, 0, 1]],
         "d": [[1, 1, 0, 0]], "e": [[0, 0, 1, 1], [1, 0, 1, 1]],      # labelled twice: both rows stay
     }
-    assert train[train[t.PATIENT] == "7R"][[t.DIAGNOSIS, t.DRUG, t.CST]].drop_duplicates().values.tolist() == [
+    assert train[train[c.PATIENT] == "7R"][[c.DIAGNOSIS, c.DRUG, c.CST]].drop_duplicates().values.tolist() == [
         [2, 3, 260]
     ]
 
 
 def test_case_table_takes_means_over_the_images_of_each_visit(tmp_path):
     _, train = two_rounds(tmp_path)
-    cases = t.build_case_table(train).set_index(t.PATIENT)
-    assert cases.columns.tolist() == [t.FINAL, *t.CSV_FEATURES, t.VA, t.CONTINUE]
-    assert cases.loc["0000-0001L", t.CSV_FEATURES].tolist() == [1, 60, 1, 1, 0, 0.2, 200, 1, 0, 1, 0, 300, 0, 1, 0, 1]
-    assert cases.loc["7R", [*t.PRE_FINDINGS, *t.FINDINGS]].tolist() == [1, 1, 0, 0, 0.5, 0, 1, 1]
+    cases = t.build_case_table(train).set_index(c.PATIENT)
+    assert cases.columns.tolist() == [c.FINAL, *c.CSV_FEATURES, c.VA, c.CONTINUE]
+    assert cases.loc["0000-0001L", c.CSV_FEATURES].tolist() == [1, 60, 1, 1, 0, 0.2, 200, 1, 0, 1, 0, 300, 0, 1, 0, 1]
+    assert cases.loc["7R", [*c.PRE_FINDINGS, *c.FINDINGS]].tolist() == [1, 1, 0, 0, 0.5, 0, 1, 1]
 
 
 def test_an_eye_without_one_visit_makes_no_case(tmp_path):
     _, train = two_rounds(tmp_path)
-    cases = t.build_case_table(train[~((train[t.PATIENT] == "7R") & (train[t.AFTER] == 1))])
-    assert cases[t.PATIENT].tolist() == ["0000-0001L"]
+    cases = t.build_case_table(train[~((train[c.PATIENT] == "7R") & (train[c.AFTER] == 1))])
+    assert cases[c.PATIENT].tolist() == ["0000-0001L"]
 
 
 def test_test_table_holds_only_test_images(tmp_path):
@@ -186,16 +187,16 @@ def test_test_table_holds_only_test_images(tmp_path):
     header = "patient ID,gender,age,diagnosis,anti-VEGF,preVA\n"
     info = read_info(write(tmp_path, header + "8R,Male,55,DME,Avastin,0.25\n"))
     test = t.build_test_table(images, final=info)
-    assert test.columns.tolist() == t.TEST_COLUMNS
-    assert test[[t.PATIENT, t.IMAGE, t.DIAGNOSIS, t.FINAL]].values.tolist() == [["8R", "g", 3, 1]]
+    assert test.columns.tolist() == c.TEST_COLUMNS
+    assert test[[c.PATIENT, c.IMAGE, c.DIAGNOSIS, c.FINAL]].values.tolist() == [["8R", "g", 3, 1]]
 
 
 def test_names_that_look_like_numbers_stay_text(tmp_path):
     file = write(tmp_path, "patient ID,injection,image name,IRF,SRF,PED,HRF\n7R,Pre injection,0012,1,1,0,0\n")
-    assert read_pic(file)[t.IMAGE].tolist() == ["0012"]
+    assert read_pic(file)[c.IMAGE].tolist() == ["0012"]
     processed = image_rows(("7R", 1, 0, "0012", "train"), ("7R", 1, 0, "NA", "train"))
     processed.to_csv(tmp_path / "image_data.csv", index=False)
-    assert t.read_processed(tmp_path / "image_data.csv", t.IMAGE_COLUMNS)[t.IMAGE].tolist() == ["0012", "NA"]
+    assert t.read_processed(tmp_path / "image_data.csv", c.IMAGE_COLUMNS)[c.IMAGE].tolist() == ["0012", "NA"]
 
 
 @pytest.mark.parametrize(
@@ -203,13 +204,13 @@ def test_names_that_look_like_numbers_stay_text(tmp_path):
     [
         ("garbage\n1\n", "lacks patient ID, L0R1"),
         ("", "cannot be read"),
-        (",".join(t.IMAGE_COLUMNS) + "\n7R,right,1,0,Pre,a,b,c,train\n", "text where numbers belong, in L0R1"),
+        (",".join(c.IMAGE_COLUMNS) + "\n7R,right,1,0,Pre,a,b,c,train\n", "text where numbers belong, in L0R1"),
     ],
 )
 def test_a_processed_table_that_was_damaged_by_hand_is_refused(tmp_path, content, message):
     file = write(tmp_path, content, "image_data.csv")
     with pytest.raises(PipelineError, match=rf"(?s){message}.*Option 0 \(processing_data\) makes it anew"):
-        t.read_processed(file, t.IMAGE_COLUMNS)
+        t.read_processed(file, c.IMAGE_COLUMNS)
 
 
 def test_a_column_without_any_value_is_refused(tmp_path):
@@ -226,7 +227,7 @@ def test_a_table_without_rows_is_refused(tmp_path):
 def test_codes_that_a_spreadsheet_wrote_as_1_0_are_read(tmp_path):
     row = "0000-0001L,1.0,60,6.0,0.2,0.0,200,1,0,1,0,0.5,1,300,0,1,0,1"
     table = read_annotation(write(tmp_path, annotation(row)))
-    assert table[[t.GENDER, t.DIAGNOSIS, t.DRUG]].values.tolist() == [[1, 6, 0]]
+    assert table[[c.GENDER, c.DIAGNOSIS, c.DRUG]].values.tolist() == [[1, 6, 0]]
 
 
 def test_an_endless_quote_is_a_fault_not_a_crash(tmp_path):

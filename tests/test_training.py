@@ -10,18 +10,19 @@ from config import CROP
 from model.checkpoint import load_checkpoint
 from model.training import select_rows, train_csv, train_csv_and_image, train_image, training_means
 from model_config import CSV_MODEL, IMAGE_MODELS
+from processing import columns as c
 from processing.errors import PipelineError
-from processing.tables import AFTER, TRAIN_COLUMNS, build_case_table, read_processed
+from processing.tables import build_case_table, read_processed
 
 QUICK_CSV = replace(CSV_MODEL, epochs=2)
 QUICK_IMAGE = replace(IMAGE_MODELS[1], epochs=1, batch_size=8)
 
 
 def test_each_image_model_takes_its_visit(demo_root):
-    train = read_processed(demo_root.train_table, TRAIN_COLUMNS)
+    train = read_processed(demo_root.train_table, c.TRAIN_COLUMNS)
     before, after = select_rows(train, "before"), select_rows(train, "after")
-    assert set(before[AFTER]) == {0}
-    assert set(after[AFTER]) == {1}
+    assert set(before[c.AFTER]) == {0}
+    assert set(after[c.AFTER]) == {1}
     assert len(before) + len(after) == len(select_rows(train, "all")) == len(train)
     assert [(config.visit, config.target) for config in IMAGE_MODELS] == [
         ("before", "preCST"), ("after", "CST"), ("all", "CST"),
@@ -39,7 +40,7 @@ def test_option_3_makes_a_finished_run_of_every_model(trained_root):
 
 
 def test_model_csv_carries_the_training_means_of_each_round(trained_root):
-    cases = build_case_table(read_processed(trained_root.train_table, TRAIN_COLUMNS))
+    cases = build_case_table(read_processed(trained_root.train_table, c.TRAIN_COLUMNS))
     folder, = (trained_root.ckpt / "Model-CSV").iterdir()
     means = load_checkpoint(folder / "Model-CSV.pt", "CSVModule")[1]["values"]["training_means"]
     assert means == training_means(cases)
@@ -82,7 +83,7 @@ def test_missing_crops_are_named_before_a_run_is_made(demo_copy):
 
 def test_nothing_to_train_on_is_said(demo_copy):
     table = pd.read_csv(demo_copy.train_table)
-    table[table[AFTER] == 0].to_csv(demo_copy.train_table, index=False)
+    table[table[c.AFTER] == 0].to_csv(demo_copy.train_table, index=False)
     with pytest.raises(PipelineError, match="no images of the visit 'after'"):
         train_image(demo_copy, [QUICK_IMAGE])
     with pytest.raises(PipelineError, match="no eye with images of both visits"):

@@ -10,8 +10,8 @@ from sklearn.base import BaseEstimator
 from model.checkpoint import load_checkpoint, save_checkpoint
 from model.metrics import acuity_score, auc_score
 from model.trees import INPUTS, TreeModel, add_noise, build_features, convert_va, find_candidates
+from processing import columns as c
 from processing.errors import PipelineError
-from processing.tables import CONTINUE, CST, DIAGNOSIS, DRUG, FINAL, PATIENT, PRE_CST, PRE_VA, UNTREATED, VA
 
 DECIMALS = np.array([0.1, 0.17, 0.25, 0.32, 0.5, 0.67, 1.0])
 
@@ -20,19 +20,21 @@ def make_eyes(count=240, seed=0):
     """Eyes whose VA is preVA, a step better where the retina got thinner; thick ones go on. Some values missing."""
     rng = np.random.default_rng(seed)
     eyes = pd.DataFrame(index=range(count), columns=INPUTS, dtype=float)
-    eyes[PATIENT] = [f"{number // 2:04}-{'LR'[number % 2]}" if number % 3 else f"{number}L" for number in range(count)]
-    eyes[FINAL] = (np.arange(count) % 3 == 0).astype(int)
+    eyes[c.PATIENT] = [
+        f"{number // 2:04}-{'LR'[number % 2]}" if number % 3 else f"{number}L" for number in range(count)
+    ]
+    eyes[c.FINAL] = (np.arange(count) % 3 == 0).astype(int)
     for name in INPUTS[2:]:
         eyes[name] = rng.integers(0, 2, count).astype(float)
-    eyes[DIAGNOSIS], eyes[DRUG] = rng.integers(1, 4, count), 1
-    eyes[PRE_CST], eyes[CST] = rng.uniform(200, 600, count), rng.uniform(200, 600, count)
+    eyes[c.DIAGNOSIS], eyes[c.DRUG] = rng.integers(1, 4, count), 1
+    eyes[c.PRE_CST], eyes[c.CST] = rng.uniform(200, 600, count), rng.uniform(200, 600, count)
     step = rng.integers(1, 6, count)
-    better = eyes[CST] < eyes[PRE_CST]
-    eyes[PRE_VA] = np.where(eyes[FINAL] == 1, DECIMALS[step - 1], step * 0.2)
-    eyes[VA] = np.where(eyes[FINAL] == 1, DECIMALS[step - 1 + better], (step - better) * 0.2)
-    eyes[CONTINUE] = (eyes[CST] > 400).astype(float)
-    eyes.loc[::17, PRE_CST] = np.nan
-    eyes.loc[5::29, PRE_VA] = np.nan
+    better = eyes[c.CST] < eyes[c.PRE_CST]
+    eyes[c.PRE_VA] = np.where(eyes[c.FINAL] == 1, DECIMALS[step - 1], step * 0.2)
+    eyes[c.VA] = np.where(eyes[c.FINAL] == 1, DECIMALS[step - 1 + better], (step - better) * 0.2)
+    eyes[c.CONTINUE] = (eyes[c.CST] > 400).astype(float)
+    eyes.loc[::17, c.PRE_CST] = np.nan
+    eyes.loc[5::29, c.PRE_VA] = np.nan
     return eyes
 
 
@@ -42,15 +44,16 @@ def fitted():
 
 
 def test_it_learns_both_rounds_and_takes_missing_values(fitted):
-    eyes = make_eyes(seed=9).assign(**{PATIENT: [f"9{number:03}L" for number in range(240)]})
+    eyes = make_eyes(seed=9).assign(**{c.PATIENT: [f"9{number:03}L" for number in range(240)]})
     answers = fitted.predict(eyes)
     for final in (0, 1):
-        rows = eyes[FINAL] == final
-        assert acuity_score(eyes[VA][rows], answers[VA][rows]) > acuity_score(eyes[VA][rows], eyes[PRE_VA][rows]) + 0.15
-        assert auc_score(eyes[CONTINUE][rows], answers[CONTINUE][rows]) > 0.9
-    assert answers[VA].between(0, 3).all()
-    assert answers[VA][eyes[FINAL] == 1].max() <= 1
-    assert answers[CONTINUE].between(0, 1).all()
+        rows = eyes[c.FINAL] == final
+        assert acuity_score(eyes[c.VA][rows], answers[c.VA][rows]) > acuity_score(eyes[c.VA][rows],
+                                                                                  eyes[c.PRE_VA][rows]) + 0.15
+        assert auc_score(eyes[c.CONTINUE][rows], answers[c.CONTINUE][rows]) > 0.9
+    assert answers[c.VA].between(0, 3).all()
+    assert answers[c.VA][eyes[c.FINAL] == 1].max() <= 1
+    assert answers[c.CONTINUE].between(0, 1).all()
 
 
 def test_a_seed_decides_every_answer(fitted):
@@ -87,16 +90,16 @@ def test_any_number_of_eyes_is_predicted(fitted, number):
 
 def test_one_round_alone_serves_both():
     eyes = make_eyes()
-    model = TreeModel().fit(eyes[eyes[FINAL] == 0])
-    answers = model.predict(eyes[eyes[FINAL] == 1])
-    assert answers[VA].between(0, 1).all()
+    model = TreeModel().fit(eyes[eyes[c.FINAL] == 0])
+    answers = model.predict(eyes[eyes[c.FINAL] == 1])
+    assert answers[c.VA].between(0, 1).all()
 
 
 def test_too_little_to_learn_from_is_refused():
     with pytest.raises(PipelineError, match="no treated eye whose VA is known"):
-        TreeModel().fit(make_eyes().assign(**{DIAGNOSIS: UNTREATED}))
+        TreeModel().fit(make_eyes().assign(**{c.DIAGNOSIS: c.UNTREATED}))
     with pytest.raises(PipelineError, match="too few treated eyes with and without"):
-        TreeModel().fit(make_eyes().assign(**{CONTINUE: 1.0}))
+        TreeModel().fit(make_eyes().assign(**{c.CONTINUE: 1.0}))
 
 
 def test_candidates_are_the_middles_of_what_can_be_hit_together():
@@ -113,15 +116,16 @@ def test_acuity_is_converted_between_the_rounds_units():
 
 
 def test_the_fellow_eye_is_looked_up_and_implausible_thickness_is_none():
-    eyes = make_eyes(4).assign(**{PATIENT: ["0001-L", "0001-R", "7L", "8R"], CST: [300.0, 6109.0, 250.0, 50.0]})
+    eyes = make_eyes(4).assign(**{c.PATIENT: ["0001-L", "0001-R", "7L", "8R"], c.CST: [300.0, 6109.0, 250.0, 50.0]})
     features = build_features(eyes)
     assert features["fellow CST"].isna().tolist() == [True, False, True, True]      # 6109 um is none
     assert features.loc[1, "fellow CST"] == 300
-    assert features[CST].isna().tolist() == [False, True, False, True]
+    assert features[c.CST].isna().tolist() == [False, True, False, True]
 
 
 def test_noise_grows_with_its_share_and_keeps_what_is_missing():
     eyes = make_eyes()
-    change = [np.log(add_noise(eyes, np.random.default_rng(0), share)[CST] / eyes[CST]).std() for share in (0, 0.5, 1)]
+    change = [np.log(add_noise(eyes, np.random.default_rng(0), share)[c.CST] / eyes[c.CST]).std() for share in (0,
+                                                                                                                0.5, 1)]
     assert change == pytest.approx([0, 0.1, 0.2], abs=0.03)
-    assert add_noise(eyes, np.random.default_rng(0))[PRE_CST].isna().equals(eyes[PRE_CST].isna())
+    assert add_noise(eyes, np.random.default_rng(0))[c.PRE_CST].isna().equals(eyes[c.PRE_CST].isna())

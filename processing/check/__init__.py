@@ -9,6 +9,7 @@ from collections import Counter, defaultdict
 import pandas as pd
 
 import config
+from processing import columns as c
 from processing.check.eyes import check_eyes, check_templates
 from processing.check.images import check_images, check_processed
 from processing.check.kinds import KINDS, SEVERITIES, STOPS, Finding, find
@@ -20,8 +21,7 @@ from processing.data_factory import how_to_start
 from processing.errors import PipelineError
 from processing.files import write_csv
 from processing.images import ImageError, crop_image, read_image
-from processing.progress import say
-from processing.tables import AFTER, AGE, CST, FINAL, PATIENT, PRE_CST, PRE_VA, PROCESSED, SOURCE, VA
+from processing.terminal import say
 
 __all__ = ["Finding", "check_data"]
 
@@ -75,13 +75,14 @@ def _collect(tables, images):
         parts = [tables[key][column].dropna().to_numpy(float) for key in keys if column in tables.get(key, ())]
         return [value for part in parts for value in part]
 
-    visits = images.groupby([PATIENT, FINAL, AFTER]).size().reset_index(name="count")
+    visits = images.groupby([c.PATIENT, c.FINAL, c.AFTER]).size().reset_index(name="count")
     return Distributions(
-        age={"preliminary": values(AGE, "annotation", "preliminary_info"), "final": values(AGE, "case", "final_info")},
-        logmar={PRE_VA: values(PRE_VA, "annotation", "preliminary_info"), VA: values(VA, "annotation")},
-        decimal={PRE_VA: values(PRE_VA, "case", "final_info"), VA: values(VA, "case")},
-        cst_um={PRE_CST: values(PRE_CST, "annotation", "case"), CST: values(CST, "annotation", "case")},
-        images={name: visits["count"][visits[AFTER] == after].tolist()
+        age={"preliminary": values(c.AGE, "annotation", "preliminary_info"), "final": values(c.AGE, "case",
+                                                                                             "final_info")},
+        logmar={c.PRE_VA: values(c.PRE_VA, "annotation", "preliminary_info"), c.VA: values(c.VA, "annotation")},
+        decimal={c.PRE_VA: values(c.PRE_VA, "case", "final_info"), c.VA: values(c.VA, "case")},
+        cst_um={c.PRE_CST: values(c.PRE_CST, "annotation", "case"), c.CST: values(c.CST, "annotation", "case")},
+        images={name: visits["count"][visits[c.AFTER] == after].tolist()
                 for name, after in (("before treatment", 0), ("after treatment", 1))},
     )
 
@@ -94,12 +95,12 @@ def _read_suspects(found, images, paths, box):
     turns = sorted((turn, SUSPICIOUS.index(kind), each)
                    for kind in SUSPICIOUS for turn, each in enumerate(queues[kind][:MOST_SUSPECTS]))
     by_source, by_crop = (images.drop_duplicates(column).set_index(column, drop=False)
-                          for column in (SOURCE, PROCESSED))
+                          for column in (c.SOURCE, c.PROCESSED))
     suspects = {}
     for _, _, each in turns:
         row = by_source.loc[each.file] if each.file in by_source.index else by_crop.loc[each.file]
         if each.file not in suspects and len(suspects) < MOST_SUSPECTS:
-            suspects[each.file] = Suspect(row[PATIENT], each.file.rsplit("/", 1)[-1], _reason(each),
+            suspects[each.file] = Suspect(row[c.PATIENT], each.file.rsplit("/", 1)[-1], _reason(each),
                                           _read_crop(paths, row, each.kind, box))
     return list(suspects.values())
 
@@ -111,10 +112,10 @@ def _reason(finding):
 
 def _read_crop(paths, row, kind, box):
     """The pixels of a suspicious image, or None."""
-    source = paths.root / row[SOURCE]
+    source = paths.root / row[c.SOURCE]
     try:
         if kind.startswith("crop-") or not source.is_file():
-            return read_image(paths.root / row[PROCESSED])
+            return read_image(paths.root / row[c.PROCESSED])
         return crop_image(read_image(source), box)
     except ImageError:
         return None

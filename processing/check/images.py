@@ -14,22 +14,11 @@ import numpy as np
 import pandas as pd
 
 from config import CropBox, Paths
+from processing import columns as c
 from processing.check.kinds import find
 from processing.crops import CropRecord, describe_box, state_of_crop
 from processing.images import ImageError, crop_image, decode_image, encode_jpeg, read_image
-from processing.progress import progress
-from processing.tables import (
-    AFTER,
-    DATA_TYPE,
-    IMAGE,
-    IMAGE_COLUMNS,
-    INJECTION,
-    PATIENT,
-    PROCESSED,
-    SOURCE,
-    TEST_COLUMNS,
-    TRAIN_COLUMNS,
-)
+from processing.terminal import progress
 
 SCREEN, NARROW_SCREEN = (1264, 596), (1008, 596)        # px, width x height, as the device writes them
 BLOCK_PX = 25               # blocks of 25 x 25 px (100 um down): speckle averages out, a retina does not
@@ -37,8 +26,8 @@ BLOCK_PX = 25               # blocks of 25 x 25 px (100 um down): speckle averag
 # demonstration's 34 to 51; noise 11 at most, the real image at a seventh of its brightness 7
 LEAST_CONTRAST = 14
 CONTRAST_QUARTILE = 75      # a quarter of the columns suffices: narrow screens end in black, vessels cast shadows
-KEY = [PATIENT, AFTER, DATA_TYPE, SOURCE, PROCESSED]
-TEXT_COLUMNS = (PATIENT, INJECTION, IMAGE, PROCESSED, SOURCE, DATA_TYPE)
+KEY = [c.PATIENT, c.AFTER, c.DATA_TYPE, c.SOURCE, c.PROCESSED]
+TEXT_COLUMNS = (c.PATIENT, c.INJECTION, c.IMAGE, c.PROCESSED, c.SOURCE, c.DATA_TYPE)
 
 
 class Look(NamedTuple):
@@ -69,7 +58,7 @@ def check_processed(paths):
         images: DataFrame with the columns KEY, one row per crop that a table names.
         findings: list of Finding.
     """
-    wanted = {paths.image_table: IMAGE_COLUMNS, paths.train_table: TRAIN_COLUMNS, paths.test_table: TEST_COLUMNS}
+    wanted = {paths.image_table: c.IMAGE_COLUMNS, paths.train_table: c.TRAIN_COLUMNS, paths.test_table: c.TEST_COLUMNS}
     parts, found = [pd.DataFrame(columns=KEY)], []
     for file, columns in wanted.items():
         name = paths.relative(file)
@@ -86,7 +75,7 @@ def check_processed(paths):
             parts.append(table[KEY])
     if len(found) == len(wanted) and {each.kind for each in found} == {"processed-missing"}:
         return parts[0], []         # option 0 has not run
-    return pd.concat(parts).drop_duplicates(PROCESSED), found
+    return pd.concat(parts).drop_duplicates(c.PROCESSED), found
 
 
 def _read_texts(file):
@@ -123,9 +112,9 @@ def check_images(paths, images, processed, box):
     Returns:
         list of Finding; those of images name the screen (source_path), those of crops the crop.
     """
-    gone = processed[~processed[PROCESSED].isin(images[PROCESSED])]
+    gone = processed[~processed[c.PROCESSED].isin(images[c.PROCESSED])]
     rows = [*images[KEY].to_dict("records"), *gone.to_dict("records")]
-    task = Task(paths, box, *_read_record(paths), frozenset(processed[PROCESSED]))
+    task = Task(paths, box, *_read_record(paths), frozenset(processed[c.PROCESSED]))
     cv2.setNumThreads(1)        # one image a thread is faster than many threads an image
     found, first = [], {}
     pool = ThreadPoolExecutor(os.cpu_count())
@@ -154,43 +143,43 @@ def _read_record(paths):
 
 def _look_at(row, task):
     """Look at one image: its crop where option 0 would leave that as it is, else its screen."""
-    source, crop_file = task.paths.root / row[SOURCE], task.paths.root / row[PROCESSED]
-    found = _check_listed(row, crop_file, task) if row[PROCESSED] in task.listed else []
+    source, crop_file = task.paths.root / row[c.SOURCE], task.paths.root / row[c.PROCESSED]
+    found = _check_listed(row, crop_file, task) if row[c.PROCESSED] in task.listed else []
     if not source.is_file():
-        found += [find("source-gone", row[PROCESSED], row[SOURCE])]
+        found += [find("source-gone", row[c.PROCESSED], row[c.SOURCE])]
         return _look_at_crop(row, crop_file, task, found) if crop_file.is_file() else Look(found, None)
     if _is_current(row, task):
-        found += _check_screen(row, task.screens[row[SOURCE]], task.box)
+        found += _check_screen(row, task.screens[row[c.SOURCE]], task.box)
         return _look_at_crop(row, crop_file, task, found)
-    if row[PROCESSED] in task.listed and crop_file.is_file():
+    if row[c.PROCESSED] in task.listed and crop_file.is_file():
         found += _look_at_crop(row, crop_file, task, []).findings
     look = _look_at_screen(row, source, task, found)
     readable = all(each.kind != "image-unreadable" for each in look.findings)
     if task.listed and readable:
-        look.findings.append(find("crop-stale", row[SOURCE]))
+        look.findings.append(find("crop-stale", row[c.SOURCE]))
     return look
 
 
 def _check_listed(row, crop_file, task):
     """Findings of a crop that a processed table names: there, and cut with the box?"""
     if not crop_file.is_file():
-        return [find("crop-missing", row[PROCESSED])]
-    box = task.boxes.get(row[PROCESSED], "unknown")
+        return [find("crop-missing", row[c.PROCESSED])]
+    box = task.boxes.get(row[c.PROCESSED], "unknown")
     if box != describe_box(task.box):
-        return [find("crop-box", row[PROCESSED], box, detail=f"config.CROP is {describe_box(task.box)}")]
+        return [find("crop-box", row[c.PROCESSED], box, detail=f"config.CROP is {describe_box(task.box)}")]
     return []
 
 
 def _is_current(row, task):
     """Whether option 0 would leave the crop as it is (as crops._crop_one decides)."""
     try:
-        source = (task.paths.root / row[SOURCE]).stat()
-        crop_state = state_of_crop(task.paths.root / row[PROCESSED])
+        source = (task.paths.root / row[c.SOURCE]).stat()
+        crop_state = state_of_crop(task.paths.root / row[c.PROCESSED])
     except (OSError, ValueError):       # ValueError: the table's cell is no possible path
         return False
     return task.record is not None and task.record.holds(crop_state | {
-        PROCESSED: row[PROCESSED],
-        SOURCE: row[SOURCE],
+        c.PROCESSED: row[c.PROCESSED],
+        c.SOURCE: row[c.SOURCE],
         "source_bytes": source.st_size,
         "source_mtime_ns": source.st_mtime_ns,
         "box": describe_box(task.box),
@@ -202,11 +191,11 @@ def _look_at_crop(row, file, task, found):
         data = file.read_bytes()
         crop = decode_image(data)
     except (OSError, ImageError) as error:
-        return Look([*found, find("crop-unreadable", row[PROCESSED], detail=str(error))], None)
+        return Look([*found, find("crop-unreadable", row[c.PROCESSED], detail=str(error))], None)
     height, width = crop.shape[:2]
     if (width, height) != (task.box.width, task.box.height):
         wanted = f"{task.box.width} x {task.box.height} is the box's"
-        return Look([*found, find("crop-size", row[PROCESSED], f"{width} x {height}", detail=wanted)], None)
+        return Look([*found, find("crop-size", row[c.PROCESSED], f"{width} x {height}", detail=wanted)], None)
     return _look_at_pixels(row, crop, data, found)
 
 
@@ -215,7 +204,7 @@ def _look_at_screen(row, file, task, found):
         screen = read_image(file)
         crop = crop_image(screen, task.box)
     except ImageError as error:
-        return Look([*found, find("image-unreadable", row[SOURCE], detail=str(error))], None)
+        return Look([*found, find("image-unreadable", row[c.SOURCE], detail=str(error))], None)
     found = found + _check_screen(row, screen.shape[1::-1], task.box)
     return _look_at_pixels(row, crop, encode_jpeg(crop), found)
 
@@ -224,7 +213,7 @@ def _look_at_pixels(row, crop, data, found):
     contrast = measure_contrast(crop)
     if contrast < LEAST_CONTRAST:
         detail = f"brightness varies by {contrast:.1f} grey levels from top to bottom, {LEAST_CONTRAST} are usual"
-        return Look([*found, find("image-empty", row[SOURCE], f"{contrast:.1f}", detail=detail)], None)
+        return Look([*found, find("image-empty", row[c.SOURCE], f"{contrast:.1f}", detail=detail)], None)
     return Look(found, hashlib.blake2b(data, digest_size=16).digest())
 
 
@@ -249,18 +238,18 @@ def _check_screen(row, size, box):
         return []
     value = f"{size[0]} x {size[1]}"
     if size == NARROW_SCREEN:
-        return [find("screen-narrow", row[SOURCE], value)]
+        return [find("screen-narrow", row[c.SOURCE], value)]
     small = size[0] < box.right or size[1] < box.bottom
-    return [find("screen-odd", row[SOURCE], value, detail="smaller than the crop box" if small else "")]
+    return [find("screen-odd", row[c.SOURCE], value, detail="smaller than the crop box" if small else "")]
 
 
 def _same_picture(row, first):
-    if row[PATIENT] != first[PATIENT]:
-        where = f"also of eye {first[PATIENT]}"
+    if row[c.PATIENT] != first[c.PATIENT]:
+        where = f"also of eye {first[c.PATIENT]}"
     else:
-        where = "same eye, " + ("same visit" if row[AFTER] == first[AFTER] else "other visit")
-    where += ", in training and in test" if row[DATA_TYPE] != first[DATA_TYPE] else ""
-    return find("image-identical", row[SOURCE], first[SOURCE], detail=where)
+        where = "same eye, " + ("same visit" if row[c.AFTER] == first[c.AFTER] else "other visit")
+    where += ", in training and in test" if row[c.DATA_TYPE] != first[c.DATA_TYPE] else ""
+    return find("image-identical", row[c.SOURCE], first[c.SOURCE], detail=where)
 
 
 def _unused_crops(paths, listed):

@@ -9,11 +9,11 @@ from typing import NamedTuple
 import pandas as pd
 
 import config
+from processing import columns as c
 from processing.check.kinds import find
 from processing.data_factory import NEEDED
 from processing.errors import PipelineError
 from processing.source import ROUNDS, SUFFIXES, TABLE_FILES, find_files, printable, read_image_rows
-from processing.tables import DATA_TYPE, FINAL, IMAGE_COLUMNS, SOURCE
 
 NOTE_FILE = "readme.md"     # the notes that a clone has in each folder of the layout
 
@@ -34,7 +34,7 @@ def read_layout(paths):
     Returns:
         Layout, and the list of Findings.
     """
-    no_images = pd.DataFrame(columns=IMAGE_COLUMNS)
+    no_images = pd.DataFrame(columns=c.IMAGE_COLUMNS)
     if not paths.source.is_dir():
         return Layout(no_images, {}), []
     try:
@@ -42,13 +42,13 @@ def read_layout(paths):
         rows, problems = read_image_rows(paths)
     except PipelineError as error:
         return Layout(no_images, {}), [find("folder-unlistable", paths.relative(paths.source), error)]
-    images = pd.DataFrame(rows, columns=IMAGE_COLUMNS)
+    images = pd.DataFrame(rows, columns=c.IMAGE_COLUMNS)
     found = [find("name-unknown", source, detail=reason) for source, reason in problems]
     copies = _list_tables(files, paths)
     needed, missing = _needed_tables(images, copies, paths)
     found += missing
     found += _contradicting(copies, paths)
-    known = set(images[SOURCE]) | {source for source, _ in problems}
+    known = set(images[c.SOURCE]) | {source for source, _ in problems}
     known |= {printable(paths.relative(file)) for same in copies.values() for file in same}
     found += _superfluous(files, known, paths)
     return Layout(images, {key: copies[key][0] for key in needed if key in copies}), found
@@ -70,7 +70,7 @@ def _needed_tables(images, copies, paths):
     """Keys of the tables that the images need, and Findings of absent tables, unused tables and absent sets."""
     if images.empty:        # the tables alone are worth checking too
         return list(TABLE_FILES), []
-    present = set(zip(images[FINAL].map(dict(enumerate(ROUNDS))), images[DATA_TYPE], strict=True))
+    present = set(zip(images[c.FINAL].map(dict(enumerate(ROUNDS))), images[c.DATA_TYPE], strict=True))
     needed = [key for place, keys in NEEDED.items() if place in present for key in keys]
     found = []
     for round_name, data_type in NEEDED.keys() - present:

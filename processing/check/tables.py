@@ -6,31 +6,15 @@ Reads the tables that it is given; writes nothing.
 import numpy as np
 import pandas as pd
 
+from processing import columns as c
 from processing.check.kinds import find
 from processing.reader import MISSING, CellError, parse_table, read_header, read_lines
 from processing.source import TABLE_FILES
-from processing.tables import (
-    AGE,
-    ANSWERS,
-    CONTINUE,
-    CST,
-    DIAGNOSIS,
-    DRUG,
-    FINDINGS,
-    GENDER,
-    IMAGE,
-    INJECTION,
-    MEASURES,
-    PARSERS,
-    PATIENT,
-    PRE_CST,
-    PRE_VA,
-    VA,
-)
+from processing.tables import PARSERS
 
-PIC_KEY = [PATIENT, INJECTION, IMAGE]       # one image of the final round
-CATEGORIES = (GENDER, DIAGNOSIS, DRUG, INJECTION)
-NUMBERS = (*MEASURES, *ANSWERS)
+PIC_KEY = [c.PATIENT, c.INJECTION, c.IMAGE]       # one image of the final round
+CATEGORIES = (c.GENDER, c.DIAGNOSIS, c.DRUG, c.INJECTION)
+NUMBERS = (*c.MEASURES, *c.ANSWERS)
 
 AGE_RANGE = (1, 110)        # years
 CST_RANGE = (100, 1500)     # um; no macula is thinner, and none of a seeing eye thicker
@@ -60,7 +44,7 @@ def check_tables(paths, files):
     tables, found = {}, []
     for key, file in files.items():
         name, round_name = paths.relative(file), TABLE_FILES[key][0]
-        table, texts, faults = check_cells(name, file, PARSERS[key], unique=[] if key == "pic" else [PATIENT])
+        table, texts, faults = check_cells(name, file, PARSERS[key], unique=[] if key == "pic" else [c.PATIENT])
         for column in table.columns.intersection(NUMBERS):
             table[column] = pd.to_numeric(table[column], errors="coerce")
         found += faults + _check_gaps(name, texts)
@@ -139,7 +123,7 @@ def _check_gaps(name, texts):
     found = []
     for column in texts.columns.intersection(NUMBERS):
         gaps = texts[column].str.lower().isin(MISSING)
-        if column in ANSWERS:
+        if column in c.ANSWERS:
             found += _each("answer-missing", name, texts[column], mask=gaps)
         elif len(gaps) and gaps.all():
             found.append(find("column-empty", name, column=column))
@@ -149,24 +133,24 @@ def _check_gaps(name, texts):
 
 
 def _check_ranges(name, table, texts, *, va_range):
-    kinds = {AGE: ("age-implausible", AGE_RANGE), PRE_CST: ("cst-implausible", CST_RANGE),
-             CST: ("cst-implausible", CST_RANGE), PRE_VA: ("va-implausible", va_range),
-             VA: ("va-implausible", va_range)}
+    kinds = {c.AGE: ("age-implausible", AGE_RANGE), c.PRE_CST: ("cst-implausible", CST_RANGE),
+             c.CST: ("cst-implausible", CST_RANGE), c.PRE_VA: ("va-implausible", va_range),
+             c.VA: ("va-implausible", va_range)}
     found = []
     for column, (kind, (low, high)) in kinds.items():
         if column in table:
             outside = (table[column] < low) | (table[column] > high)
             found += _each(kind, name, texts[column], mask=outside, detail=f"{low} to {high} is plausible")
-    for column in table.columns.intersection(ANSWERS):
+    for column in table.columns.intersection(c.ANSWERS):
         odd = table[column].notna() & ~table[column].isin((0, 1))
-        found += _each("continue-odd" if column == CONTINUE else "answer-odd", name, texts[column], mask=odd)
+        found += _each("continue-odd" if column == c.CONTINUE else "answer-odd", name, texts[column], mask=odd)
     return found
 
 
 def _check_acuity_text(name, texts):
     """Acuity that is no plain number: NLP, and 32-bit floats, equal to a decimal of three places as such only."""
     found = []
-    for column in texts.columns.intersection([PRE_VA, VA]):
+    for column in texts.columns.intersection([c.PRE_VA, c.VA]):
         found += _each("va-nlp", name, texts[column], mask=texts[column].str.upper() == "NLP")
         values = pd.to_numeric(texts[column], errors="coerce").astype(float)
         short = values.round(3)
@@ -178,7 +162,7 @@ def _check_acuity_text(name, texts):
 def _check_units(name, table, texts, *, round_name):
     """Acuity columns whose values as a whole look like the other round's unit."""
     found = []
-    for column in table.columns.intersection([PRE_VA, VA]):
+    for column in table.columns.intersection([c.PRE_VA, c.VA]):
         values = table[column][texts[column].str.upper() != "NLP"].dropna()
         doubt = _looks_decimal(values) if round_name == "preliminary" else _looks_logmar(values)
         if doubt:
@@ -208,7 +192,7 @@ def _check_doubled_labels(name, table):
     if not set(PIC_KEY) <= set(table.columns):
         return []
     found, first = [], {}
-    labels = table[table.columns.intersection(FINDINGS)].fillna(0)      # a gap counts as 0
+    labels = table[table.columns.intersection(c.FINDINGS)].fillna(0)      # a gap counts as 0
     for row, key in read_image_keys(table).items():
         earlier = first.setdefault(key, row)
         if earlier == row:

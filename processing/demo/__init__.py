@@ -13,17 +13,17 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from processing import tables as t
+from processing import columns as c
 from processing.demo.answers import write_tables
 from processing.demo.cases import Case, invent_cases
 from processing.demo.phantom import BSCAN_COLUMNS, NARROW_COLUMNS
 from processing.demo.screen import render_fundus, render_screen
 from processing.demo.section import RADIAL_LINES, VOLUME_LINES, Scan
 from processing.files import write_bytes
-from processing.progress import progress
+from processing.terminal import progress
 
 JPEG_QUALITY = 80           # gives about 115 kB a screen, like the device
-DATES = {t.PRE: "3/1/2021", t.POST: "9/1/2021"}     # six months apart
+DATES = {c.PRE: "3/1/2021", c.POST: "9/1/2021"}     # six months apart
 NARROW_EVERY, NARROW_FIRST = 25, 3   # in each set the fourth eye, and each 25th after it, has 512 columns
 FELLOWS_IN = "preliminary/Train_set"        # untreated fellow eyes occur in training only
 MOST_EYES = 499             # of one set: the number ranges of the IDs
@@ -68,7 +68,7 @@ class Sitting(NamedTuple):
 
     @property
     def visit(self):
-        return self.case.before if self.injection == t.PRE else self.case.after
+        return self.case.before if self.injection == c.PRE else self.case.after
 
 
 def write_demo(paths, size=DEFAULT, *, seed=2021):
@@ -115,10 +115,10 @@ def _plan_sittings(cases, folder, images, *, seed):
     rng, sittings = np.random.default_rng(seed), []
     for index, case in enumerate(cases):
         radial = index % 2 == 0
-        for injection, seed_here in zip((t.PRE, t.POST), seed.spawn(2), strict=True):
+        for injection, seed_here in zip((c.PRE, c.POST), seed.spawn(2), strict=True):
             scans = [_hold_still(number, RADIAL_LINES if radial else VOLUME_LINES, rng)
                      for number in choose_lines(images, radial=radial)]
-            files = [_file(folder, case, index, after=injection == t.POST, line=k, number=scan.number)
+            files = [_file(folder, case, index, after=injection == c.POST, line=k, number=scan.number)
                      for k, scan in enumerate(scans)]
             width = NARROW_COLUMNS if index % NARROW_EVERY == NARROW_FIRST else BSCAN_COLUMNS
             sittings.append(Sitting(case, injection, scans, files, width, seed_here))

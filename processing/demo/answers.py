@@ -8,20 +8,20 @@ import numpy as np
 import pandas as pd
 
 from config import CROP
-from processing import tables as t
+from processing import columns as c
 from processing.demo.phantom import FUNDUS_PX
 from processing.demo.section import cut_section, visible_findings
 from processing.files import write_csv
 
-IRF, SRF, PED, HRF = t.FINDINGS
-PRELIMINARY_INFO = [t.PATIENT, t.GENDER, t.AGE, t.DIAGNOSIS, t.PRE_VA, t.DRUG]
-ANNOTATION = [*PRELIMINARY_INFO, t.PRE_CST, *t.PRE_FINDINGS, t.VA, t.CONTINUE, t.CST, *t.FINDINGS]
-FINAL_INFO = [t.PATIENT, t.GENDER, t.AGE, t.DIAGNOSIS, t.DRUG, t.PRE_VA]
-FINAL_CASE = [*FINAL_INFO, t.PRE_CST, t.VA, t.CST, t.CONTINUE]
-FINAL_PIC = [t.PATIENT, t.INJECTION, t.IMAGE, *t.FINDINGS]
-STAGE1 = [t.PATIENT, t.PRE_CST, t.VA, t.CONTINUE, t.CST, IRF, SRF, HRF]
-STAGE2_CASE = [t.PATIENT, t.VA, t.CONTINUE, t.PRE_CST, t.CST]
-STAGE2_PIC = [t.IMAGE_NUMBER, t.PATIENT, t.INJECTION, t.IMAGE, IRF, SRF, PED]
+IRF, SRF, PED, HRF = c.FINDINGS
+PRELIMINARY_INFO = [c.PATIENT, c.GENDER, c.AGE, c.DIAGNOSIS, c.PRE_VA, c.DRUG]
+ANNOTATION = [*PRELIMINARY_INFO, c.PRE_CST, *c.PRE_FINDINGS, c.VA, c.CONTINUE, c.CST, *c.FINDINGS]
+FINAL_INFO = [c.PATIENT, c.GENDER, c.AGE, c.DIAGNOSIS, c.DRUG, c.PRE_VA]
+FINAL_CASE = [*FINAL_INFO, c.PRE_CST, c.VA, c.CST, c.CONTINUE]
+FINAL_PIC = [c.PATIENT, c.INJECTION, c.IMAGE, *c.FINDINGS]
+STAGE1 = [c.PATIENT, c.PRE_CST, c.VA, c.CONTINUE, c.CST, IRF, SRF, HRF]
+STAGE2_CASE = [c.PATIENT, c.VA, c.CONTINUE, c.PRE_CST, c.CST]
+STAGE2_PIC = [c.IMAGE_NUMBER, c.PATIENT, c.INJECTION, c.IMAGE, IRF, SRF, PED]
 MISSING_EVERY = 9           # one row in nine lacks something, as in the real annotation
 
 
@@ -39,22 +39,22 @@ def write_tables(paths, sets, sittings):
     write_csv(source / test1 / "PreliminaryValidationSet_Info.csv", rows[test1][PRELIMINARY_INFO])
     write_csv(source / train2 / "train_anno_case.csv", _in_words(rows[train2][FINAL_CASE]))
     write_csv(source / test2 / "test_info.csv", _in_words(rows[test2][FINAL_INFO]))
-    floats = dict.fromkeys(t.FINDINGS, float)           # 1.0, as the real table writes them
+    floats = dict.fromkeys(c.FINDINGS, float)           # 1.0, as the real table writes them
     write_csv(source / train2 / "train_anno_pic.csv", _pictures(sittings[train2])[FINAL_PIC].astype(floats))
     pictures = _pictures(sittings[test2])
-    pictures[t.IMAGE_NUMBER] = np.arange(1, len(pictures) + 1)
-    _write_answers(paths, "stage1", rows[test1][STAGE1], keys=[t.PATIENT], padded=[t.CONTINUE, IRF, SRF, HRF])
-    _write_answers(paths, "stage2_case", rows[test2][STAGE2_CASE], keys=[t.PATIENT])
+    pictures[c.IMAGE_NUMBER] = np.arange(1, len(pictures) + 1)
+    _write_answers(paths, "stage1", rows[test1][STAGE1], keys=[c.PATIENT], padded=[c.CONTINUE, IRF, SRF, HRF])
+    _write_answers(paths, "stage2_case", rows[test2][STAGE2_CASE], keys=[c.PATIENT])
     _write_answers(paths, "stage2_pic", pictures[STAGE2_PIC], keys=STAGE2_PIC[:4])
 
 
 def _case_row(case):
     before, after = case.before, case.after
-    return {t.PATIENT: case.patient, t.GENDER: case.gender, t.AGE: case.age, t.DIAGNOSIS: case.diagnosis,
-            t.DRUG: case.drug, t.PRE_VA: case.pre_va, t.VA: case.va, t.CONTINUE: case.continues,
-            t.PRE_CST: int(before.cst_um), t.CST: int(after.cst_um),
-            **dict(zip(t.PRE_FINDINGS, before.findings, strict=True)),
-            **dict(zip(t.FINDINGS, after.findings, strict=True))}
+    return {c.PATIENT: case.patient, c.GENDER: case.gender, c.AGE: case.age, c.DIAGNOSIS: case.diagnosis,
+            c.DRUG: case.drug, c.PRE_VA: case.pre_va, c.VA: case.va, c.CONTINUE: case.continues,
+            c.PRE_CST: int(before.cst_um), c.CST: int(after.cst_um),
+            **dict(zip(c.PRE_FINDINGS, before.findings, strict=True)),
+            **dict(zip(c.FINDINGS, after.findings, strict=True))}
 
 
 def _pictures(sittings):
@@ -66,14 +66,14 @@ def _picture_rows(sitting):
     columns = slice(CROP.left - FUNDUS_PX, min(CROP.right - FUNDUS_PX, sitting.width))
     for scan, file in zip(sitting.scans, sitting.files, strict=True):
         seen = visible_findings(cut_section(sitting.visit, scan, width=sitting.width), columns=columns)
-        yield {t.PATIENT: sitting.case.patient, t.INJECTION: sitting.injection, t.IMAGE: file.stem,
-               **dict(zip(t.FINDINGS, seen, strict=True))}
+        yield {c.PATIENT: sitting.case.patient, c.INJECTION: sitting.injection, c.IMAGE: file.stem,
+               **dict(zip(c.FINDINGS, seen, strict=True))}
 
 
 def _lose_some(annotation):
     """`nan` where real annotators left gaps: a visit's CST and findings, an acuity, a decision."""
     table = annotation.astype(object)
-    lost = [[t.CST, *t.FINDINGS], [t.PRE_CST, *t.PRE_FINDINGS], [t.VA], [t.CONTINUE]]
+    lost = [[c.CST, *c.FINDINGS], [c.PRE_CST, *c.PRE_FINDINGS], [c.VA], [c.CONTINUE]]
     for turn, row in enumerate(range(MISSING_EVERY - 2, len(table), MISSING_EVERY)):
         table.loc[row, lost[turn % len(lost)]] = "nan"
     return table
@@ -81,14 +81,14 @@ def _lose_some(annotation):
 
 def _in_words(table):
     """Codes to the final round's texts, one of them with a trailing blank; acuity as 32-bit floats."""
-    words = {t.GENDER: t.GENDERS, t.DIAGNOSIS: t.DIAGNOSES, t.DRUG: t.DRUGS}
+    words = {c.GENDER: c.GENDERS, c.DIAGNOSIS: c.DIAGNOSES, c.DRUG: c.DRUGS}
     table = table.copy()
     for column, codes in words.items():
         first_word = {code: word for word, code in reversed(codes.items())}
         table[column] = table[column].map(first_word)
-    males = table.index[table[t.GENDER] == "Male"]
-    table.loc[males[1:2], t.GENDER] = "Male "
-    for column in table.columns.intersection([t.PRE_VA, t.VA]):
+    males = table.index[table[c.GENDER] == "Male"]
+    table.loc[males[1:2], c.GENDER] = "Male "
+    for column in table.columns.intersection([c.PRE_VA, c.VA]):
         table[column] = [f"{np.float32(value):.9f}".rstrip("0").rstrip(".") for value in table[column]]
     return table
 

@@ -6,20 +6,10 @@ import numpy as np
 import pandas as pd
 
 from config import CROP, Paths
+from processing import columns as c
 from processing.crops import crop_all
 from processing.demo import DemoSize, write_demo
 from processing.images import read_size
-from processing.tables import (
-    CONTINUE,
-    CST,
-    CSV_FEATURES,
-    DATA_TYPE,
-    FINDINGS,
-    PATIENT,
-    PROCESSED,
-    SOURCE,
-    VA,
-)
 
 SCREENS = DemoSize(6, 2, 2, 2, images=4)        # 80 screens, each used again and again under other names
 
@@ -42,7 +32,8 @@ def screen_rows(paths, count):
     """`count` rows for crop_all, each with a crop of its own."""
     screens = find_screens(paths)
     return [
-        {PROCESSED: f"data/processed/img/train/{number}.jpg", SOURCE: paths.relative(screens[number % len(screens)])}
+        {c.PROCESSED: f"data/processed/img/train/{number}.jpg",
+         c.SOURCE: paths.relative(screens[number % len(screens)])}
         for number in range(count)
     ]
 
@@ -66,17 +57,18 @@ def crop_names(count):
 def make_labels(count):
     """A table of the crops that make_crops writes, with labels: processed_path, CST and FINDINGS."""
     rng = np.random.default_rng(0)
-    findings = rng.integers(0, 2, (count, len(FINDINGS))).astype(float)
-    return pd.DataFrame({PROCESSED: crop_names(count), CST: rng.uniform(200, 600, count), DATA_TYPE: "train"}).assign(
-        **dict(zip(FINDINGS, findings.T, strict=True))
+    findings = rng.integers(0, 2, (count, len(c.FINDINGS))).astype(float)
+    return pd.DataFrame({c.PROCESSED: crop_names(count), c.CST: rng.uniform(200, 600, count),
+                         c.DATA_TYPE: "train"}).assign(
+        **dict(zip(c.FINDINGS, findings.T, strict=True))
     )
 
 
 def make_cases(count):
     """A case table of `count` invented eyes."""
     rng = np.random.default_rng(0)
-    cases = pd.DataFrame(rng.random((count, len(CSV_FEATURES))) * 10, columns=CSV_FEATURES)
+    cases = pd.DataFrame(rng.random((count, len(c.CSV_FEATURES))) * 10, columns=c.CSV_FEATURES)
     return cases.assign(**{
-        VA: rng.random(count), CONTINUE: rng.integers(0, 2, count).astype(float),
-        PATIENT: [f"{number}L" for number in range(count)],
+        c.VA: rng.random(count), c.CONTINUE: rng.integers(0, 2, count).astype(float),
+        c.PATIENT: [f"{number}L" for number in range(count)],
     })

@@ -13,22 +13,7 @@ import pandas as pd
 from data.evaluate import _describe, _pair, _references, score_groups, score_methods
 from data.report import draw_pictures, write_report
 from data.unseen import Data, Predictions
-from processing.tables import (
-    AFTER,
-    AGE,
-    CONTINUE,
-    CST,
-    DIAGNOSIS,
-    DRUG,
-    FINAL,
-    FINDINGS,
-    IMAGE,
-    PATIENT,
-    PRE_CST,
-    PRE_FINDINGS,
-    PRE_VA,
-    VA,
-)
+from processing import columns as c
 from tests.benchmarks.stages import peak_bytes
 
 EYES, IMAGES, FOLDS = 2400, 44_000, 5
@@ -39,23 +24,25 @@ def invent(rng):
     names = [f"{number // 2 if number % 7 == 0 else number:04d}{'LR'[number % 2]}" for number in range(EYES)]
     names = list(dict.fromkeys(names))
     eyes = pd.DataFrame({
-        FINAL: rng.integers(0, 2, len(names)), AGE: 60, DIAGNOSIS: rng.integers(1, 6, len(names)),
-        DRUG: rng.integers(1, 4, len(names)),
-        PRE_VA: rng.random(len(names)).round(1), VA: rng.random(len(names)).round(1),
-        PRE_CST: rng.uniform(200, 700, len(names)), CST: rng.uniform(200, 600, len(names)),
-        CONTINUE: rng.integers(0, 2, len(names)),
-    }, index=pd.Index(names, name=PATIENT))
-    for name in (*PRE_FINDINGS, *FINDINGS):
+        c.FINAL: rng.integers(0, 2, len(names)), c.AGE: 60, c.DIAGNOSIS: rng.integers(1, 6, len(names)),
+        c.DRUG: rng.integers(1, 4, len(names)),
+        c.PRE_VA: rng.random(len(names)).round(1), c.VA: rng.random(len(names)).round(1),
+        c.PRE_CST: rng.uniform(200, 700, len(names)), c.CST: rng.uniform(200, 600, len(names)),
+        c.CONTINUE: rng.integers(0, 2, len(names)),
+    }, index=pd.Index(names, name=c.PATIENT))
+    for name in (*c.PRE_FINDINGS, *c.FINDINGS):
         eyes[name] = rng.integers(0, 2, len(names))
-    predicted = eyes[[PRE_CST, CST, VA, CONTINUE, *PRE_FINDINGS, *FINDINGS]] * rng.uniform(0.8, 1.2, (len(names), 12))
-    predicted[[CONTINUE, *PRE_FINDINGS, *FINDINGS]] = rng.random((len(names), 9))
+    predicted = eyes[[c.PRE_CST, c.CST, c.VA, c.CONTINUE, *c.PRE_FINDINGS, *c.FINDINGS]] * rng.uniform(0.8, 1.2,
+                                                                                                       (len(names), 12))
+    predicted[[c.CONTINUE, *c.PRE_FINDINGS, *c.FINDINGS]] = rng.random((len(names), 9))
     predicted["fold"] = rng.integers(0, FOLDS, len(names))
-    final = eyes.index[eyes[FINAL] == 1]
+    final = eyes.index[eyes[c.FINAL] == 1]
     images = pd.DataFrame({
-        PATIENT: rng.choice(final, IMAGES), AFTER: rng.integers(0, 2, IMAGES), IMAGE: [str(n) for n in range(IMAGES)],
+        c.PATIENT: rng.choice(final, IMAGES), c.AFTER: rng.integers(0, 2, IMAGES),
+        c.IMAGE: [str(n) for n in range(IMAGES)],
     })
-    table = images.assign(**{FINAL: 1}, **{name: rng.integers(0, 2, IMAGES) for name in FINDINGS})
-    images = images.assign(**{name: rng.random(IMAGES) for name in FINDINGS})
+    table = images.assign(**{c.FINAL: 1}, **{name: rng.integers(0, 2, IMAGES) for name in c.FINDINGS})
+    images = images.assign(**{name: rng.random(IMAGES) for name in c.FINDINGS})
     folds = [set(predicted.index[predicted["fold"] == fold]) for fold in range(FOLDS)]
     return Data(table, eyes, folds), Predictions(predicted, images, {})
 

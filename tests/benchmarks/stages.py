@@ -31,8 +31,8 @@ from model.model import CSVModel, ImageModel
 from model.module import CROP_SIZE, CSVModule, ImageModule
 from model.run import Run
 from model_config import CSVConfig, ImageConfig
+from processing import columns as c
 from processing.crops import crop_all
-from processing.tables import CONTINUE, CST, CSV_FEATURES, FINDINGS, PROCESSED, VA
 from tests.benchmarks.data import make_cases, make_labels, make_screens, screen_rows
 
 SEED = 2021
@@ -52,8 +52,8 @@ class JPEGDataset(Dataset):
         from torchvision.transforms.functional import convert_image_dtype
 
         row = self.rows.loc[self.order[number]]
-        image = decode_jpeg(read_file(str(self.root / row[PROCESSED])), ImageReadMode.RGB)
-        labels = torch.tensor(row[[CST, *FINDINGS]].to_numpy(np.float32))
+        image = decode_jpeg(read_file(str(self.root / row[c.PROCESSED])), ImageReadMode.RGB)
+        labels = torch.tensor(row[[c.CST, *c.FINDINGS]].to_numpy(np.float32))
         return convert_image_dtype(image, torch.float32), labels
 
 
@@ -79,7 +79,7 @@ def crop_baseline(paths, options):
     started = time.perf_counter()
     for row in rows:
         screen = cv2.imread(str(paths.root / row["source_path"]))
-        cv2.imwrite(str(paths.root / row[PROCESSED]), screen[CROP.top:CROP.bottom, CROP.left:CROP.right])
+        cv2.imwrite(str(paths.root / row[c.PROCESSED]), screen[CROP.top:CROP.bottom, CROP.left:CROP.right])
     return time.perf_counter() - started, _pixels(paths, rows)
 
 
@@ -93,7 +93,7 @@ def crop_ours(paths, options):
 def _pixels(paths, rows):
     """A number per crop that other pixels would change."""
     weights = np.random.default_rng(0).random(CROP.height * CROP.width * 3)
-    return [float(cv2.imread(str(paths.root / row[PROCESSED])).ravel() @ weights) for row in rows[:80]]
+    return [float(cv2.imread(str(paths.root / row[c.PROCESSED])).ravel() @ weights) for row in rows[:80]]
 
 
 # ---- Train and predict images
@@ -120,11 +120,11 @@ def train_image_baseline(paths, options):
 def train_image_ours(paths, options):
     rows, device = make_labels(options.count), select_device(options.device)
     config = _image_config(options)
-    open_cache(paths, rows[PROCESSED].tolist(), CROP_SIZE)      # there after the first training of all
+    open_cache(paths, rows[c.PROCESSED].tolist(), CROP_SIZE)      # there after the first training of all
     torch.manual_seed(SEED)
     model, seen = ImageModel(ImageModule(), device), []
     started = time.perf_counter()
-    cache = open_cache(paths, rows[PROCESSED].tolist(), CROP_SIZE)
+    cache = open_cache(paths, rows[c.PROCESSED].tolist(), CROP_SIZE)
     with _recording("ImageLoss", ImageLoss, seen), Run.start(paths, config, device=device, data={}) as run:
         model.train(rows, paths.root, run, cache=cache)
     return time.perf_counter() - started, [float(loss) for loss in seen]
@@ -132,7 +132,8 @@ def train_image_ours(paths, options):
 
 def _image_config(options):
     return ImageConfig(
-        name="Model-Image-After", visit="after", target=CST, epochs=options.epochs, learning_rate=options.learning_rate,
+        name="Model-Image-After", visit="after", target=c.CST, epochs=options.epochs,
+        learning_rate=options.learning_rate,
         batch_size=options.batch_size, device=options.device, precision=options.precision, seed=SEED,
     )
 
@@ -140,10 +141,10 @@ def _image_config(options):
 def start_ours(paths, options):
     """From nothing to the first batch, with the cache there."""
     rows, device = make_labels(options.count), select_device(options.device)
-    open_cache(paths, rows[PROCESSED].tolist(), CROP_SIZE)
+    open_cache(paths, rows[c.PROCESSED].tolist(), CROP_SIZE)
     started = time.perf_counter()
-    cache = open_cache(paths, rows[PROCESSED].tolist(), CROP_SIZE)
-    dataset = ImageDataset(rows, paths.root, CROP_SIZE, CST, cache)
+    cache = open_cache(paths, rows[c.PROCESSED].tolist(), CROP_SIZE)
+    dataset = ImageDataset(rows, paths.root, CROP_SIZE, c.CST, cache)
     batch = next(iter(ImageFeed(dataset, _image_config(options), device).epoch(1, options.batch_size)))
     return time.perf_counter() - started, batch.inputs.float().mean(dim=(1, 2, 3)).tolist()
 
@@ -152,7 +153,7 @@ def start_baseline(paths, options):
     """The same by decoding every crop into memory first."""
     rows = make_labels(options.count)
     started = time.perf_counter()
-    images = [cv2.imread(str(paths.root / name))[..., 0] for name in rows[PROCESSED]]
+    images = [cv2.imread(str(paths.root / name))[..., 0] for name in rows[c.PROCESSED]]
     first = epoch_order(len(rows), SEED, 1)[:options.batch_size]
     batch = torch.from_numpy(np.stack([images[row] for row in first])).to(select_device(options.device)) / 255
     return time.perf_counter() - started, batch.mean(dim=(1, 2)).tolist()
@@ -176,7 +177,7 @@ def predict_ours(paths, options):
     started = time.perf_counter()
     answers = model.eval(rows, paths.root)
     seconds = time.perf_counter() - started
-    return seconds, answers.assign(**{CST: answers[CST] / 100}).to_numpy().ravel().tolist()
+    return seconds, answers.assign(**{c.CST: answers[c.CST] / 100}).to_numpy().ravel().tolist()
 
 
 def _module_to_predict_with(device):
@@ -203,9 +204,9 @@ def train_csv_baseline(paths, options):
         sums = []
         for start in range(0, len(cases) - options.batch_size + 1, options.batch_size):
             part = cases.iloc[start:start + options.batch_size]
-            features = torch.tensor(part[CSV_FEATURES].to_numpy(), dtype=torch.float32).to(device)
-            va = torch.tensor(part[VA].to_numpy(), dtype=torch.float32).to(device)
-            classes = torch.tensor(part[CONTINUE].to_numpy(), dtype=torch.int64).to(device)
+            features = torch.tensor(part[c.CSV_FEATURES].to_numpy(), dtype=torch.float32).to(device)
+            va = torch.tensor(part[c.VA].to_numpy(), dtype=torch.float32).to(device)
+            classes = torch.tensor(part[c.CONTINUE].to_numpy(), dtype=torch.int64).to(device)
             total, _ = loss(module(features), (va, classes))
             optimizer.zero_grad()
             total.backward()

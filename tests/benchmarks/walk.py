@@ -17,8 +17,9 @@ from pathlib import Path
 import pandas as pd
 
 from config import Paths
+from processing import columns as c
 from processing import data_factory
-from processing.tables import IMAGE_COLUMNS, PATIENT, TRAIN_COLUMNS, build_case_table, read_processed
+from processing.tables import build_case_table, read_processed
 from tests.benchmarks.stages import peak_bytes
 from tests.helpers import REPOSITORY
 
@@ -43,7 +44,7 @@ def make_tree(paths, real, times):
             target.touch()
     for name, place in PLACES.items():
         table = pd.read_csv(real / "tables" / name, dtype=str, keep_default_na=False)
-        copies = [table.assign(**{PATIENT: f"{copy}" + table[PATIENT]}) for copy in range(times)]
+        copies = [table.assign(**{c.PATIENT: f"{copy}" + table[c.PATIENT]}) for copy in range(times)]
         pd.concat(copies).to_csv(paths.source / place / name, index=False)
 
 
@@ -60,10 +61,10 @@ def _of_copy(name, copy):
 def measure(root):
     """Option 0 but for the pixels, and the case table: prints counts, seconds, peak memory."""
     paths = Paths(root)
-    data_factory.crop_img = lambda rows, *_: (pd.DataFrame(rows, columns=IMAGE_COLUMNS), [], 0)
+    data_factory.crop_img = lambda rows, *_: (pd.DataFrame(rows, columns=c.IMAGE_COLUMNS), [], 0)
     started = time.perf_counter()
     made = data_factory.processing_data(paths)
-    cases = build_case_table(read_processed(paths.train_table, TRAIN_COLUMNS))
+    cases = build_case_table(read_processed(paths.train_table, c.TRAIN_COLUMNS))
     seconds = time.perf_counter() - started
     print(f"{made.images} images, {made.train} training rows, {made.test} test rows, {len(cases)} cases: "
           f"{seconds:.1f} s, {peak_bytes() / 1e6:.0f} MB")

@@ -23,12 +23,12 @@ from model.checkpoint import load_checkpoint, save_checkpoint
 from model.choice import find_checkpoint
 from model.history import History
 from model.module import CSVModule, ImageModule
+from processing import columns as c
 from processing.crops import RECORD_COLUMNS, CropRecord, crop_all
 from processing.errors import PipelineError
 from processing.files import write_csv, write_json, write_text
 from processing.images import write_image
 from processing.plots import draw_crop_preview, plot_log
-from processing.tables import IMAGE, IMAGE_NUMBER, INJECTION, PATIENT, PRE, PROCESSED, SOURCE, SUBMISSION_COLUMNS
 from tests.faults import CLEAN, Figure, scaled
 from tests.helpers import make_screen, put_screen
 
@@ -192,7 +192,7 @@ def _writers(folder):
     paths, box = Paths(folder), CropBox(50, 450, 550, 1200)
     source = paths.source / "screen.jpg"
     put_screen(source)
-    row = {PROCESSED: paths.relative(paths.crops / "test" / "crop.jpg"), SOURCE: paths.relative(source)}
+    row = {c.PROCESSED: paths.relative(paths.crops / "test" / "crop.jpg"), c.SOURCE: paths.relative(source)}
     losses = pd.DataFrame({"epoch": [1, 2, 3], "loss": [3.0, 2.0, 1.0], "loss CST": [2.0, 1.0, 0.5]})
     tables = [folder / f"losses-{number}.csv" for number in range(3)]
     for number, table in enumerate(tables):
@@ -205,7 +205,7 @@ def _writers(folder):
 
     def write_record(number):
         record = CropRecord(folder / "crops.csv")
-        record.add(dict.fromkeys(RECORD_COLUMNS, number) | {PROCESSED: "a.jpg"})
+        record.add(dict.fromkeys(RECORD_COLUMNS, number) | {c.PROCESSED: "a.jpg"})
         record.save()
 
     one = {
@@ -224,17 +224,18 @@ def _writers(folder):
         "history.csv": (write_history, folder / "history.csv"),
         "crops.csv": (write_record, folder / "crops.csv"),
         "crop of option 0": (lambda number: crop_all([row], paths, box._replace(top=number)),
-                             paths.root / row[PROCESSED]),
+                             paths.root / row[c.PROCESSED]),
         "submission": (lambda number: write_submission(paths, _submission(number), {"option": 5}), paths.result),
     }
 
 
 def _submission(number):
     """Two rows in each table, all numbers 1 / (number + 2)."""
-    words = {PATIENT: ["9501L", "9502R"], IMAGE: ["a", "b"], IMAGE_NUMBER: ["1", "2"], INJECTION: [PRE, PRE]}
+    words = {c.PATIENT: ["9501L", "9502R"], c.IMAGE: ["a", "b"], c.IMAGE_NUMBER: ["1", "2"], c.INJECTION: [c.PRE,
+                                                                                                           c.PRE]}
     values = np.full(2, 1 / (number + 2))
     return Submission(*(pd.DataFrame({name: words.get(name, values) for name in names})
-                        for names in SUBMISSION_COLUMNS.values()))
+                        for names in c.SUBMISSION_COLUMNS.values()))
 
 
 def errors_at_each_step(share, folder):

@@ -20,10 +20,10 @@ import pandas as pd
 from PIL import Image
 
 from config import CROP, Paths
+from processing import columns as c
 from processing.data_factory import processing_data
 from processing.errors import PipelineError
 from processing.files import write_text
-from processing.tables import PROCESSED, SOURCE
 from tests.faults import Figure, scaled
 from tests.helpers import make_screen
 
@@ -236,7 +236,7 @@ def _run_batch(folder, names, numbers, first):
     if said:
         return [Result(name, said, False, False) for name in names]
     images, problems = (pd.read_csv(table) for table in (paths.image_table, paths.problems))
-    crops, named = dict(zip(images[SOURCE], images[PROCESSED], strict=True)), set(problems[SOURCE])
+    crops, named = dict(zip(images[c.SOURCE], images[c.PROCESSED], strict=True)), set(problems[c.SOURCE])
     return [_judge(paths, file, name, screens[file], crops, named)
             for name, file in zip(names, screens, strict=True)]
 

@@ -3,8 +3,8 @@
 import random
 
 from model_config import FOLDS
+from processing import columns as c
 from processing.splits import draw_splits
-from processing.tables import PATIENT, person_of
 from tests.faults import Figure, scaled
 from tests.test_splits import make_eyes
 
@@ -19,9 +19,9 @@ def shared_persons(share, _folder):
     for _ in range(cases):
         eyes = make_eyes(numbers.randint(FOLDS, MOST_PERSONS), seed=numbers.randrange(2**32))
         folds = draw_splits(eyes, seed=numbers.randrange(2**32))
-        owners = [{person_of(patient) for patient in fold} for fold in folds]
+        owners = [{c.person_of(patient) for patient in fold} for fold in folds]
         twice = sum(map(len, owners)) - len(set().union(*owners))
-        whole = sorted(patient for fold in folds for patient in fold) == sorted(eyes[PATIENT])
+        whole = sorted(patient for fold in folds for patient in fold) == sorted(eyes[c.PATIENT])
         shared += twice
         held += twice == 0 and whole and len(folds) == FOLDS and all(folds)
     return Figure("generated tables divided by person", cases, held, f"{shared} persons shared")

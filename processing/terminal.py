@@ -1,4 +1,4 @@
-"""Progress bars with the time left; silent where there is no terminal. Of several processes, the first one speaks."""
+"""What the terminal shows: lines, and progress bars with the time left. Of several processes, the first one speaks."""
 
 from tqdm import tqdm
 

@@ -1,0 +1,93 @@
+"""Every column's name, code and unit, once: imported as a name, `from processing import columns as c`.
+
+Reads and writes nothing.
+"""
+
+# Columns, as the competition spells them
+PATIENT = "patient ID"              # one eye, e.g. 0000-0001L or 600R
+GENDER = "gender"                   # 1 male, 2 female
+AGE = "age"                         # years
+DIAGNOSIS = "diagnosis"
+DRUG = "anti-VEGF"
+PRE_VA, VA = "preVA", "VA"          # logMAR (preliminary round) or decimal (final round)
+PRE_CST, CST = "preCST", "CST"      # um
+FINDINGS = ["IRF", "SRF", "PED", "HRF"]             # 0 / 1
+PRE_FINDINGS = ["preIRF", "preSRF", "prePED", "preHRF"]
+CONTINUE = "continue injection"     # 0 / 1
+INJECTION = "injection"             # PRE or POST
+PRE, POST = "Pre injection", "Post injection"
+IMAGE = "image name"                # file name without its suffix
+IMAGE_NUMBER = "image number"
+SIDE = "L0R1"                       # 0 left eye, 1 right eye
+FINAL = "final"                     # 1 final round
+AFTER = "after"                     # 1 post injection
+DATA_TYPE = "data_type"             # train or test
+PROCESSED, SOURCE = "processed_path", "source_path"     # relative to the root, forward slashes
+
+# Texts of the final round -> the 2021 system's codes
+GENDERS = {"Male": 1, "Female": 2}
+DIAGNOSES = {"CNVM": 1, "PCV": 2, "DME": 3, "RVO": 4, "CME": 5}
+DRUGS = {
+    "Avastin": 1,                       # bevacizumab
+    "Razumab": 2, "Accentrix": 2,       # ranibizumab
+    "Eylea": 3,                         # aflibercept
+    "Tricort": 5,                       # triamcinolone
+    "Ozurdex": 10, "Ozrudex": 10,       # dexamethasone, in both spellings of the tables
+    "Pagenax": 0,                       # brolucizumab
+}
+
+# Codes of the preliminary round
+PRELIMINARY_GENDERS = (1, 2)                        # male, female
+PRELIMINARY_DIAGNOSES = (1, 2, 3, 4, 5, 6, 9)       # wet AMD, PCV, DME, RVO, CME, fellow eye, other
+ROUND_NAMES = {0: "preliminary", 1: "final"}        # by the column final
+UNTREATED = 6                                       # the diagnosis of fellow eyes, in training only
+PRELIMINARY_DRUGS = (0, 1, 2, 3, 4, 5, 6, 9)        # none, as DRUGS up to 3, conbercept, triamcinolone, mixed, other
+
+DIAGNOSIS_NAMES = {1: "wet AMD", 2: "PCV", 3: "DME", 4: "RVO", 5: "CME", 6: "fellow eye", 9: "other"}
+DRUG_NAMES = {
+    0: "none or brolucizumab", 1: "bevacizumab", 2: "ranibizumab", 3: "aflibercept", 4: "conbercept",
+    5: "triamcinolone", 6: "combination", 9: "other", 10: "dexamethasone",
+}
+
+# The submission files and what each holds
+STAGE1, STAGE2_CASE, STAGE2_PIC = "submit_stage1.csv", "submit_stage2_case.csv", "submit_stage2_pic.csv"
+SUBMISSION_COLUMNS = {
+    STAGE1: [PATIENT, PRE_CST, VA, CONTINUE, CST, "IRF", "SRF", "HRF"],
+    STAGE2_CASE: [PATIENT, VA, CONTINUE, PRE_CST, CST],
+    STAGE2_PIC: [IMAGE_NUMBER, PATIENT, INJECTION, IMAGE, *FINDINGS],
+}
+
+# What Model-CSV sees of an eye, in this order
+CSV_FEATURES = [GENDER, AGE, DIAGNOSIS, DRUG, SIDE, PRE_VA, PRE_CST, *PRE_FINDINGS, CST, *FINDINGS]
+
+# One row per annotated eye, as the tables give it: NaN where missing
+EYE_COLUMNS = [
+    PATIENT, FINAL, DATA_TYPE, GENDER, AGE, DIAGNOSIS, DRUG, SIDE, PRE_VA, PRE_CST, *PRE_FINDINGS, VA, CST, *FINDINGS,
+    CONTINUE,
+]
+IMAGE_COLUMNS = [PATIENT, SIDE, FINAL, AFTER, INJECTION, IMAGE, PROCESSED, SOURCE, DATA_TYPE]
+_PLACE_COLUMNS = [SIDE, INJECTION, IMAGE, AFTER, FINAL, DATA_TYPE, PROCESSED, SOURCE]
+TRAIN_COLUMNS = [PATIENT, GENDER, AGE, DIAGNOSIS, DRUG, PRE_VA, VA, PRE_CST, CST, *FINDINGS, CONTINUE, *_PLACE_COLUMNS]
+TEST_COLUMNS = [PATIENT, GENDER, AGE, DIAGNOSIS, DRUG, PRE_VA, *_PLACE_COLUMNS]
+
+MEASURES = [AGE, PRE_VA, VA, PRE_CST, CST]         # missing: the column's mean over the annotation table
+ANSWERS = [*PRE_FINDINGS, *FINDINGS, CONTINUE]     # missing: 0
+
+
+def normalise_patient(cell):
+    """An eye's ID as tables and file names share it: no blanks at the ends, eye letter in upper case."""
+    return cell.strip().upper()
+
+
+def person_of(patient):
+    """The person an eye belongs to: 0000-0001L and 0000-0001R are one.
+
+    >>> person_of("0000-0001L")
+    '0000-0001'
+    """
+    return patient[:-1] if patient[-1:] in ("L", "R") else patient
+
+
+def fellow_of(patient):
+    """The ID of the same person's other eye."""
+    return person_of(patient) + ("L" if patient.endswith("R") else "R")
