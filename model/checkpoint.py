@@ -9,41 +9,51 @@ import io
 import struct
 import warnings
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
-from model.module import BasicConv2d, CSVModule, ImageModule
+from model.backbones import BasicConv2d
+from model.module import CSVModule, ImageModule
 from processing.errors import PipelineError
 from processing.files import write_bytes
 
-FORMAT = 1                              # raised when the content changes its meaning
+FORMAT = 2                              # raised when the content changes its meaning
 _COMMENT = b"sha256:"                   # then 64 hexadecimal digits
 _COMMENT_BYTES = len(_COMMENT) + 64
-_FIELDS = {"kind", "arguments", "state"}
+_FIELDS = {"kind", "specification", "state"}
 
-MODULES = {"ImageModule": ImageModule, "CSVModule": CSVModule}
 # All that a published checkpoint may hold: whole pickled modules of torch 1.9, nothing else is built
 PUBLISHED_CLASSES = [
-    ImageModule, CSVModule, BasicConv2d, set,
+    ImageModule, CSVModule, (BasicConv2d, "model.module.BasicConv2d"), set,
     nn.Sequential, nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.Flatten, nn.Linear, nn.Sigmoid,
 ]
+PUBLISHED_KINDS = {ImageModule: "ImageNetwork", CSVModule: "CSVNetwork"}
 
 
-def save_checkpoint(path, module, state=None, **values):
-    """Write a module's weights and what is needed to build it again, whole or not at all.
+class Checkpoint(NamedTuple):
+    """What a checkpoint file holds."""
+
+    kind: str                       # a key of model.registry.MODELS
+    specification: dict[str, Any]   # plain values that the model is built from; empty: the published one's
+    state: dict[str, torch.Tensor]  # its weights, on the CPU
+    values: dict[str, Any]          # what save_checkpoint was given beside; empty for a published file
+
+
+def save_checkpoint(path: Path, model: Any, state: dict[str, torch.Tensor], **values: Any) -> None:
+    """Write a model's weights and what is needed to build it again, whole or not at all.
 
     Args:
         path: the file.
-        module: ImageModule, CSVModule or TreeModel.
-        state: its weights at another time than now, as from state_dict; None: now.
+        model: its kind and specification say what it is.
+        state: its weights, as from state_dict.
         values: tensors and plain values to keep beside the weights.
     """
-    state = module.state_dict() if state is None else state
     content = values | {
         "format": FORMAT,
-        "kind": type(module).__name__,
-        "arguments": _arguments(module),
+        "kind": model.kind,
+        "specification": model.specification,
         "state": {name: value.detach().cpu() for name, value in state.items()},
     }
     buffer = io.BytesIO()
@@ -51,94 +61,40 @@ def save_checkpoint(path, module, state=None, **values):
     write_bytes(path, _seal(buffer.getvalue()))
 
 
-def load_checkpoint(path, kind):
-    """Build the module that a checkpoint file holds.
-
-    Args:
-        path: a file of save_checkpoint, or one that the 2021 system's author published.
-        kind: what it must hold: "ImageModule", "CSVModule" or "TreeModel", or a tuple of those that will do.
-
-    Returns:
-        module: in eval mode, on the CPU.
-        values: what save_checkpoint was given beside it; empty for a published file.
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint file: of save_checkpoint, or one that the 2021 system's author published.
 
     Raises:
-        PipelineError: unreadable, damaged, no checkpoint, or of another kind. Code in it is never run.
+        PipelineError: unreadable, damaged, no checkpoint, or of an earlier version. Code in it is never run.
     """
     path = Path(path)
-    content, sealed = _read(path)
-    is_ours = isinstance(content, dict) and content.get("format") == FORMAT
-    if is_ours and not sealed:
-        raise PipelineError(f"{path} is damaged: its content does not match its SHA-256. Use another checkpoint.")
-    if is_ours and content.keys() >= _FIELDS:
-        found = _check_kind(path, content["kind"], kind)
-        module, state = _build(path, found, content.pop("arguments")), content.pop("state")
-    elif type(content) in PUBLISHED_CLASSES[:2]:
-        found = _check_kind(path, type(content).__name__, kind)
-        module, state, content = MODULES[found](), _published_state(path, content), {}
+    content, is_sealed = _read(path)
+    if isinstance(content, dict) and "format" in content:
+        if not is_sealed:
+            raise PipelineError(f"{path} is damaged: its content does not match its SHA-256. Use another checkpoint.")
+        if content["format"] != FORMAT:
+            raise PipelineError(f"{path} was made by another version of this program. Train the model again.")
+    if isinstance(content, dict) and is_sealed and content.keys() >= _FIELDS:
+        found = Checkpoint(*(content.pop(name) for name in ("kind", "specification", "state")), content)
+    elif type(content) in PUBLISHED_KINDS:
+        found = Checkpoint(PUBLISHED_KINDS[type(content)], {}, _read_published(path, content), {})
     else:
         raise PipelineError(f"{path} is no checkpoint of this program.")
-    load_weights(module, state, path)
-    wrong = [name for name, value in module.state_dict().items() if not torch.isfinite(value).all()]
+    wrong = [name for name, value in found.state.items() if value.is_floating_point() and not value.isfinite().all()]
     if wrong:
         raise PipelineError(f"{path} has weights that are no finite numbers ({wrong[0]}). Use another checkpoint.")
-    return module.eval() if isinstance(module, nn.Module) else module, content
+    return found
 
 
-def load_weights(module, state, path):
-    """Put `state` (name -> tensor) into `module`.
-
-    Raises:
-        PipelineError: names or shapes differ; `path` names where the state came from.
-    """
-    try:
-        module.load_state_dict(state)
-    except (RuntimeError, TypeError, AttributeError, ValueError, KeyError) as error:
-        first = str(error).strip().splitlines()[-1].strip()
-        wanted = f"{type(module).__name__} of recipe {module.recipe}"
-        raise PipelineError(f"{path} does not fit {wanted}: {first}") from error
-
-
-def _build(path, kind, arguments):
-    try:
-        return _class_of(kind)(**arguments)
-    except (KeyError, TypeError, ValueError) as error:
-        raise PipelineError(f"{path} cannot be built by this version of the program: {arguments}.") from error
-
-
-def _class_of(kind):
-    if kind == "TreeModel":
-        from model.trees import TreeModel  # scikit-learn and skops take long to load, and few runs need them
-        return TreeModel
-    return MODULES[kind]
-
-
-def _published_state(path, module):
+def _read_published(path: Path, module: nn.Module) -> dict[str, torch.Tensor]:
     """The weights of a module that was pickled whole; only its tensors are used, never the object."""
     try:
-        return module.state_dict()
+        return dict(module.state_dict())
     except Exception as error:      # whatever a module without insides, or one that holds itself, raises
         raise PipelineError(f"{path} is no checkpoint, or a damaged one; nothing of it was used.") from error
 
 
-def _arguments(module):
-    """What the module's class needs to build it again."""
-    if isinstance(module, ImageModule):
-        return {"recipe": module.recipe, "crop_size": list(module.crop_size)}
-    if type(module).__name__ == "TreeModel":
-        return {"seed": module.seed}
-    return {"recipe": module.recipe}
-
-
-def _check_kind(path, found, wanted):
-    """`found`, if it is wanted."""
-    wanted = (wanted,) if isinstance(wanted, str) else wanted
-    if found not in wanted:
-        raise PipelineError(f"{path} holds the weights of {found}; those of {' or '.join(wanted)} are needed here.")
-    return found
-
-
-def _read(path):
+def _read(path: Path) -> tuple[Any, bool]:
     """What torch's weights-only loader makes of a file, and whether its SHA-256 holds."""
     try:
         data = path.read_bytes()
@@ -154,13 +110,13 @@ def _read(path):
     return content, original is not None
 
 
-def _seal(data):
+def _seal(data: bytes) -> bytes:
     """Put the SHA-256 of a zip archive into its comment (the last two bytes hold the comment's length, 0)."""
     digest = hashlib.sha256(data).hexdigest().encode()
     return data[:-2] + struct.pack("<H", _COMMENT_BYTES) + _COMMENT + digest
 
 
-def _unseal(data):
+def _unseal(data: bytes) -> bytes | None:
     """The archive as it was before _seal, or None where there is no seal or it does not hold."""
     comment = data[-_COMMENT_BYTES:]
     original = data[: -_COMMENT_BYTES - 2] + b"\0\0"

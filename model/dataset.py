@@ -1,107 +1,127 @@
-"""Crops, features and labels as tensors, and an epoch of them as batches.
+"""Images of a table's rows as batches: which images, in which order, cut between visits.
 
-B batch, C channels, H and W pixels. A feed gives an epoch's batches: ImageFeed for crops, CaseFeed for a case table.
+B images of a batch and V visits (V = B where each image stands alone), C channels, H and W pixels, K findings.
 """
 
-from itertools import chain
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 
+from config import Paths
+from model.cache import PixelCache
+from model.loss import ImageTargets
+from model.pooling import find_pool
+from model.specification import ImageSpecification
 from processing import columns as c
 from processing.errors import PipelineError
-from processing.images import ImageError, read_pixels
-from processing.parallel import CORES, OWN_SHARE, map_in_threads
+from processing.parallel import CORES, map_in_threads, this_process
+from processing.views import ViewReader
+from processing.visits import number_visits
 
 MAX_THREADS = 8             # that read; beyond this the disk or the model is the limit
-BYTES_PER_PIXEL = 230       # of the card's memory, that a step in float32 takes for a crop: 60 MB for 400 x 650
-SPARE_SHARE = 0.1           # of the card's free memory, left alone
+
+
+class Portion(NamedTuple):
+    """What a batch is made of."""
+
+    rows: np.ndarray        # B indices of rows
+    visits: np.ndarray      # B, the visit of each: 0, 1, ... within the batch, rising
+
+    @property
+    def visit_count(self) -> int:
+        """How many visits it holds."""
+        return int(self.visits[-1]) + 1 if len(self.visits) else 0
+
+    def share(self, rank: int, count: int) -> "Portion":
+        """The visits that process `rank` of `count` takes, numbered anew."""
+        own = self.visits % count == rank
+        return Portion(self.rows[own], self.visits[own] // count)
 
 
 class Batch(NamedTuple):
-    """What a step takes."""
+    """What a step takes; of several processes each has its share of the visits."""
 
-    inputs: torch.Tensor    # B x ...; of several processes each has its share
-    targets: tuple          # of tensors, B first
-    rows: Any               # indices of the whole batch's rows in the feed
+    inputs: dict[str, torch.Tensor]     # by view, B x C x H x W float32 in 0-1
+    visits: torch.Tensor | None         # V x B bool: which images are of which visit; None: each stands alone
+    targets: ImageTargets | None        # None where there are no labels
+    rows: np.ndarray                    # indices of the whole batch's rows
+    own_rows: np.ndarray                # of this process's share
+    visit_count: int                    # of the whole batch
 
 
-class ImageDataset:
-    """Crops of a table's rows, with their labels if the table has them.
+class ImageData:
+    """Images of a table's rows, by view, with their labels if the table has them.
 
     Args:
-        rows: DataFrame with processed_path; for training also the target's column and FINDINGS.
-        root: what processed_path is relative to.
-        crop_size: H, W in pixels that every crop must have.
-        target: "preCST" or "CST" (um), or None: no labels.
-        cache: model.cache.PixelCache with decoded crops, or None.
+        rows: DataFrame of train.csv or test.csv; for training with the specification's target and findings.
+        paths: config.Paths.
+        specification: ImageSpecification: which views, findings and target, and whether visits are answered whole.
+        labelled: whether the labels are wanted.
+        caches: dict of view -> model.cache.PixelCache with decoded images, or empty.
 
     Raises:
         PipelineError: a label is no finite number.
     """
 
-    def __init__(self, rows, root, crop_size, target=None, cache=None):
-        self._names, self._root, self._cache = rows[c.PROCESSED].tolist(), root, cache
-        self.crop_size = tuple(crop_size)
-        self.labels = None      # N x 5 float32: CST in um, findings
-        if target is not None:
-            check_finite(rows, [target, *c.FINDINGS], c.PROCESSED)
-            self.labels = torch.tensor(rows[[target, *c.FINDINGS]].to_numpy(np.float32))
+    def __init__(self, rows: pd.DataFrame, paths: Paths, specification: ImageSpecification, *, labelled: bool = False,
+                 caches: dict[str, PixelCache] | None = None):
+        self.readers = {name: ViewReader(paths, rows, view) for name, view in specification.views.items()}
+        self._root, self._caches = paths.root, caches or {}
+        self.takes_visits = find_pool(specification.pool).takes_visits
+        self.visit_of_row = number_visits(rows) if self.takes_visits else np.arange(len(rows))
+        self.is_final = rows[c.FINAL].to_numpy() == 1       # findings are labelled image by image
+        self._labels = None         # N x (1 + K) float32: CST in um, findings
+        if labelled:
+            columns = [specification.target, *specification.findings]
+            check_finite(rows, columns, list(map(self.name, range(len(rows)))))
+            self._labels = torch.tensor(rows[columns].to_numpy(np.float32))
 
-    def __len__(self):
-        return len(self._names)
+    def __len__(self) -> int:
+        return len(self.visit_of_row)
 
-    def read(self, index):
-        """The pixels of one crop: C x H x W uint8 array, C 1 where it is grey, else 3, red first.
+    def name(self, row: int) -> str:
+        """What the user knows a row by: the file of its first view."""
+        return str(self._root / next(iter(self.readers.values())).names[row])
+
+    def read(self, rows: np.ndarray) -> dict[str, torch.Tensor]:
+        """The pixels of `rows` (maybe none), by view: B x C x H x W uint8.
 
         Raises:
-            PipelineError: it cannot be read, or has another size.
+            PipelineError: an image cannot be read.
         """
-        name = self._names[index]
-        pixels = None if self._cache is None else self._cache.read(name)
-        if pixels is None:
-            try:
-                pixels = read_pixels(self._root / name).transpose(2, 0, 1)
-            except ImageError as error:
-                raise PipelineError(
-                    f"{self._root / name}: {error}. Option 0 (processing_data) cuts it anew."
-                ) from error
-        if pixels.shape[1:] != self.crop_size:
-            raise PipelineError(
-                f"{self._root / name} has {pixels.shape[1]} x {pixels.shape[2]} rows and columns, the model wants "
-                f"{self.crop_size[0]} x {self.crop_size[1]}. Cut the crops with the box that it was trained on."
-            )
-        return pixels
+        return {view: self._read_view(view, rows) for view in self.readers}
 
-    def batch(self, rows):
-        """The crops of `rows` (indices, maybe none): B x C x H x W uint8 array, C 1 where all of them are grey."""
-        images = [self.read(row) for row in rows]
-        channels = max(map(len, images), default=1)
-        batch = np.empty((len(images), channels, *self.crop_size), np.uint8)
-        for place, image in zip(batch, images, strict=True):
-            place[:] = image        # a grey one fills every channel
-        return batch
+    def _read_view(self, view: str, rows: np.ndarray) -> torch.Tensor:
+        reader, cache = self.readers[view], self._caches.get(view)
+        box = reader.view
+        batch = np.empty((len(rows), box.channels, box.height, box.width), np.uint8)
+        for place, row in zip(batch, rows, strict=True):
+            pixels = None if cache is None else cache.read(reader.names[row])
+            place[:] = reader.read(int(row)) if pixels is None else pixels
+        return torch.from_numpy(batch)
 
-    def targets(self, rows, device):
-        """The labels of `rows` on `device`: (B CST in um, B x 4 findings), or () where there are none."""
-        if self.labels is None:
-            return ()
-        labels = self.labels[rows].to(device, non_blocking=True)
-        return labels[:, 0], labels[:, 1:]
-
-    def names(self, rows):
-        """What the user knows the rows by: file names."""
-        return [str(self._root / self._names[row]) for row in rows]
+    def targets(self, own: Portion, device: torch.device) -> ImageTargets | None:
+        """The labels of a share of a batch on `device`; None where there are none."""
+        if self._labels is None:
+            return None
+        first = own.rows if not self.takes_visits else own.rows[np.unique(own.visits, return_index=True)[1]]
+        of_images = self._labels[own.rows].to(device, non_blocking=True)
+        of_visits = of_images if not self.takes_visits else self._labels[first].to(device, non_blocking=True)
+        is_final = torch.from_numpy(self.is_final[first]).to(device)
+        return ImageTargets(of_visits[:, 0], of_images[:, 1:], of_visits[:, 1:], is_final)
 
 
-def check_finite(table, columns, name_column, *, advice="Option 0 (processing_data) makes the processed tables anew."):
+def check_finite(table: pd.DataFrame, columns: list[str], names: list[str], *,
+                 advice: str = "Option 0 (processing_data) makes the processed tables anew.") -> None:
     """Refuse NaN and infinity before they are trained on, predicted from or handed in.
 
     Args:
         table: DataFrame.
         columns: those that must hold finite numbers only.
-        name_column: the column (or the index) that names a row to the user.
+        names: what the user knows each row by.
         advice: what the user can do.
 
     Raises:
@@ -110,161 +130,109 @@ def check_finite(table, columns, name_column, *, advice="Option 0 (processing_da
     values = table[columns].to_numpy(np.float64)
     wrong = np.argwhere(~np.isfinite(values))
     if len(wrong):
-        names = list(table.get(name_column, table.index))
         shown = "; ".join(f"{names[row]}: {columns[column]} is {values[row, column]}" for row, column in wrong[:5])
         raise PipelineError(f"{len(wrong)} values are no finite numbers ({shown}). {advice}")
 
 
-def epoch_order(count, seed, epoch):
-    """All indices below `count` once, in an order that the seed and the epoch decide alone, whatever ran before."""
-    return np.random.default_rng([seed, epoch]).permutation(count)
+# ---- Which images, in which order
 
-
-def read_batches(dataset, order, batch_size, device, *, workers=-1, share=slice(None)):
-    """Batches of an ImageDataset on `device`, read ahead in threads; images become float32 in 0-1 there.
+def plan_epoch(visit_of_row: np.ndarray, *, seed: int, epoch: int, batch_size: int) -> list[Portion]:
+    """A training epoch: visits in an order that seed and epoch decide alone, each with a random part of its images.
 
     Args:
-        dataset: ImageDataset.
-        order: array of indices.
-        batch_size: crops per batch; the last may have fewer.
+        visit_of_row: N visit numbers.
+        seed: of the run.
+        epoch: its number, from 1.
+        batch_size: images of a batch at most; a visit that has more makes a batch of its own.
+
+    Returns:
+        list of Portion: every visit once, with one of its images or more.
+    """
+    rng = np.random.default_rng([seed, epoch])
+    members = _group(visit_of_row)
+    chosen = []
+    for number in rng.permutation(len(members)):
+        images = members[number]
+        if len(images) > 1:
+            images = np.sort(rng.choice(images, rng.integers(1, len(images) + 1), replace=False))
+        chosen.append(images)
+    return _cut(chosen, batch_size)
+
+
+def plan_in_order(visit_of_row: np.ndarray, batch_size: int) -> list[Portion]:
+    """Every image once, visit by visit, in batches for prediction; arguments as for plan_epoch."""
+    return _cut(_group(visit_of_row), batch_size)
+
+
+def _group(visit_of_row: np.ndarray) -> list[np.ndarray]:
+    """Rows of each visit, by its number."""
+    if not len(visit_of_row):
+        return []
+    order = np.argsort(visit_of_row, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(visit_of_row[order])) + 1)
+
+
+def _cut(visits: list[np.ndarray], batch_size: int) -> list[Portion]:
+    """Visits as portions of at most `batch_size` images, never torn."""
+    portions, start, count = [], 0, 0
+    sizes = [len(rows) for rows in visits]
+    for number, size in enumerate([*sizes, batch_size + 1]):
+        if count + size > batch_size and number > start:
+            inside = np.arange(number - start).repeat(sizes[start:number])
+            portions.append(Portion(np.concatenate(visits[start:number]), inside))
+            start, count = number, 0
+        count += size
+    return portions
+
+
+# ---- Reading them
+
+def read_batches(data: ImageData, portions: list[Portion], device: torch.device, *, workers: int = -1,
+                 share: bool = False) -> Iterator[Batch]:
+    """Batches on `device`, read ahead in threads; images become float32 in 0-1 there.
+
+    Args:
+        data: ImageData.
+        portions: of plan_epoch or plan_in_order.
         device: torch.device.
         workers: reading threads; 0: none but the caller's; -1: one beside a CPU that computes, else up to MAX_THREADS.
-        share: slice of each batch that is read.
+        share: whether several processes share each batch out.
 
     Yields:
         Batch.
 
     Raises:
-        PipelineError: a crop could not be read.
+        PipelineError: an image could not be read.
     """
     if workers < 0:
         workers = 1 if device.type == "cpu" else min(MAX_THREADS, CORES)
-    parts = (order[start:start + batch_size] for start in range(0, len(order), batch_size))
-    read = map_in_threads(lambda rows: (torch.from_numpy(dataset.batch(rows[share])), rows), parts, threads=workers)
-    for images, rows in _upload_ahead(read, device) if device.type == "cuda" else read:
-        yield Batch(as_fractions(images.to(device)), dataset.targets(rows[share], device), rows)
+    process = this_process()
+    rank, count = (process.rank, process.count) if share else (0, 1)
+
+    def read(portion: Portion) -> tuple[dict[str, torch.Tensor], Portion, Portion]:
+        own = portion.share(rank, count)
+        return data.read(own.rows), own, portion
+
+    loaded = map_in_threads(read, portions, threads=workers)
+    if device.type == "cuda":
+        from model.card import upload_ahead
+
+        loaded = upload_ahead(loaded, device)
+    for images, own, whole in loaded:
+        inputs = {view: as_fractions(pixels.to(device)) for view, pixels in images.items()}
+        yield build_batch(data, inputs, own, whole)
 
 
-def _upload_ahead(read, device):
-    """(images on the card, rows): copied on a stream of their own while the batch before is computed on."""
-    stream, ahead = torch.cuda.Stream(device), None
-    for images, rows in chain(read, [(None, None)]):
-        ready, ahead = ahead, None
-        if ready is not None:
-            torch.cuda.current_stream(device).wait_stream(stream)
-            ready[0].record_stream(torch.cuda.current_stream(device))
-        if images is not None:
-            with torch.cuda.stream(stream):
-                ahead = images.pin_memory().to(device, non_blocking=True), rows
-        if ready is not None:
-            yield ready
+def build_batch(data: ImageData, inputs: dict[str, torch.Tensor], own: Portion, whole: Portion) -> Batch:
+    """The batch of the images `inputs` (of the share `own` of the portion `whole`), with labels where there are any."""
+    device = next(iter(inputs.values())).device
+    visits = None
+    if data.takes_visits:
+        numbers = torch.from_numpy(own.visits).to(device)
+        visits = numbers[None] == torch.arange(own.visit_count, device=device)[:, None]     # V x B
+    return Batch(inputs, visits, data.targets(own, device), whole.rows, own.rows, whole.visit_count)
 
 
-def as_fractions(images):
+def as_fractions(images: torch.Tensor) -> torch.Tensor:
     """uint8 images as float32 in 0-1."""
     return images.float().div_(255)
-
-
-class ImageFeed:
-    """Epochs of an ImageDataset, shuffled by the config's seed and the epoch.
-
-    On a graphics card with room for them, the crops are put there once for all epochs. Of several processes, each reads
-    its share of a batch.
-
-    Args:
-        dataset: ImageDataset with labels.
-        config: ImageConfig.
-        device: torch.device.
-    """
-
-    is_fixed = False        # whether every epoch has the very same batches, as a list
-
-    def __init__(self, dataset, config, device):
-        self._dataset, self._config, self._device = dataset, config, device
-        self.names = dataset.names
-        self._resident = _put_on_card(dataset, config.batch_size, device) if device.type == "cuda" else None
-
-    def steps(self, batch_size):
-        """How many batches an epoch has."""
-        return -(-len(self._dataset) // batch_size)
-
-    def epoch(self, number, batch_size):
-        """The batches of epoch `number` (from 1); every image once, the last batch may be smaller."""
-        order = epoch_order(len(self._dataset), self._config.seed, number)
-        if self._resident is None:
-            return read_batches(
-                self._dataset, order, batch_size, self._device, workers=self._config.workers, share=OWN_SHARE
-            )
-        return self._resident_batches(order, batch_size)
-
-    def _resident_batches(self, order, batch_size):
-        images, labels = self._resident
-        places = torch.from_numpy(order).to(self._device)
-        for start in range(0, len(order), batch_size):
-            here = places[start:start + batch_size][OWN_SHARE]
-            chosen = labels[here]
-            yield Batch(as_fractions(images[here]), (chosen[:, 0], chosen[:, 1:]), order[start:start + batch_size])
-
-
-def _put_on_card(dataset, batch_size, device):
-    """All crops and labels on the card, if they are grey and leave room for the training; else None."""
-    pixels = dataset.crop_size[0] * dataset.crop_size[1]
-    free = torch.cuda.mem_get_info(device)[0] * (1 - SPARE_SHARE)
-    if pixels * (len(dataset) + batch_size * BYTES_PER_PIXEL) > free:
-        return None
-    images = torch.empty((len(dataset), 1, *dataset.crop_size), dtype=torch.uint8, device=device)
-    parts = np.array_split(np.arange(len(dataset)), -(-len(dataset) // batch_size))
-    read = map_in_threads(dataset.batch, parts, threads=min(MAX_THREADS, CORES))
-    for rows, part in zip(parts, read, strict=True):
-        if part.shape[1] != 1:
-            return None
-        images[rows[0]:rows[-1] + 1] = torch.from_numpy(part).to(device)
-    return images, dataset.labels.to(device)
-
-
-class CaseFeed:
-    """Epochs of a case table: fixed batches in its order, the last partial one left out as in 2021.
-
-    A table of fewer rows than a batch makes one batch.
-
-    Args:
-        cases: DataFrame with CSV_FEATURES, VA and continue injection (0 / 1); 1 row or more.
-        device: torch.device.
-
-    Raises:
-        PipelineError: a value is no finite number.
-    """
-
-    is_fixed = True
-
-    def __init__(self, cases, device):
-        check_finite(cases, [*c.CSV_FEATURES, c.VA, c.CONTINUE], c.PATIENT)
-        self._patients = cases[c.PATIENT].tolist()
-        self._features = case_features(cases, device)
-        self._va = torch.tensor(cases[c.VA].to_numpy(np.float32), device=device)
-        self._classes = torch.tensor(cases[c.CONTINUE].to_numpy(np.int64), device=device)
-        self._epochs = {}       # batch size -> list of Batch
-
-    def steps(self, batch_size):
-        """How many batches an epoch has."""
-        return max(1, len(self._patients) // batch_size)
-
-    def epoch(self, _number, batch_size):
-        """The batches, the same in every epoch."""
-        if batch_size not in self._epochs:
-            size = min(batch_size, len(self._patients))
-            starts = range(0, len(self._patients) - size + 1, size)
-            self._epochs = {batch_size: [self._batch(slice(start, start + size)) for start in starts]}
-        return self._epochs[batch_size]
-
-    def names(self, rows):
-        """What the user knows the rows by: patient IDs."""
-        return self._patients[rows]
-
-    def _batch(self, rows):
-        return Batch(self._features[rows], (self._va[rows], self._classes[rows]), rows)
-
-
-def case_features(cases, device):
-    """The CSV_FEATURES of a case table as an N x 16 float32 tensor."""
-    return torch.tensor(cases[c.CSV_FEATURES].to_numpy(np.float32), device=device)

@@ -1,27 +1,58 @@
-"""The losses. Each gives the total and, for the record, its parts; all are means over the batch."""
+"""The losses. Each gives one tensor, the total first and then its parts; all are means over the batch.
 
+B images, V visits (V = B where each image stands alone), K findings.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
 from torch import nn
 from torch.nn import functional
 
+from model.module import UM_PER_UNIT
+
 FINDINGS_WEIGHT = 2.0       # the 2021 system's weight of the findings against CST
-UM_PER_UNIT = 100.0         # ImageModule's CST is in hundreds of um
+
+
+class ImageTargets(NamedTuple):
+    """What is true of a batch of images."""
+
+    cst_um: torch.Tensor                # V
+    findings: torch.Tensor              # B x K, 0 / 1
+    visit_findings: torch.Tensor        # V x K, 0 / 1
+    has_image_labels: torch.Tensor      # V bool: whether findings are labelled for each image, not for the eye
 
 
 class ImageLoss(nn.Module):
-    """MSE of CST in hundreds of um + 2 x binary cross entropy of the findings' logits.
+    """MSE of CST in hundreds of um + 2 x binary cross entropy of the findings' logits, image by image.
 
     Under the seed recipe the findings went through a Sigmoid already and are taken for logits all the same.
     """
 
     parts = ("CST", "findings")
 
-    def forward(self, outputs, targets):
-        """Outputs of ImageModule; targets: (B CST in um, B x 4 findings 0 / 1). Returns (total, parts)."""
-        cst, findings = outputs
-        true_cst, true_findings = targets
-        regression = functional.mse_loss(cst, true_cst / UM_PER_UNIT)
-        classification = functional.binary_cross_entropy_with_logits(findings, true_findings)
-        return regression + FINDINGS_WEIGHT * classification, (regression, classification)
+    def forward(self, outputs: tuple[torch.Tensor, ...], batch: Any) -> torch.Tensor:
+        """The losses of ImageModule's outputs for a model.dataset.Batch: tensor of 1 + 2."""
+        cst, findings, _ = outputs
+        regression = functional.mse_loss(cst.float(), batch.targets.cst_um / UM_PER_UNIT)
+        classification = functional.binary_cross_entropy_with_logits(findings.float(), batch.targets.findings)
+        return torch.stack([regression + FINDINGS_WEIGHT * classification, regression, classification])
+
+
+class VisitLoss(ImageLoss):
+    """The same with one CST for a visit, and its findings where the labels are: of each image, or of the eye."""
+
+    def forward(self, outputs: tuple[torch.Tensor, ...], batch: Any) -> torch.Tensor:
+        """The losses of ImageModule's outputs for a model.dataset.Batch: tensor of 1 + 2."""
+        (cst, findings, visit_findings), targets = (output.float() for output in outputs), batch.targets
+        regression = functional.mse_loss(cst, targets.cst_um / UM_PER_UNIT)
+        entropy = functional.binary_cross_entropy_with_logits
+        of_images = entropy(findings, targets.findings, reduction="none").mean(dim=1)               # B
+        of_visits = entropy(visit_findings, targets.visit_findings, reduction="none").mean(dim=1)   # V
+        member = batch.visits.float()
+        mean_of_images = member @ of_images / member.sum(dim=1)                                     # V
+        classification = torch.where(targets.has_image_labels, mean_of_images, of_visits).mean()
+        return torch.stack([regression + FINDINGS_WEIGHT * classification, regression, classification])
 
 
 class CSVLoss(nn.Module):
@@ -32,10 +63,10 @@ class CSVLoss(nn.Module):
 
     parts = ("VA", "continue injection")
 
-    def forward(self, outputs, targets):
-        """Outputs of CSVModule; targets: (B VA, B classes as int64). Returns (total, parts)."""
+    def forward(self, outputs: tuple[torch.Tensor, ...], targets: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        """The losses of CSVModule's outputs, given B VA and B classes as int64: tensor of 1 + 2."""
         va, scores = outputs
         true_va, true_class = targets
         regression = functional.mse_loss(va, true_va)
         classification = functional.cross_entropy(scores, true_class)
-        return regression + classification, (regression, classification)
+        return torch.stack([regression + classification, regression, classification])

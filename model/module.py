@@ -1,143 +1,119 @@
 """The networks.
 
-Shapes: B batch, C channels, H and W pixels, F features, K classes.
+Shapes: B images, V visits (V = B where each image stands alone), C channels, H and W pixels, F features, K findings.
 State names and layer order are those of the 2021 system, so that its published checkpoints load.
 """
 
 import copy
-from math import ceil
 
 import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from model_config import RECIPES
-from processing import columns as c
+from model.backbones import find_backbone
+from model.pooling import find_pool
+from model.specification import PUBLISHED_FEATURES, ImageSpecification
 
-# Channels in, channels out, stride of the nine blocks
-BLOCKS = [
-    (3, 8, 1), (8, 8, 2), (8, 8, 2), (8, 16, 2), (16, 16, 2), (16, 32, 2), (32, 32, 2), (32, 64, 2), (64, 64, 2),
-]
-CROP_SIZE = (400, 650)      # H, W of the 2021 system's crops
-
-
-class Conv2d(nn.Conv2d):
-    """A convolution to which an image of one channel stands for one of in_channels equal channels.
-
-    Its weights are added up over the channels first: the same result, up to rounding, for a third of the work.
-    """
-
-    def _conv_forward(self, input, weight, bias):
-        if input.shape[1] == 1:
-            weight = weight.sum(1, keepdim=True)
-        return super()._conv_forward(input, weight, bias)
-
-
-class BasicConv2d(nn.Module):
-    """Convolution with bias, batch norm, ReLU. B x C_in x H x W -> B x C_out x ceil(H/stride) x ceil(W/stride)."""
-
-    def __init__(self, in_channels, out_channels, *, kernel_size=3, stride=1):
-        super().__init__()
-        self.layers = nn.Sequential(
-            Conv2d(in_channels, out_channels, kernel_size, stride, padding=(kernel_size - 1) // 2),
-            nn.BatchNorm2d(out_channels),
-            nn.ReLU(inplace=True),
-        )
-
-    def forward(self, x):
-        return self.layers(x)
-
-
-class ResidualBlock(nn.Module):
-    """Two convolutions with batch norm beside a shortcut; ReLU after the first and after the sum.
-
-    Input is padded by dilation * (kernel_size - 1) in all, so that both branches give
-    B x C_out x ceil(H/stride) x ceil(W/stride) for any kernel size, stride and dilation.
-    """
-
-    def __init__(self, in_channels, out_channels, *, kernel_size=3, stride=1, dilation=1):
-        super().__init__()
-        padding = _same_padding(kernel_size, dilation)
-        self.layers = nn.Sequential(
-            nn.ZeroPad2d(padding),
-            Conv2d(in_channels, out_channels, kernel_size, stride, dilation=dilation),
-            nn.BatchNorm2d(out_channels),
-            nn.ReLU(inplace=True),
-            nn.ZeroPad2d(padding),
-            nn.Conv2d(out_channels, out_channels, kernel_size, dilation=dilation),
-            nn.BatchNorm2d(out_channels),
-        )
-        self.shortcut = nn.Identity()
-        if stride != 1 or in_channels != out_channels:
-            self.shortcut = nn.Sequential(
-                Conv2d(in_channels, out_channels, 1, stride), nn.BatchNorm2d(out_channels)
-            )
-        self.activation = nn.ReLU(inplace=True)
-
-    def forward(self, x):
-        return self.activation(self.layers(x) + self.shortcut(x))
+UM_PER_UNIT = 100.0         # ImageModule's CST is in hundreds of um
 
 
 class ImageModule(nn.Module):
-    """B-scan crop -> CST and four findings.
+    """Views of images -> thickness and findings.
 
     Args:
-        recipe: a key of model_config.RECIPES.
-        crop_size: H, W of the crops in pixels; the first layer of the heads depends on it.
+        specification: what it is made of; the default is the 2021 system's.
     """
 
-    def __init__(self, recipe="seed", crop_size=CROP_SIZE):
+    def __init__(self, specification: ImageSpecification | None = None):
         super().__init__()
-        self.recipe, self.crop_size = recipe, tuple(crop_size)
-        block = {"plain": BasicConv2d, "residual": ResidualBlock}[RECIPES[recipe].blocks]
-        self.layers = nn.Sequential(*(block(c_in, c_out, stride=stride) for c_in, c_out, stride in BLOCKS))
-        features = _flat_features(self.crop_size)
-        self.regression = nn.Sequential(nn.Flatten(), *_head(features, features // 2, features // 4, 1))
-        self.classify = nn.Sequential(nn.Flatten(), *_head(features, features // 2, features // 4, len(c.FINDINGS)))
-        if RECIPES[recipe].heads == "sigmoid":
+        self.specification = specification = specification or ImageSpecification()
+        (self.layers, features), *others = (find_backbone(specification.backbone)(view)
+                                            for view in specification.views.values())
+        joined = features + sum(count for _, count in others)
+        self.regression = nn.Sequential(nn.Flatten(), *_build_head(joined, joined // 2, joined // 4, 1))
+        self.classify = nn.Sequential(
+            nn.Flatten(), *_build_head(joined, joined // 2, joined // 4, len(specification.findings))
+        )
+        if specification.heads == "sigmoid":
             self.classify.append(nn.Sigmoid())
+        names = list(specification.views)
+        self.others = nn.ModuleDict({name: trunk for name, (trunk, _) in zip(names[1:], others, strict=True)})
+        self.pool = find_pool(specification.pool)(joined)
 
-    def forward(self, x):
-        """B x C x H x W float32 in 0-1, C 3, or 1 for three equal channels -> CST and findings.
+    def forward(self, inputs: dict[str, torch.Tensor], visits: torch.Tensor | None = None
+                ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """What the losses want.
+
+        Args:
+            inputs: by view, B x C x H x W float32 in 0-1; one channel may stand for three equal ones.
+            visits: V x B bool, which images are of which visit, one or more of each; None where each stands alone.
 
         Returns:
-            B CST in hundreds of um, and B x 4 findings as the recipe's heads give.
+            V thicknesses in hundreds of um, B x K findings of the images, V x K of the visits, as the heads give them.
         """
-        features = self.layers(x)                   # B x 64 x H/256 x W/256, rounded up
-        return self.regression(features)[:, 0], self.classify(features)
+        features = self.extract_features(inputs)                    # B x F
+        pooled = self.pool(features, visits)                        # V x F
+        findings = self.classify(features)
+        visit_findings = findings if pooled is features else self.classify(pooled)
+        return self.regression(pooled)[:, 0], findings, visit_findings
 
-    def probabilities(self, findings):
-        """The heads' B x 4 findings as probabilities, 0-1."""
-        return findings if RECIPES[self.recipe].heads == "sigmoid" else torch.sigmoid(findings)
+    def extract_features(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        """B x F features of the views, side by side."""
+        trunks = zip(self.specification.views, [self.layers, *self.others.values()], strict=True)
+        return torch.cat([trunk(self._normalise(inputs[name])).flatten(1) for name, trunk in trunks], dim=1)
+
+    def answer(self, inputs: dict[str, torch.Tensor], visits: torch.Tensor | None = None
+               ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """What a person wants; arguments as for forward.
+
+        Returns:
+            V thicknesses in um, 0 or more; B x K findings of the images and V x K of the visits as probabilities.
+        """
+        cst, findings, visit_findings = self(inputs, visits)
+        is_probability = self.specification.heads == "sigmoid"
+        findings, visit_findings = (found.float() if is_probability else torch.sigmoid(found.float())
+                                    for found in (findings, visit_findings))
+        return (cst.float() * UM_PER_UNIT).clamp(min=0), findings, visit_findings
+
+    def _normalise(self, images: torch.Tensor) -> torch.Tensor:
+        if self.specification.normalise == "none":
+            return images
+        mean = images.mean(dim=(1, 2, 3), keepdim=True)
+        return (images - mean) / (images.std(dim=(1, 2, 3), keepdim=True) + 1e-3)      # 1e-3: a black image
 
 
 class CSVModule(nn.Module):
-    """16 features of an eye (CSV_FEATURES, in their units) -> VA and continue injection.
+    """16 features of an eye -> VA and continue injection.
 
     Args:
-        recipe: a key of model_config.CSV_RECIPES.
+        heads: "sigmoid" (2021): the scores end in a Sigmoid; "logits": they do not.
+        features: names of the features, in their order; the default is the 2021 system's.
     """
 
-    def __init__(self, recipe="seed"):
+    def __init__(self, heads: str = "sigmoid", features: tuple[str, ...] = PUBLISHED_FEATURES):
         super().__init__()
-        self.recipe = recipe
-        self.layers = nn.Sequential(*_head(len(c.CSV_FEATURES), 32, 64, 128, 32, 8), nn.ReLU())
-        self.regression = nn.Sequential(*_head(8, 4, 1))
-        self.classify = nn.Sequential(*_head(8, 4, 2))
-        if RECIPES[recipe].heads == "sigmoid":
+        self.heads, self.features = heads, tuple(features)
+        self.layers = nn.Sequential(*_build_head(len(self.features), 32, 64, 128, 32, 8), nn.ReLU())
+        self.regression = nn.Sequential(*_build_head(8, 4, 1))
+        self.classify = nn.Sequential(*_build_head(8, 4, 2))
+        if heads == "sigmoid":
             self.classify.append(nn.Sigmoid())
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """B x 16 float32 -> (B VA, B x 2 scores of stop and continue)."""
         features = self.layers(x)                   # B x 8
         return self.regression(features)[:, 0], self.classify(features)
 
-    def probabilities(self, scores):
-        """B x 2 scores -> B probabilities of continue injection, 0-1: the softmax that CSVLoss trains."""
-        return torch.softmax(scores, dim=1)[:, 1]
+    def answer(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """B x 16 float32 -> B VA, 0 or more, and B probabilities of continue injection.
+
+        The probability is the softmax that CSVLoss trains.
+        """
+        va, scores = self(x)
+        return va.clamp(min=0), torch.softmax(scores, dim=1)[:, 1]
 
 
-def fold_batch_norm(module):
+def fold_batch_norm(module: nn.Module) -> nn.Module:
     """A copy for prediction: each batch norm becomes part of the convolution before it."""
     folded = copy.deepcopy(module).eval()
     for part in [part for part in folded.modules() if isinstance(part, nn.Sequential)]:
@@ -148,22 +124,9 @@ def fold_batch_norm(module):
     return folded
 
 
-def _head(*widths):
+def _build_head(*widths: int) -> list[nn.Module]:
     """Linear layers of these widths with ReLU between them."""
-    layers = []
+    layers: list[nn.Module] = []
     for before, after in zip(widths, widths[1:], strict=False):
         layers += [nn.Linear(before, after), nn.ReLU()]
     return layers[:-1]
-
-
-def _same_padding(kernel_size, dilation):
-    total = dilation * (kernel_size - 1)
-    return (total // 2, total - total // 2) * 2     # left, right, top, bottom
-
-
-def _flat_features(crop_size):
-    """How many features the blocks leave of a crop: 64 x 2 x 3 = 384 of 400 x 650."""
-    height, width = crop_size
-    for _, _, stride in BLOCKS:
-        height, width = ceil(height / stride), ceil(width / stride)
-    return BLOCKS[-1][1] * height * width

@@ -1,58 +1,89 @@
-"""Losses and gradients of a batch: by autograd, or for CSVModule by hand.
+"""Model-CSV's steps: losses and gradients by hand, and an epoch of them.
 
-Model-CSV's steps are so small that autograd's and the optimizer's bookkeeping take longer than the arithmetic. By
-hand they need few and large operations: all weights lie in one tensor, so that the optimizer sees one parameter, and
-a layer's bias is the last column of its weights, so that one product gives the gradient of both. The results are
-autograd's, up to rounding; tests/test_backward.py compares them. B batch, I and O features into and out of a layer.
+The steps are so small that autograd's and the optimizer's bookkeeping take longer than the arithmetic. By hand they
+need few and large operations: all weights lie in one tensor, so that the optimizer sees one parameter, and a layer's
+bias is the last column of its weights, so that one product gives the gradient of both. The results are autograd's, up
+to rounding; tests/test_csv_steps.py compares them. B batch, I and O features into and out of a layer.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
+import pandas as pd
 import torch
 from torch import nn
 from torch.nn import functional
 
+from model.dataset import check_finite
+from model.guard import Guard
+from processing import columns as c
 
-class Autograd:
-    """Backward of any module and loss.
+
+class CaseBatch(NamedTuple):
+    """What a step takes."""
+
+    inputs: torch.Tensor    # B x 16 float32
+    targets: tuple[torch.Tensor, torch.Tensor]      # B VA, B classes
+    rows: np.ndarray        # indices in the case table
+
+
+def build_case_batches(cases: pd.DataFrame, features: tuple[str, ...], batch_size: int, device: torch.device
+                       ) -> list[CaseBatch]:
+    """A case table in fixed batches in its order, the last partial one left out as in 2021.
+
+    A table of fewer rows than a batch makes one batch.
 
     Args:
-        module: on its device.
-        precision: "float32"; or "bf16": the module's convolutions and products compute in bfloat16, weights and losses
-            do not.
+        cases: DataFrame with patient ID, `features`, VA and continue injection (0 / 1); 1 row or more.
+        features: names of the model's features.
+        batch_size: eyes per batch.
+        device: torch.device.
 
-    Attributes: parameters: what the optimizer is for; their gradients are there after a call.
+    Raises:
+        PipelineError: a value is no finite number.
     """
-
-    def __init__(self, module, precision="float32"):
-        self.parameters, self._precision = list(module.parameters()), precision
-
-    def __call__(self, module, loss_function, batch):
-        """The total and its parts, as one detached tensor."""
-        module.zero_grad()
-        total, parts = loss_function(run_forward(module, batch.inputs, self._precision), batch.targets)
-        total.backward()
-        return torch.stack([total, *parts]).detach()
+    check_finite(cases, [*features, c.VA, c.CONTINUE], cases[c.PATIENT].tolist())
+    inputs = torch.tensor(cases[list(features)].to_numpy(np.float32), device=device)
+    va = torch.tensor(cases[c.VA].to_numpy(np.float32), device=device)
+    classes = torch.tensor(cases[c.CONTINUE].to_numpy(np.int64), device=device)
+    size = min(batch_size, len(cases))
+    starts = range(0, len(cases) - size + 1, size)
+    return [CaseBatch(inputs[start:start + size], (va[start:start + size], classes[start:start + size]),
+                      np.arange(start, start + size)) for start in starts]
 
 
-def run_forward(module, inputs, precision):
-    """The module's outputs in float32, computed as Autograd's `precision` says."""
-    with torch.autocast(inputs.device.type, torch.bfloat16, enabled=precision == "bf16"):
-        outputs = module(inputs)
-    return tuple(output.float() for output in outputs)
+def take_steps(backward: "CSVBackward", batches: list[CaseBatch], optimizer: torch.optim.Optimizer, guard: Guard
+               ) -> torch.Tensor:
+    """A step for each batch; the first that is not finite is the last.
+
+    Returns:
+        Sum of the steps' losses, 1 + 2: the total and its parts, each step weighted alike (all batches are of one size).
+    """
+    guard.begin()
+    kind = torch.float32 if backward.device.type == "mps" else torch.float64        # mps has no float64
+    sums = torch.zeros(3, dtype=kind, device=backward.device)
+    for batch in batches:
+        losses = backward(batch)
+        if not guard.allows(losses[0]):
+            break
+        optimizer.step()
+        sums += losses
+    return sums
 
 
 class CSVBackward:
-    """Backward of CSVModule under CSVLoss; used as Autograd.
+    """Losses and gradients of CSVModule under CSVLoss.
 
     Activations lie features first (O x B), so that every operand is one stretch of memory; each has one row more, of
     ones, for the bias. Cross entropy over two classes is binary cross entropy of the difference of their scores.
 
     Args:
         module: CSVModule, on its device. Its weights become views of one tensor.
+
+    Attributes: parameters: what the optimizer is for; their gradients are there after a call. device.
     """
 
-    def __init__(self, module):
+    def __init__(self, module: Any):
         trunk, va, scores = ([layer for layer in part if isinstance(layer, nn.Linear)]
                              for part in (module.layers, module.regression, module.classify))
         # The heads side by side: their first layers see the same features, their last ones a part of them each
@@ -60,7 +91,7 @@ class CSVBackward:
         last = [_Part(va[1], 0, 0), _Part(scores[1], 1, va[0].out_features)]
         blocks = [*([_Part(layer, 0, 0)] for layer in trunk), first, last]
         self._weights, self._gradients, flat = _lay_out(blocks)
-        self.parameters = [flat]
+        self.parameters, self.device = [flat], flat.device
         self._used = torch.zeros_like(self._weights[-1])        # where the last block has weights
         for part in last:
             part.cut(self._used)[:], self._used[part.rows, -1] = 1, 1
@@ -68,8 +99,8 @@ class CSVBackward:
         self._buffers = None                    # for batches of one size
 
     @torch.no_grad()
-    def __call__(self, module, _loss_function, batch):
-        """The total and its parts, as one detached tensor."""
+    def __call__(self, batch: CaseBatch) -> torch.Tensor:
+        """The total loss and its parts, as one tensor; the gradients are there then."""
         if self._buffers is None or self._buffers.count != len(batch.inputs):
             self._buffers = _Buffers(self._weights, self._gradients, len(batch.inputs))
         self._forward(batch.inputs, self._buffers)

@@ -5,13 +5,14 @@ Reads data/processed/splits.json and csv/eyes.csv.
 
 import pandas as pd
 
+from config import Paths
 from processing import columns as c
 from processing.errors import PipelineError
 from processing.splits import load_splits
 from processing.tables import read_processed
 
 
-def held_out_eyes(paths, table, fold):
+def find_held_out(paths: Paths, table: pd.DataFrame, fold: str) -> set[str]:
     """The eyes that a fold leaves out.
 
     Args:
@@ -33,7 +34,7 @@ def held_out_eyes(paths, table, fold):
     return folds[int(fold)]
 
 
-def refill(table, paths, held_out):
+def refill_means(table: pd.DataFrame, paths: Paths, held_out: set[str]) -> pd.DataFrame:
     """`table` with its missing measures filled anew by means over the eyes that are not held out.
 
     Option 0 fills what is missing with means over all annotated eyes; to a held-out eye those are no secret kept.
@@ -52,12 +53,12 @@ def refill(table, paths, held_out):
     return apply_means(table, eyes, means)
 
 
-def fit_means(eyes):
+def fit_means(eyes: pd.DataFrame) -> pd.DataFrame:
     """Means of the measures over each round's eyes: DataFrame, round x measure; missing values do not count."""
     return eyes.groupby(c.FINAL)[c.MEASURES].mean()
 
 
-def apply_means(table, eyes, means):
+def apply_means(table: pd.DataFrame, eyes: pd.DataFrame, means: pd.DataFrame) -> pd.DataFrame:
     """`table` (rows of eyes) with `means` where `eyes` has no value; arguments as fit_means gives and takes them."""
     filled = table.copy()
     raw = eyes.set_index(c.PATIENT)
@@ -67,7 +68,7 @@ def apply_means(table, eyes, means):
     return filled
 
 
-def split_rows(rows, held_out):
+def split_rows(rows: pd.DataFrame, held_out: set[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Rows to train on and rows that are held out: two DataFrames."""
     unseen = rows[c.PATIENT].isin(held_out) if held_out else pd.Series(False, index=rows.index)
     return rows[~unseen], rows[unseen]

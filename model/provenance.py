@@ -6,14 +6,18 @@ import subprocess
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
+import torch
+
+from model_config import CSVConfig, ImageConfig
 from processing.files import stat_files
 
 HERE = Path(__file__).resolve().parent.parent
 PACKAGES = ("torch", "opencv-python", "simplejpeg", "numpy", "pandas", "scikit-learn")
 
 
-def describe_origin(config, device, data):
+def describe_origin(config: ImageConfig | CSVConfig, device: torch.device, data: dict[str, str]) -> dict[str, Any]:
     """The first content of run.json.
 
     Args:
@@ -39,19 +43,19 @@ def describe_origin(config, device, data):
     }
 
 
-def fingerprint_table(path):
+def fingerprint_table(path: Path) -> str:
     """SHA-256 of a table's bytes, in hexadecimal digits."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def fingerprint_images(names, root):
+def fingerprint_images(names: list[str], root: Path) -> str:
     """SHA-256 over a list of images: path from the root and size in bytes of each, in order."""
     sizes = (state.st_size for state in stat_files(root, names))
     lines = (f"{name}\t{size}\n" for name, size in zip(names, sizes, strict=True))
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def _version(package):
+def _version(package: str) -> str | None:
     try:
         return version(package)
     except PackageNotFoundError:

@@ -1,0 +1,107 @@
+"""CSVTrees: the recipe best, an ensemble of trees in the network's place; the trees themselves are in model/trees.py.
+
+Reads data/processed/csv/eyes.csv and, where there is one, out_of_fold.csv; the run writes what comes of it.
+"""
+
+from typing import Any
+
+import pandas as pd
+import torch
+
+from config import Paths
+from model.means import fit_case_means
+from model.provenance import fingerprint_table
+from model.run import Run
+from model.trees import TreeModel
+from model_config import CSVConfig
+from processing import columns as c
+from processing.tables import build_case_table, read_processed
+from processing.terminal import say
+
+SEEN_COLUMNS = [c.PRE_CST, *c.PRE_FINDINGS, c.CST, *c.FINDINGS]     # of an eye, by the image models
+
+
+class CSVTrees:
+    """Follows model.registry.Model.
+
+    Args:
+        specification: seed and means.
+        device: torch.device; trees compute on the CPU.
+    """
+
+    kind, unit = "CSVTrees", "eyes"
+
+    def __init__(self, specification: dict[str, Any], device: torch.device):
+        self.means, self.device = specification["means"], device
+        self._trees = TreeModel(specification["seed"])
+
+    @property
+    def specification(self) -> dict[str, Any]:
+        """Plain values that it is built from."""
+        return {
+            "seed": self._trees.seed, "means": self.means,
+            "outputs": {c.VA: "logMAR (preliminary round) or decimal (final)", c.CONTINUE: "probability"},
+        }
+
+    @classmethod
+    def specify(cls, config: CSVConfig, rows: pd.DataFrame) -> dict[str, Any]:
+        """The specification of a new model: the config's seed, and the means of its eyes."""
+        return {"seed": config.seed, "means": fit_case_means(rows)}
+
+    @classmethod
+    def select_rows(cls, table: pd.DataFrame, config: CSVConfig) -> pd.DataFrame:
+        """The eyes that have images of both visits, as the network's."""
+        return build_case_table(table)
+
+    def describe(self) -> str:
+        """One line for a person."""
+        return "CSVTrees, an ensemble of trees"
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """All that was learned."""
+        return self._trees.state_dict()
+
+    def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
+        """Take up what state_dict gave; raises ValueError where it does not fit."""
+        self._trees.load_state_dict(state)
+
+    def fingerprint(self, rows: pd.DataFrame, held_out: pd.DataFrame, paths: Paths) -> dict[str, str]:
+        """The tables that its eyes are read from."""
+        return {file.name: fingerprint_table(file) for file in (paths.eye_table, paths.out_of_fold) if file.is_file()}
+
+    def fit(self, rows: pd.DataFrame, run: Run, paths: Paths, *, held_out: pd.DataFrame) -> None:
+        """Learn from the same eyes as the network would, but from their rows as the tables give them.
+
+        Args:
+            rows: DataFrame of build_case_table.
+            run: that keeps what is learned.
+            paths: config.Paths.
+            held_out: not looked at.
+
+        Raises:
+            PipelineError: too few treated eyes whose outcome is known.
+        """
+        eyes = read_processed(paths.eye_table, c.EYE_COLUMNS)
+        eyes = eyes[eyes[c.PATIENT].isin(rows[c.PATIENT])].reset_index(drop=True)
+        seen = None
+        if paths.out_of_fold.is_file():
+            predicted = read_processed(paths.out_of_fold, [c.PATIENT, *SEEN_COLUMNS]).set_index(c.PATIENT)
+            seen = eyes.assign(**predicted[SEEN_COLUMNS].reindex(eyes[c.PATIENT]).reset_index(drop=True))
+        self._trees.fit(eyes, seen)
+        run.save_fitted(self)
+        how = "with noise of the image models' size" if seen is None else \
+            f"as image models saw them ({paths.out_of_fold})"
+        say(f"{run.name}: trees fitted to {len(eyes)} eyes, as labelled and {how}")
+
+    def predict(self, rows: pd.DataFrame, paths: Paths | None = None, *, label: str = "predict") -> pd.DataFrame:
+        """Predict each eye; any number of rows.
+
+        Args:
+            rows: DataFrame with final and model.trees.INPUTS, NaN where unknown. Patient ID as a column or the index.
+            paths, label: not needed.
+
+        Returns:
+            DataFrame with the index of `rows`: VA (0 or more) and continue injection, the probability of class 1.
+        """
+        answers = self._trees.predict(rows if c.PATIENT in rows else rows.reset_index())
+        return answers.set_axis(rows.index)

@@ -1,0 +1,42 @@
+"""What an image model is, in plain values: enough to build it and to read its images, whatever config.py says today.
+
+Reads and writes nothing; checkpoints and config.json hold it.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from config import View
+from processing import columns as c
+
+PUBLISHED_FINDINGS = ("IRF", "SRF", "PED", "HRF")
+# What the published Model-CSV sees of an eye, in this order
+PUBLISHED_FEATURES = (
+    c.GENDER, c.AGE, c.DIAGNOSIS, c.DRUG, c.SIDE, c.PRE_VA, c.PRE_CST, "preIRF", "preSRF", "prePED", "preHRF", c.CST,
+    *PUBLISHED_FINDINGS,
+)
+PUBLISHED_VIEWS = {"bscan": View(50, 450, 550, 1200, channels=1, folder="img")}
+
+
+@dataclass(frozen=True)
+class ImageSpecification:
+    """An image model. The defaults are the checkpoints that the 2021 system's author published."""
+
+    backbone: str = "plain"             # a function build_<name> of model/backbones.py
+    views: dict[str, View] | None = None        # what it sees of a screen, by name; None: the box of 2021
+    pool: str = "image"                 # a key of model_config.POOLS
+    heads: str = "sigmoid"              # "sigmoid": classification heads end in a Sigmoid; "logits": they do not
+    findings: tuple[str, ...] = PUBLISHED_FINDINGS   # in the order of the heads' outputs
+    target: str = c.CST                 # which thickness, um: preCST or CST
+    normalise: str = "none"             # "image": each image's mean becomes 0 and its spread 1
+
+    def __post_init__(self):
+        views = PUBLISHED_VIEWS if self.views is None else self.views
+        views = {name: view if isinstance(view, View) else View(**view) for name, view in views.items()}
+        object.__setattr__(self, "views", views)
+        object.__setattr__(self, "findings", tuple(self.findings))
+
+    def to_plain(self) -> dict[str, Any]:
+        """The same as dicts, lists, texts and numbers; `ImageSpecification(**it)` gives it back."""
+        views = {name: view._asdict() for name, view in self.views.items()}
+        return asdict(self) | {"views": views, "findings": list(self.findings)}
