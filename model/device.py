@@ -1,16 +1,17 @@
 """The machine that a model runs on."""
 
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 
 from model_config import check_device
 from processing.errors import PipelineError
-from processing.parallel import LOCAL_RANK, PROCESSES
+from processing.parallel import this_process
 from processing.terminal import say
 
 
-def select_device(wanted="auto"):
+def select_device(wanted: str = "auto") -> torch.device:
     """The torch.device of that name; "auto" takes cuda, then mps, then cpu. Of several processes each takes a card.
 
     Raises:
@@ -18,13 +19,14 @@ def select_device(wanted="auto"):
         PipelineError: this machine does not have it, or this build of torch cannot use it.
     """
     check_device(wanted)
+    process = this_process()
     there = {
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
         "cpu": True,
     }
     for name in [name for name, is_there in there.items() if is_there] if wanted == "auto" else [wanted]:
-        device = torch.device("cuda", LOCAL_RANK) if name == "cuda" and PROCESSES > 1 else torch.device(name)
+        device = torch.device("cuda", process.local_rank) if name == "cuda" and process.count > 1 else torch.device(name)
         if not there[device.type] or (device.index or 0) >= max(1, torch.cuda.device_count()):
             names = ", ".join(name for name, is_there in there.items() if is_there)
             cards = f" ({torch.cuda.device_count()} cards)" if there["cuda"] else ""
@@ -38,7 +40,7 @@ def select_device(wanted="auto"):
     raise PipelineError("torch cannot compute on this machine; install it anew.")
 
 
-def _fault_of(device):
+def _fault_of(device: torch.device) -> str | None:
     """Why torch cannot compute on a device that is there (a card that is too old, say); None where it can."""
     try:
         torch.ones(8, device=device).sum().item()
@@ -48,7 +50,7 @@ def _fault_of(device):
 
 
 @contextmanager
-def one_thread():
+def one_thread() -> Iterator[None]:
     """Compute on one thread of the CPU: steps of so little work only lose by sharing it, and on a busy machine much."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

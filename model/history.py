@@ -1,6 +1,7 @@
 """One row per epoch -> history.csv -> loss plot. Stores and draws; computes no metric."""
 
 import csv
+from pathlib import Path
 
 import pandas as pd
 
@@ -15,30 +16,30 @@ class History:
         plot: path of the loss plot, drawn from history.csv.
     """
 
-    def __init__(self, table, plot):
+    def __init__(self, table: Path, plot: Path):
         self._table, self._plot = table, plot
         self._rows = []
 
-    def load(self, epochs):
+    def load(self, epochs: int) -> None:
         """Take up the first `epochs` rows of the history.csv that is there."""
         with open(self._table, encoding="utf-8", newline="") as file:
             rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
         self._rows = [row | {"epoch": int(row["epoch"])} for row in rows if row["epoch"] <= epochs]
 
-    def add(self, **row):
+    def add(self, **row: float) -> None:
         """Note an epoch: `epoch`, `loss`, `loss <part>` for each part."""
         self._rows.append(row)
 
-    def best(self):
+    def best(self) -> tuple[int, float] | None:
         """Epoch and held-out loss of the row where that is smallest, the earliest of equals; None without any."""
         rows = [(row["epoch"], row["held-out loss"]) for row in self._rows if "held-out loss" in row]
         return min(rows, key=lambda row: row[1]) if rows else None
 
-    def save(self, epochs):
+    def save(self, epochs: int) -> None:
         """Write the first `epochs` rows to history.csv."""
         write_csv(self._table, pd.DataFrame(self._rows[:epochs]))
 
-    def draw(self):
+    def draw(self) -> None:
         """Draw the loss plot from history.csv, if there is an epoch in it."""
         from processing.plots import plot_log  # matplotlib takes long to load; the first batch need not wait
 

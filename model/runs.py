@@ -3,20 +3,20 @@
 import json
 from pathlib import Path
 
-from model.checkpoint import load_checkpoint, load_weights
+from config import Paths
 from model.run import read_record
 from processing.errors import PipelineError
 
 RUNS_SHOWN = 5
 
 
-def find_path(paths, chosen):
+def find_path(paths: Paths, chosen: str | Path) -> Path:
     """What a user named, from the current folder, the root or model/ckpt; from the current folder if it is nowhere."""
     places = [Path(chosen).expanduser(), paths.root / chosen, paths.ckpt / chosen]
     return next((place for place in places if place.exists()), places[0])
 
 
-def find_checkpoint(paths, name, chosen=None, *, unfinished=False):
+def find_checkpoint(paths: Paths, name: str, chosen: str | Path | None = None, *, unfinished: bool = False) -> Path:
     """The checkpoint file of a model: of the newest run that was trained on all eyes, else of the newest of a fold.
 
     Args:
@@ -45,7 +45,7 @@ def find_checkpoint(paths, name, chosen=None, *, unfinished=False):
     return (of_all_eyes or files)[-1]
 
 
-def fold_of(folder):
+def fold_of(folder: Path) -> str:
     """The fold that a run left out, "none" where it trained on all eyes (or its config.json is damaged)."""
     try:
         return json.loads((folder / "config.json").read_text(encoding="utf-8")).get("fold", "none")
@@ -53,7 +53,7 @@ def fold_of(folder):
         return "none"
 
 
-def resolve_checkpoint(paths, chosen, *, unfinished=False):
+def resolve_checkpoint(paths: Paths, chosen: str | Path, *, unfinished: bool = False) -> Path:
     """The checkpoint file of a run folder or file that the user named, from the current folder or the root.
 
     Raises:
@@ -78,7 +78,7 @@ def resolve_checkpoint(paths, chosen, *, unfinished=False):
     return files[0]
 
 
-def find_unfinished(paths, names, chosen=None):
+def find_unfinished(paths: Paths, names: list[str], chosen: str | None = None) -> Path:
     """The run folder to resume: `chosen`, or the newest unfinished run of the models `names`.
 
     Raises:
@@ -99,22 +99,7 @@ def find_unfinished(paths, names, chosen=None):
     return max(folders, key=_age)
 
 
-def load_start(paths, module, config, *, unfinished=False):
-    """Put the weights of config.init_from (a run folder or checkpoint file) into `module`.
-
-    Raises:
-        PipelineError: it does not fit; says which runs exist.
-    """
-    with_runs = describe_runs(paths, config.name)
-    try:
-        file = resolve_checkpoint(paths, config.init_from, unfinished=unfinished)
-        start, _ = load_checkpoint(file, type(module).__name__)
-        load_weights(module, start.state_dict(), file)
-    except PipelineError as error:
-        raise PipelineError(f"{error} {with_runs}") from error
-
-
-def describe_runs(paths, name):
+def describe_runs(paths: Paths, name: str) -> str:
     """One sentence on which runs of a model there are."""
     runs = [f"{folder.name} ({read_record(folder).get('state', 'damaged')})" for folder in run_folders(paths, name)]
     if not runs:
@@ -123,7 +108,7 @@ def describe_runs(paths, name):
     return f"{newest} of {name}: {', '.join(runs[-RUNS_SHOWN:])}."
 
 
-def run_folders(paths, name):
+def run_folders(paths: Paths, name: str) -> list[Path]:
     """Run folders of a model, oldest first (by the time in the name, then the number behind it)."""
     parent = paths.ckpt / name
     if not parent.is_dir():
@@ -131,6 +116,6 @@ def run_folders(paths, name):
     return sorted((folder for folder in parent.iterdir() if folder.is_dir()), key=_age)
 
 
-def _age(folder):
+def _age(folder: Path) -> tuple:
     return folder.name[:12], len(folder.name), folder.name
 
