@@ -147,6 +147,6 @@ def _build(paths, names, crop_size, key):
 def _decode(file):
     """C x H x W uint8, contiguous; None where the crop cannot be read: reading it from its file says why."""
     try:
-        return np.ascontiguousarray(read_pixels(file).transpose(2, 0, 1))
+        return np.ascontiguousarray(read_pixels(file, 1))
     except ImageError:
         return None

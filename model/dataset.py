@@ -62,7 +62,7 @@ class ImageDataset:
         pixels = None if self._cache is None else self._cache.read(name)
         if pixels is None:
             try:
-                pixels = read_pixels(self._root / name).transpose(2, 0, 1)
+                pixels = read_pixels(self._root / name, 1)
             except ImageError as error:
                 raise PipelineError(
                     f"{self._root / name}: {error}. Option 0 (processing_data) cuts it anew."

@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 
 import model_config
-from config import CROP, PATHS
+from config import PATHS, VIEWS
 from model.cache import open_cache
 from model.choice import find_unfinished, load_start
 from model.device import select_device
@@ -21,16 +21,18 @@ from model.origin import fingerprint_images, fingerprint_table
 from model.run import Run, read_behind, read_config
 from model_config import ImageConfig
 from processing import columns as c
-from processing.crops import check_crops
+from processing.crop_record import CropRecord
 from processing.errors import PipelineError
+from processing.files import stat_files
 from processing.tables import build_case_table, read_processed
 from processing.terminal import say
+from processing.views import describe_view
 
 CASE_ORDER_SEED = 2021      # the 2021 system shuffled its cases once, by this seed
 SEEN_COLUMNS = [c.PRE_CST, *c.PRE_FINDINGS, c.CST, *c.FINDINGS]     # of an eye, by the image models
 
 
-def train_image(paths=PATHS, configs=None, *, resume=None, unfinished=False, box=CROP):
+def train_image(paths=PATHS, configs=None, *, resume=None, unfinished=False, box=VIEWS["bscan"]):
     """Option 1: train the image models of `configs` (default: model_config.IMAGE_MODELS), one after the other.
 
     Args:
@@ -39,7 +41,7 @@ def train_image(paths=PATHS, configs=None, *, resume=None, unfinished=False, box
         resume: None; or a run folder to resume, or "" for the newest unfinished run of these models. What was to
             follow it when it began, and is of these models, follows.
         unfinished: whether init_from may be a run that is not finished.
-        box: config.CropBox that the crops were cut with.
+        box: config.View that the crops were cut with.
 
     Returns:
         list of run folders.
@@ -81,7 +83,7 @@ class _Job(NamedTuple):
     run: Run | None         # a resumed one
 
 
-def _train(paths, configs, *, resume, unfinished, box=CROP):
+def _train(paths, configs, *, resume, unfinished, box=VIEWS["bscan"]):
     """Train each config's model in its order, from the start or from where `resume` says.
 
     Everything that can be refused is refused before the first training begins.
@@ -197,7 +199,34 @@ def _select_images(paths, table, unseen, *, config, box):
     if rows.empty:
         raise PipelineError(f"{paths.train_table} has no images of the visit {config.visit!r}, for {config.name}.")
     check_crops([*rows[c.PROCESSED], *unseen[c.PROCESSED]], paths, box)
-    return rows, unseen, {"crop_box": list(box)}
+    return rows, unseen, {"crop_box": list(box[:4])}
+
+
+def check_crops(names, paths, view):
+    """Make sure that crops are there and were all cut with `view`.
+
+    Args:
+        names: processed_path of each.
+        paths: config.Paths.
+        view: config.View.
+
+    Raises:
+        PipelineError: a crop is missing, or was cut with another box.
+    """
+    absent = [name for name, state in zip(names, stat_files(paths.root, names), strict=True) if state is None]
+    if absent:
+        raise PipelineError(
+            f"{len(absent)} of {len(names)} crops are not there, the first is {paths.root / absent[0]}. "
+            "Option 0 (processing_data) cuts them."
+        )
+    cut = CropRecord(paths.crop_record).views()
+    wanted = describe_view(view), str(view.channels)
+    other = [name for name in names if cut.get(name) != wanted]
+    if other:
+        raise PipelineError(
+            f"{len(other)} of {len(names)} crops were not cut with the box {wanted[0]} of config.py, the first is "
+            f"{paths.root / other[0]} ({cut.get(other[0], ('unknown',))[0]}). Option 0 (processing_data) cuts them anew."
+        )
 
 
 def _select_cases(paths, table, unseen, **_):
