@@ -1,4 +1,4 @@
-"""Where things are, and what is cut out of a scan. Constants only: edit them here.
+"""Where things are, and what is cut out of a screen. Constants only: edit them here.
 
 Everything lies under one root. The environment variable APTOS_ROOT moves it (default: this folder).
 """
@@ -8,10 +8,29 @@ from pathlib import Path
 from typing import NamedTuple
 
 
+class View(NamedTuple):
+    """What is cut out of a device's screen, in pixels, and how it is kept; `bottom` and `right` are not part of it."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+    channels: int = 1       # 1: grey, what has colours is turned grey; 3: with its colours
+    folder: str = "img"     # below data/processed; each view has its own
+
+    @property
+    def height(self) -> int:
+        return self.bottom - self.top
+
+    @property
+    def width(self) -> int:
+        return self.right - self.left
+
+
 class Paths:
     """Every folder and file of the pipeline, from one root."""
 
-    def __init__(self, root):
+    def __init__(self, root: Path | str):
         self.root = Path(root).expanduser().resolve()
         data, model = self.root / "data", self.root / "model"
 
@@ -26,7 +45,6 @@ class Paths:
         self.out_of_fold = self.processed / "csv" / "out_of_fold.csv"  # what image models say of eyes they never saw
         self.splits = self.processed / "splits.json"                   # the folds of held-out eyes
         self.image_table = self.processed / "csv" / "image_data.csv"   # one row per image
-        self.crops = self.processed / "img"                            # {train,test}/<crop>.jpg
         self.pixel_cache = self.processed / "pixels.bin"               # the training crops, decoded
         self.crop_record = self.processed / "csv" / "crops.csv"        # what each crop was cut from
         self.crop_preview = self.processed / "crop_preview.png"
@@ -39,32 +57,23 @@ class Paths:
         self.truth = self.root / "truth"                        # the demonstration's known answers
         self.error_log = model / "error.log"                    # tracebacks of bugs
 
-    def relative(self, path):
+    def view_folder(self, view: View) -> Path:
+        """Where the crops of a view lie: {train,test}/<crop>.jpg below it."""
+        return self.processed / view.folder
+
+    def relative(self, path: Path | str) -> str:
         """`path` relative to the root, with forward slashes: how paths are stored in tables."""
         return Path(path).relative_to(self.root).as_posix()
 
 
-class CropBox(NamedTuple):
-    """What is cut out of a device screen, in pixels; `bottom` and `right` are not part of it."""
-
-    top: int
-    bottom: int
-    left: int
-    right: int
-
-    @property
-    def height(self):
-        return self.bottom - self.top
-
-    @property
-    def width(self):
-        return self.right - self.left
-
-
 PATHS = Paths(os.environ.get("APTOS_ROOT") or Path(__file__).parent)
 
-# The B-scan without its rim, on a screen of 1264 x 596 (columns 496-1263, rows 0-495 hold the B-scan).
-CROP = CropBox(top=50, bottom=450, left=550, right=1200)
+# What is cut out of each screen. On one of 1264 x 596, columns 0-495 hold the fundus picture and columns 496-1263 the
+# B-scan, both in rows 0-495. One more entry is one more view.
+VIEWS = {
+    "bscan": View(top=50, bottom=450, left=550, right=1200, channels=1, folder="img"),    # without its rim, as in 2021
+    "fundus": View(top=0, bottom=496, left=0, right=496, channels=3, folder="fundus"),    # with this scan's line
+}
 
 # Faulty scans of the preliminary round, left out by the 2021 system too.
 EXCLUDED_IMAGES = ("0000-1270R_2.jpg", "0000-1186R_2.jpg")

@@ -10,19 +10,19 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from config import CHECKPOINTS, CROP, PATHS, CropBox
+from config import CHECKPOINTS, PATHS, VIEWS
 from data.submission import Submission, read_templates, write_submission
 from model.checkpoint import load_checkpoint
 from model.choice import describe_runs, find_checkpoint, fold_of
 from model.dataset import check_finite
 from model.device import select_device
 from model.model import CSVModel, CSVTrees, ImageModel
-from model.training import select_rows, training_means
+from model.training import check_crops, select_rows, training_means
 from processing import columns as c
-from processing.crops import check_crops, describe_box
 from processing.errors import PipelineError
 from processing.tables import build_case_table, read_processed
 from processing.terminal import say
+from processing.views import describe_view
 
 CSV_MODEL = "Model-CSV"
 MODELS = {"ImageModule": ImageModel, "CSVModule": CSVModel, "TreeModel": CSVTrees}      # what computes with a module
@@ -94,7 +94,7 @@ def _predict(paths, image_models, models, option):
     if test.empty:
         raise PipelineError(f"{paths.test_table} has no images to predict. Put test images into {paths.source}.")
     _check_once(test, paths)
-    check_crops(test[c.PROCESSED].tolist(), paths, CROP)
+    check_crops(test[c.PROCESSED].tolist(), paths, VIEWS["bscan"])
     _check_boxes(models)
     templates = read_templates(paths, test)
     csv_model, values, _ = models[CSV_MODEL]
@@ -125,12 +125,13 @@ def _check_once(test, paths):
 
 def _check_boxes(models):
     """Refuse an image model that was trained on crops of another box (the published ones are of the 2021 box)."""
+    view = VIEWS["bscan"]
     for name, loaded in models.items():
-        box = CropBox(*loaded.values.get("crop_box", CROP_2021)) if name != CSV_MODEL else CROP
-        if box != CROP:
+        box = view._replace(**dict(zip(view._fields, loaded.values.get("crop_box", CROP_2021), strict=False)))
+        if name != CSV_MODEL and box != view:
             raise PipelineError(
-                f"{loaded.file} was trained on crops of the box {describe_box(box)}; config.py says "
-                f"{describe_box(CROP)}. Set that box and run option 0, or train the model anew."
+                f"{loaded.file} was trained on crops of the box {describe_view(box)}; config.py says "
+                f"{describe_view(view)}. Set that box and run option 0, or train the model anew."
             )
 
 

@@ -1,177 +1,112 @@
-"""Every screen becomes a crop on disk, on all cores; what is there and unchanged is left alone.
+"""Every screen becomes a crop of each view on disk, on all cores; what is there and unchanged is left alone.
 
-Reads the source images; writes the crops and data/processed/csv/crops.csv, the record of what each crop was
-cut from (file, size, time, box), by which a second run knows what is new or changed, and training and prediction
-that all crops were cut with one box.
+Reads the source images; writes the crops and their record (processing/crop_record.py).
 """
 
-import contextlib
-import time
+import os
+from typing import NamedTuple
 
-import cv2
 import pandas as pd
 
+from config import Paths, View
 from processing import columns as c
-from processing.errors import PipelineError
-from processing.files import replacing, stat_files, write_csv
-from processing.images import MAX_PIXELS, ImageError, crop_image, encode_jpeg, read_image
-from processing.parallel import CORES, keep_freed_memory, map_in_threads
+from processing.crop_record import BOX, CHANNELS, CROP, HAD_COLOURS, HEIGHT, WIDTH, CropRecord
+from processing.files import replacing
+from processing.images import ImageError, cut_view, read_image
+from processing.parallel import CORES, map_in_threads, one_image_per_thread
 from processing.terminal import progress
+from processing.views import describe_view, view_paths
 
-RECORD_COLUMNS = [
-    c.PROCESSED, c.SOURCE, "source_bytes", "source_mtime_ns", "crop_bytes", "crop_mtime_ns", "screen_width",
-    "screen_height", "box",
-]
 THREADS = 2 * CORES     # while one waits for the disk to confirm a crop, another decodes
-SAVE_EVERY_S = 10       # a killed run loses the record of its last seconds' crops and cuts those again
 
 
-class CropRecord:
-    """What each crop was cut from: a table on disk, one row per crop."""
+class Cutting(NamedTuple):
+    """What crop_all did."""
 
-    def __init__(self, path):
-        self._path = path
-        self._rows = {}
-        self._changed, self._saved_at = False, time.monotonic()
-        if path.is_file():
-            with contextlib.suppress(ValueError):       # no such table: every crop is cut again
-                table = pd.read_csv(path, dtype=str, keep_default_na=False, usecols=RECORD_COLUMNS)[RECORD_COLUMNS]
-                rows = (dict(zip(RECORD_COLUMNS, row, strict=True)) for row in table.to_numpy().tolist())
-                self._rows = {row[c.PROCESSED]: row for row in rows}
-
-    def holds(self, row):
-        """Whether this very row stands in the record (all but the screen's size, which the file decides)."""
-        known = self._rows.get(row[c.PROCESSED], {})
-        return bool(known) and all(known[name] == str(value) for name, value in row.items())
-
-    def add(self, row):
-        """Note a crop that was cut; the table is saved every few seconds."""
-        self._rows[row[c.PROCESSED]] = {name: str(value) for name, value in row.items()}
-        self._changed = True
-        if time.monotonic() - self._saved_at > SAVE_EVERY_S:
-            self.save()
-
-    def save(self):
-        """Write the table, if anything was added."""
-        if not self._changed:
-            return
-        rows = [self._rows[name] for name in sorted(self._rows)]
-        write_csv(self._path, pd.DataFrame(rows, columns=RECORD_COLUMNS))
-        self._changed, self._saved_at = False, time.monotonic()
-
-    def boxes(self):
-        """dict of processed_path -> the box that the crop was cut with, as text."""
-        return {name: row["box"] for name, row in self._rows.items()}
-
-    def screens(self):
-        """DataFrame of source_path, screen_width, screen_height (px) of every crop in the record."""
-        table = pd.DataFrame(self._rows.values(), columns=RECORD_COLUMNS)
-        return table[[c.SOURCE, "screen_width", "screen_height"]].astype({"screen_width": int, "screen_height": int})
+    problems: list          # (source_path, reason) of the images that could not be cropped
+    made: int               # how many crops were written, of all views
+    record: CropRecord      # saved
 
 
-def crop_all(rows, paths, box):
-    """Cut `box` out of every image of `rows`, unless its crop is there and nothing changed.
+def crop_all(images: pd.DataFrame, paths: Paths, views: dict[str, View]) -> Cutting:
+    """Cut every view out of every image, unless its crop is there and nothing changed. A screen is decoded once.
 
     Args:
-        rows: list of dicts with processed_path and source_path, relative to the root.
+        images: DataFrame with the columns that views.view_paths needs, and source_path.
         paths: config.Paths.
-        box: config.CropBox.
+        views: name -> View.
 
     Returns:
-        problems: list of (source_path, reason) of the images that could not be cropped.
-        made: how many crops were written.
-        record: the CropRecord, saved.
+        Cutting. Of an image with a problem no crop is written.
     """
     record = CropRecord(paths.crop_record)
-    keep_freed_memory()
-    cv2.setNumThreads(1)        # one image a thread is faster than many threads an image
+    sources = images[c.SOURCE].tolist()
+    crops = zip(*(view_paths(images, view) for view in views.values()), strict=True)
+    wanted = [list(zip(names, views.values(), strict=True)) for names in crops]     # per image: (crop, view) of each
     problems, made = [], 0
-    results = map_in_threads(lambda row: _crop_one(row, paths, box, record), rows, threads=THREADS)
-    try:
-        for row, result in zip(rows, progress(results, total=len(rows), label="crop", unit="image"), strict=True):
-            if isinstance(result, ImageError):
-                problems.append((row[c.SOURCE], str(result)))
-            elif result is not None:
-                record.add(result)
-                made += 1
-    finally:
-        results.close()
-        record.save()
-    return problems, made, record
+    with one_image_per_thread():
+        results = map_in_threads(lambda job: _cut_screen(*job, paths, record), zip(sources, wanted, strict=True),
+                                 threads=THREADS)
+        try:
+            shown = progress(results, total=len(sources), label="crop", unit="image")
+            for source, result in zip(sources, shown, strict=True):
+                if isinstance(result, ImageError):
+                    problems.append((source, str(result)))
+                    continue
+                made += len(result)
+                for row in result:
+                    record.add(row)
+        finally:
+            results.close()
+            record.save()
+    return Cutting(problems, made, record)
 
 
-def _crop_one(row, paths, box, record):
-    """The record's row of a crop newly cut, None where the old one is right, or the ImageError."""
-    source, target = paths.root / row[c.SOURCE], paths.root / row[c.PROCESSED]
-    try:
-        state = source.stat()
-    except OSError as error:
-        return ImageError(f"cannot be read: {error.strerror}")
-    cut = {
-        c.PROCESSED: row[c.PROCESSED],
-        c.SOURCE: row[c.SOURCE],
-        "source_bytes": state.st_size,
-        "source_mtime_ns": state.st_mtime_ns,
-        "box": describe_box(box),
-    }
-    if target.is_file() and record.holds(cut | state_of_crop(target)):
-        return None
-    try:
-        screen = read_image(source)
-        data = encode_jpeg(crop_image(screen, box))
-    except ImageError as error:
-        return error
-    with replacing(target) as temporary:
-        temporary.write_bytes(data)
-    size = {"screen_width": screen.shape[1], "screen_height": screen.shape[0]}
-    return cut | state_of_crop(target) | size
-
-
-def state_of_crop(target):
-    """What the record keeps of a crop file: its size and time."""
-    state = target.stat()
-    return {"crop_bytes": state.st_size, "crop_mtime_ns": state.st_mtime_ns}
-
-
-def describe_box(box):
-    """A box as rows and columns, e.g. 50:450,550:1200."""
-    return f"{box.top}:{box.bottom},{box.left}:{box.right}"
-
-
-def check_box(box):
-    """Refuse a crop box that cuts nothing or wraps around.
-
-    Raises:
-        PipelineError: an edge is no whole number, or out of order.
-    """
-    whole = all(isinstance(edge, int) for edge in box)
-    if not whole or not (0 <= box.top < box.bottom and 0 <= box.left < box.right):
-        raise PipelineError(f"config.CROP is {box}; whole numbers are wanted, 0 <= top < bottom and 0 <= left < right.")
-    if box.height * box.width > MAX_PIXELS:
-        raise PipelineError(f"config.CROP is {box}: {box.height} x {box.width} pixels are more than any screen has.")
-
-
-def check_crops(names, paths, box):
-    """Make sure that crops are there and were all cut with `box`.
+def is_current(crop: str, source: str, view: View, *, paths: Paths, record: CropRecord) -> bool:
+    """Whether a crop on disk is as option 0 would cut it now, so that it leaves it alone.
 
     Args:
-        names: processed_path of each.
+        crop, source: paths of the crop and of its screen, relative to the root.
+        view: what the crop shows.
         paths: config.Paths.
-        box: config.CropBox.
-
-    Raises:
-        PipelineError: a crop is missing, or was cut with another box.
+        record: what the crops were cut from.
     """
-    absent = [name for name, state in zip(names, stat_files(paths.root, names), strict=True) if state is None]
-    if absent:
-        raise PipelineError(
-            f"{len(absent)} of {len(names)} crops are not there, the first is {paths.root / absent[0]}. "
-            "Option 0 (processing_data) cuts them."
-        )
-    boxes = CropRecord(paths.crop_record).boxes()
-    other = [name for name in names if boxes.get(name) != describe_box(box)]
-    if other:
-        raise PipelineError(
-            f"{len(other)} of {len(names)} crops were not cut with the box {describe_box(box)} of config.py, the first "
-            f"is {paths.root / other[0]} ({boxes.get(other[0], 'unknown')}). Option 0 (processing_data) cuts them anew."
-        )
+    try:
+        cut = _describe_cut(crop, source, view, (paths.root / source).stat())
+        return record.holds(cut | _describe_crop(paths.root / crop))
+    except (OSError, ValueError):       # ValueError: no possible path
+        return False
+
+
+def _cut_screen(source, crops, paths, record):
+    """Cut those of the crops (pairs of path and View) that are not current: their rows of the record, or ImageError."""
+    stale = [(crop, view) for crop, view in crops if not is_current(crop, source, view, paths=paths, record=record)]
+    if not stale:
+        return []
+    try:
+        state = (paths.root / source).stat()        # before it is read: what changes meanwhile is cut again
+        screen = read_image(paths.root / source)
+        cuts = [cut_view(screen, view) for _, view in stale]
+    except OSError as error:
+        return ImageError(f"cannot be read: {error.strerror}")
+    except ImageError as error:
+        return error
+    rows = []
+    for (crop, view), (data, had_colours) in zip(stale, cuts, strict=True):
+        with replacing(paths.root / crop) as temporary:
+            temporary.write_bytes(data)
+        rows.append(_describe_cut(crop, source, view, state) | _describe_crop(paths.root / crop) | {
+            WIDTH: screen.shape[1], HEIGHT: screen.shape[0], HAD_COLOURS: int(had_colours)})
+    return rows
+
+
+def _describe_cut(crop, source, view, state):
+    """The record's columns of what a crop is cut from; `state` is os.stat of the screen."""
+    return {CROP: crop, c.SOURCE: source, "source_bytes": state.st_size, "source_mtime_ns": state.st_mtime_ns,
+            BOX: describe_view(view), CHANNELS: view.channels}
+
+
+def _describe_crop(file):
+    """The record's columns of a crop on the disk."""
+    state = os.stat(file)
+    return {"crop_bytes": state.st_size, "crop_mtime_ns": state.st_mtime_ns}

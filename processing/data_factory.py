@@ -1,7 +1,7 @@
 """Option 0, in reading order: walk the source, cut the crops, write the tables.
 
-Reads data/source; writes data/processed: csv/{image_data,eyes,crops,train,test}.csv, img/, problems.csv and
-crop_preview.png.
+Reads data/source; writes data/processed: csv/{image_data,eyes,crops,train,test}.csv, a folder of crops for each view
+(img/, fundus/), problems.csv and crop_preview.png.
 """
 
 from collections import Counter
@@ -10,15 +10,17 @@ from typing import NamedTuple
 import pandas as pd
 
 import config
+from config import Paths, View
 from processing import columns as c
 from processing import tables
-from processing.crops import check_box, crop_all
+from processing.crops import crop_all
 from processing.errors import PipelineError
 from processing.files import write_csv
 from processing.images import read_image, write_image
 from processing.plots import draw_crop_preview, plot_log
 from processing.source import ROUNDS, TABLE_FILES, find_tables, read_image_rows
 from processing.terminal import say
+from processing.views import check_views, view_paths
 
 __all__ = ["crop_img", "plot_log", "processing_data", "read_image", "write_image"]
 
@@ -37,11 +39,23 @@ class Processed(NamedTuple):
     images: int     # rows of image_data.csv
     train: int      # rows of train.csv
     test: int       # rows of test.csv
-    crops: int      # crops cut in this run
+    crops: int      # crops cut in this run, of all views
     problems: int   # rows of problems.csv
+    coloured: int   # images with colours where a view is grey
 
 
-def processing_data(paths=config.PATHS, box=config.CROP, *, strict=False):
+class Crops(NamedTuple):
+    """What crop_img made."""
+
+    images: pd.DataFrame    # IMAGE_COLUMNS of the images that have crops
+    problems: list          # (source_path, reason) of the others
+    made: int               # how many crops were cut in this run
+    coloured: list          # source_path of the images with colours where a view is grey
+
+
+def processing_data(
+    paths: Paths = config.PATHS, views: dict[str, View] = config.VIEWS, *, strict: bool = False
+) -> Processed:
     """Option 0: data/source becomes data/processed.
 
     Tables are checked before the first image is opened; the processed tables are written when all crops
@@ -49,7 +63,7 @@ def processing_data(paths=config.PATHS, box=config.CROP, *, strict=False):
 
     Args:
         paths: config.Paths.
-        box: config.CropBox, what is cut out of each screen.
+        views: name -> View, what is cut out of each screen.
         strict: whether a single problem (an image that is unreadable, or unknown to the tables) stops the stage
             before a table is written; otherwise it is listed and left out.
 
@@ -57,12 +71,13 @@ def processing_data(paths=config.PATHS, box=config.CROP, *, strict=False):
         Processed, the counts.
 
     Raises:
-        PipelineError: no data, a table missing or faulty, no usable image; with `strict`, any problem.
+        PipelineError: a view that cannot be cut, no data, a table missing or faulty, no usable image; with `strict`,
+            any problem.
     """
-    check_box(box)
+    check_views(views)
     rows, problems = _all_img_path_source(paths)
     raw, annotations = _read_annotations(paths, rows)
-    images, failed, made = crop_img(rows, paths, box)
+    images, failed, made, coloured = crop_img(rows, paths, views)
     problems += failed
     if images.empty:
         _write_problems(problems, paths)
@@ -78,25 +93,22 @@ def processing_data(paths=config.PATHS, box=config.CROP, *, strict=False):
     write_csv(paths.eye_table, tables.build_eye_table(raw))
     write_csv(paths.train_table, train)
     write_csv(paths.test_table, test)
-    processed = Processed(len(images), len(train), len(test), made, len(problems))
-    _say_summary(processed, problems, paths)
+    processed = Processed(len(images), len(train), len(test), made, len(problems), len(coloured))
+    _say_summary(processed, problems, coloured, paths)
     return processed
 
 
-def crop_img(rows, paths, box):
-    """Cut the crops of `rows` (dicts of read_image_rows) and draw the preview if anything changed.
-
-    Returns:
-        images: DataFrame with IMAGE_COLUMNS of the rows that have a crop.
-        problems: list of (source_path, reason) of the others.
-        made: how many crops were cut in this run.
-    """
-    problems, made, record = crop_all(rows, paths, box)
-    failed = {source for source, _ in problems}
-    images = pd.DataFrame([row for row in rows if row[c.SOURCE] not in failed], columns=c.IMAGE_COLUMNS)
+def crop_img(rows: list[dict], paths: Paths, views: dict[str, View]) -> Crops:
+    """Cut the crops of `rows` (of read_image_rows) and draw the preview if anything changed."""
+    images = pd.DataFrame(rows, columns=c.IMAGE_COLUMNS)
+    problems, made, record = crop_all(images, paths, views)
+    images = images[~images[c.SOURCE].isin([source for source, _ in problems])].reset_index(drop=True)
     if len(images) and _is_older(paths.crop_preview, paths.crop_record):
-        draw_crop_preview(paths.crop_preview, _preview_sources(images, record.screens(), paths), box)
-    return images, problems, made
+        draw_crop_preview(paths.crop_preview, _preview_sources(images, record.screens(), paths), views)
+    had_colours = record.find_coloured()
+    grey = [view_paths(images, view) for view in views.values() if view.channels == 1]
+    coloured = [source for source, *crops in zip(images[c.SOURCE], *grey, strict=True) if had_colours & set(crops)]
+    return Crops(images, problems, made, coloured)
 
 
 def _all_img_path_source(paths):
@@ -135,7 +147,7 @@ def _ask_for(table, paths):
     return f"{' or '.join(names)} is missing: put it anywhere below {paths.source / round_name}."
 
 
-def how_to_start(paths, files):
+def how_to_start(paths: Paths, files: dict) -> str:
     """What to say to a user who has put no image below data/source; `files` as found by find_tables."""
     found = f"No images below {paths.source}" + (f", only {len(files)} tables" if files else "") + "."
     return (
@@ -181,13 +193,16 @@ def _write_problems(problems, paths):
     write_csv(paths.problems, pd.DataFrame(sorted(problems), columns=[c.SOURCE, "problem"]))
 
 
-def _say_summary(processed, problems, paths):
+def _say_summary(processed, problems, coloured, paths):
     say(
         f"image_data.csv: {processed.images} images; train.csv: {processed.train} rows; "
         f"test.csv: {processed.test} rows; {processed.crops} crops cut, the rest was there."
     )
+    if coloured:
+        say(f"{len(coloured)} images have colours where the device makes none; their crops were turned grey "
+            f"(ITU-R BT.601). The first is {coloured[0]}.")
     if problems:
         say(f"{len(problems)} images were left out or have no labels; all are listed in {paths.problems}:")
         for source, reason in sorted(problems)[:5]:
             say(f"  {source}: {reason}")
-    say(f"See what the crop box cuts: {paths.crop_preview}")
+    say(f"See what each view cuts out: {paths.crop_preview}")

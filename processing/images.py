@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import simplejpeg
 
+from config import View
 from processing.errors import PipelineError
 from processing.files import write_bytes
 
@@ -20,7 +21,7 @@ class ImageError(PipelineError):
     """An image that cannot be read or cropped; the message is the reason, without the path."""
 
 
-def read_image(path):
+def read_image(path: Path) -> np.ndarray:
     """Read an image file of any name (non-ASCII too).
 
     Decodes from memory: given a path, OpenCV turns a truncated JPEG into a full-size wrong picture.
@@ -34,26 +35,34 @@ def read_image(path):
     return decode_image(_read(path))
 
 
-def read_pixels(path):
-    """Read an image file with one channel where it is grey: a third of the bytes, and the same pixels.
+def read_pixels(path: Path, channels: int) -> np.ndarray:
+    """Read an image file as a model sees it.
+
+    Args:
+        path: the file.
+        channels: 1 or 3.
 
     Returns:
-        uint8 array, H x W x 1 where all three channels are equal in every pixel, else H x W x 3, red first.
+        uint8 array, channels x H x W, red first. Of one channel: what has colours is turned grey as cut_view does.
 
     Raises:
         ImageError: as read_image.
     """
-    data = _read(path)
-    if data.startswith(_JPEG) and b"Exif\0\0" not in data:
+    return decode_pixels(_read(path), channels)
+
+
+def decode_pixels(data: bytes, channels: int) -> np.ndarray:
+    """Decode the bytes of an image file as read_pixels does."""
+    if data.startswith(_JPEG) and b"Exif\0\0" not in data:       # at once to what is wanted: less time
         width, height = read_size(data)
-        if width * height <= MAX_PIXELS and simplejpeg.decode_jpeg_header(data)[2] == "Gray":
-            return _strictly(data, "GRAY")
+        stored = simplejpeg.decode_jpeg_header(data)[2]
+        if width * height <= MAX_PIXELS and stored in (("Gray",) if channels == 1 else ("Gray", "YCbCr")):
+            return _strictly(data, "GRAY" if channels == 1 else "RGB").transpose(2, 0, 1)
     image = decode_image(data)
-    grey = find_grey(image)
-    return image[..., ::-1] if grey is None else grey[..., None]
+    return cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)[None] if channels == 1 else image[..., ::-1].transpose(2, 0, 1)
 
 
-def decode_image(data):
+def decode_image(data: bytes) -> np.ndarray:
     """Decode the bytes of an image file into a uint8 array, H x W x 3, blue first.
 
     Raises:
@@ -100,7 +109,7 @@ def _imdecode(data, flags=0):
     return image
 
 
-def read_size(data):
+def read_size(data: bytes) -> tuple[int, int]:
     """Width and height in pixels that the header of a JPEG or PNG file states; nothing is decoded.
 
     Raises:
@@ -119,37 +128,62 @@ def read_size(data):
     raise ImageError("cannot be decoded: damaged, or neither JPEG nor PNG")
 
 
-def crop_image(image, box):
-    """Cut `box` out of an image; what lies outside the image is black.
+def crop_image(image: np.ndarray, view: View) -> np.ndarray:
+    """Cut a view's box out of an image; what lies outside the image is black.
 
     Args:
         image: uint8 array, H x W x 3.
-        box: config.CropBox, in pixels.
+        view: its box in pixels; its channels do not matter here.
 
     Returns:
-        uint8 array, box.height x box.width x 3.
+        uint8 array, view.height x view.width x 3.
 
     Raises:
         ImageError: the image holds nothing of the box.
     """
-    part = image[box.top:box.bottom, box.left:box.right]
+    part = image[view.top:view.bottom, view.left:view.right]
     if part.size == 0:
         height, width = image.shape[:2]
         raise ImageError(f"too small: {width} x {height} pixels hold nothing of the crop box")
-    if part.shape[:2] == (box.height, box.width):
+    if part.shape[:2] == (view.height, view.width):
         return part
-    crop = np.zeros((box.height, box.width, 3), np.uint8)
+    crop = np.zeros((view.height, view.width, 3), np.uint8)
     crop[:part.shape[0], :part.shape[1]] = part
     return crop
 
 
-def find_grey(image):
+def cut_view(screen: np.ndarray, view: View) -> tuple[bytes, bool]:
+    """The crop of a view as it is stored: a JPEG of view.channels channels, at OpenCV's default quality (95).
+
+    A grey view of a screen that has colours there is turned grey by its luma as ITU-R BT.601 weighs it: 0.299 red +
+    0.587 green + 0.114 blue. Of a grey pixel that is its own value.
+
+    Args:
+        screen: uint8 array, H x W x 3, blue first.
+        view: what is cut out.
+
+    Returns:
+        data: the bytes of the JPEG file.
+        had_colours: whether a pixel of the crop has colour, before anything is turned grey.
+
+    Raises:
+        ImageError: the screen holds nothing of the view's box.
+    """
+    crop = crop_image(screen, view)
+    grey = find_grey(crop)
+    had_colours = grey is None
+    if view.channels == 1:
+        crop = cv2.cvtColor(crop, cv2.COLOR_BGR2GRAY) if had_colours else grey
+    return cv2.imencode(".jpg", crop)[1].tobytes(), had_colours
+
+
+def find_grey(image: np.ndarray) -> np.ndarray | None:
     """The one channel (H x W) of an H x W x 3 image whose three are equal in every pixel; None for any other."""
     grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)      # of a grey pixel, its own value
     return grey if cv2.norm(cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR), image, cv2.NORM_INF) == 0 else None
 
 
-def encode_jpeg(image):
+def encode_jpeg(image: np.ndarray) -> bytes:
     """Encode an H x W x 3 image as JPEG at OpenCV's default quality (95).
 
     A grey image is stored with one channel: it decodes to the same pixels, in less time and space.
@@ -159,6 +193,6 @@ def encode_jpeg(image):
     return data.tobytes()
 
 
-def write_image(path, image):
+def write_image(path: Path, image: np.ndarray) -> None:
     """Write a uint8 image, H x W x 3, blue first, as JPEG, whole or not at all."""
     write_bytes(path, encode_jpeg(image))

@@ -3,17 +3,22 @@
 Writes PNG files, whole or not at all.
 """
 
+from itertools import cycle
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
+from config import View
 from processing.files import replacing
-from processing.images import crop_image, read_image
+from processing.images import cut_view, decode_pixels, read_image
 
 # Okabe and Ito's palette, told apart by colour-blind readers
 ORANGE, BLUE, BOX = "#D55E00", "#0072B2", "#E69F00"
+VIEW_COLORS = (BOX, "#56B4E9", "#009E73", "#CC79A7")
 COLORS = (BLUE, ORANGE, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")      # of one run after the other
 PART_COLORS = ("#009E73", "#CC79A7")
 PART_LABELS = {"loss findings": "findings (counts twice)"}
@@ -21,29 +26,40 @@ DPI = 100
 DOT_AREA = 16       # square points, of one eye
 
 
-def draw_crop_preview(path, sources, box):
-    """Draw a few screens with the crop box on them, each beside its crop.
+def draw_crop_preview(path: Path, sources: list[tuple[str, Path]], views: dict[str, View]) -> None:
+    """Draw a few screens with the box of every view on them, each beside the crops that option 0 makes of it.
 
     Args:
         path: the PNG to write.
         sources: list of (title, path of a source image).
-        box: config.CropBox.
+        views: name -> View; a box on a screen and the frame of its crop share a colour.
     """
-    figure = Figure(figsize=(15, 4.2 * len(sources)), layout="constrained")
-    axes = figure.subplots(len(sources), 2, squeeze=False, width_ratios=[1264, 800])
-    for (left, right), (title, source) in zip(axes, sources, strict=True):
+    widths = [1264, *(view.width / view.height * 496 for view in views.values())]       # px, as high as the scan
+    figure = Figure(figsize=(sum(widths) / 135, 4.7 * len(sources)), layout="constrained")
+    axes = figure.subplots(len(sources), len(widths), squeeze=False, width_ratios=widths)
+    for (left, *others), (title, source) in zip(axes, sources, strict=True):
         screen = read_image(source)
-        left.imshow(screen[..., ::-1])
-        left.add_patch(Rectangle((box.left, box.top), box.width, box.height, fill=False, edgecolor=BOX, linewidth=2.5))
-        left.set_xlim(0, max(screen.shape[1], box.right) - 0.5)
-        left.set_ylim(max(screen.shape[0], box.bottom) - 0.5, 0)
-        left.set_title(title, loc="left")
-        right.imshow(crop_image(screen, box)[..., ::-1])
-        right.set_title(f"rows {box.top}-{box.bottom}, columns {box.left}-{box.right}", loc="left")
-        for axis in (left, right):
-            axis.set_xlabel("column (pixels)")
-            axis.set_ylabel("row (pixels)")
+        _show_image(left, screen[..., ::-1], title)
+        left.set_xlim(0, max(screen.shape[1], *(view.right for view in views.values())) - 0.5)
+        left.set_ylim(max(screen.shape[0], *(view.bottom for view in views.values())) - 0.5, 0)
+        for axis, (name, view), color in zip(others, views.items(), cycle(VIEW_COLORS), strict=False):
+            left.add_patch(Rectangle((view.left, view.top), view.width, view.height, fill=False, edgecolor=color,
+                                     linewidth=2.5))
+            left.text(view.left + 8, view.bottom - 10, name, backgroundcolor=color, fontsize=11)
+            crop = decode_pixels(cut_view(screen, view)[0], view.channels).transpose(1, 2, 0)
+            _show_image(axis, np.broadcast_to(crop, (*crop.shape[:2], 3)),
+                        f"{name}: rows {view.top}-{view.bottom}, columns {view.left}-{view.right}, "
+                        f"{'grey' if view.channels == 1 else 'in colour'}")
+            for side in axis.spines.values():
+                side.set(edgecolor=color, linewidth=2.5)
     save_figure(figure, path)
+
+
+def _show_image(axis, image, title):
+    """An image, H x W x 3, red first, with its pixels counted along the axes."""
+    axis.imshow(image)
+    axis.set_title(title, loc="left", fontsize=11)
+    axis.set(xlabel="column (pixels)", ylabel="row (pixels)")
 
 
 def plot_log(history, path):

@@ -10,9 +10,12 @@ import os
 import re
 from pathlib import Path
 
+import pandas as pd
+
 import config
 from processing import columns as c
 from processing.errors import PipelineError
+from processing.views import view_paths
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 MAX_NAME_BYTES = 220         # a crop's name is up to 35 bytes longer, systems allow 255
@@ -108,8 +111,10 @@ def read_image_rows(paths):
             if reason:
                 problems.append((printable(paths.relative(file)), reason))
             else:
-                rows.append(row | _paths_of(row, file, data_type, paths))
+                rows.append(row | {c.SOURCE: paths.relative(file), c.DATA_TYPE: data_type})
     rows.sort(key=lambda row: row[c.SOURCE])
+    names = view_paths(pd.DataFrame(rows, columns=c.IMAGE_COLUMNS), config.VIEWS["bscan"])
+    rows = [row | {c.PROCESSED: name} for row, name in zip(rows, names, strict=True)]
     return _without_clashes(rows, problems), problems
 
 
@@ -160,15 +165,6 @@ def _final_eye_and_visit(path):
     if visit is None or not _EYE_FOLDER.fullmatch(eye):
         return None, None
     return eye, visit["visit"].lower() == "post"
-
-
-def _paths_of(row, file, data_type, paths):
-    name = f"{row[c.PATIENT]}_{row[c.FINAL]}_{row[c.AFTER]}_{row[c.SIDE]}_{row[c.IMAGE]}.jpg"
-    return {
-        c.PROCESSED: paths.relative(paths.crops / data_type / name),
-        c.SOURCE: paths.relative(file),
-        c.DATA_TYPE: data_type,
-    }
 
 
 def _without_clashes(rows, problems):

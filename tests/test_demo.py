@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from config import CROP, Paths
+from config import VIEWS, Paths
 from processing import columns as c
 from processing import tables
 from processing.demo import SMALLEST, DemoSize, choose_lines, write_demo
@@ -18,6 +18,7 @@ from processing.demo.anatomy import grow_eye, plan_visit
 from processing.demo.cases import invent_cases
 from processing.demo.phantom import render_bscan
 from processing.demo.section import PIXEL_DOWN_UM, RPE, Scan, cut_section, visible_findings
+from processing.images import crop_image
 from processing.source import read_image_rows
 
 NOTHING, EVERYTHING = (0, 0, 0, 0), (1, 1, 1, 1)
@@ -151,7 +152,7 @@ def test_crops_are_grey_and_screens_have_the_devices_size(demo):
     for file in demo.source.rglob("*.[jJ][pP][gG]"):
         screen = cv2.imdecode(np.frombuffer(file.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
         shapes.add(screen.shape)
-        crop = screen[CROP.top:CROP.bottom, CROP.left:CROP.right]
+        crop = crop_image(screen, VIEWS["bscan"])
         assert (crop == crop[..., :1]).all(), file
         assert (screen[:496, :496, 1].astype(int) - screen[:496, :496, 2] > 100).any(), "no green lines"
     assert shapes == {(596, 1264, 3), (596, 1008, 3)}

@@ -16,12 +16,12 @@ from processing.check.kinds import KINDS, SEVERITIES, STOPS, Finding, find
 from processing.check.layout import read_layout
 from processing.check.plot import Distributions, Suspect, draw_check
 from processing.check.tables import check_tables
-from processing.crops import check_box
 from processing.data_factory import how_to_start
 from processing.errors import PipelineError
 from processing.files import write_csv
 from processing.images import ImageError, crop_image, read_image
 from processing.terminal import say
+from processing.views import check_views
 
 __all__ = ["Finding", "check_data"]
 
@@ -31,20 +31,20 @@ SUSPICIOUS = ("image-unreadable", "image-empty", "image-identical", "screen-odd"
               "image-unlabelled")
 
 
-def check_data(paths=config.PATHS, box=config.CROP):
+def check_data(paths=config.PATHS, views=config.VIEWS):
     """Option 6: report all that is wrong or odd in the data.
 
     Args:
         paths: config.Paths.
-        box: config.CropBox, what option 0 cuts out of each screen.
+        views: name -> config.View, what option 0 cuts out of each screen.
 
     Returns:
         list of Finding, the worst first. Where one of them `stops`, a stage would refuse to run.
 
     Raises:
-        PipelineError: there is no data at all, the box is no box, or the report could not be written.
+        PipelineError: there is no data at all, a view cannot be cut, or the report could not be written.
     """
-    check_box(box)
+    check_views(views)
     layout, found = read_layout(paths)
     processed, faults = check_processed(paths)
     found += faults
@@ -55,10 +55,10 @@ def check_data(paths=config.PATHS, box=config.CROP):
     tables, faults = check_tables(paths, layout.tables)
     found += faults + check_eyes(paths, layout.images, tables, layout.tables)
     found += check_templates(paths, layout.images, tables)
-    found += check_images(paths, layout.images, processed, box)
+    found += check_images(paths, layout.images, processed, views)
     found.sort(key=_order)
     write_csv(paths.check_table, pd.DataFrame(found, columns=Finding._fields, dtype=object))
-    suspects = _read_suspects(found, pd.concat([layout.images, processed]), paths, box)
+    suspects = _read_suspects(found, pd.concat([layout.images, processed]), paths, views["bscan"])
     counts = Counter((each.severity, each.kind) for each in found)
     draw_check(paths.check_picture, _collect(tables, layout.images), counts, suspects)
     _say_findings(found, counts, paths)
@@ -87,7 +87,7 @@ def _collect(tables, images):
     )
 
 
-def _read_suspects(found, images, paths, box):
+def _read_suspects(found, images, paths, view):
     """The images of the contact sheet: by turns of each suspicious kind, so that no kind crowds out another."""
     queues = defaultdict(list)
     for each in found:
@@ -101,7 +101,7 @@ def _read_suspects(found, images, paths, box):
         row = by_source.loc[each.file] if each.file in by_source.index else by_crop.loc[each.file]
         if each.file not in suspects and len(suspects) < MOST_SUSPECTS:
             suspects[each.file] = Suspect(row[c.PATIENT], each.file.rsplit("/", 1)[-1], _reason(each),
-                                          _read_crop(paths, row, each.kind, box))
+                                          _read_crop(paths, row, each.kind, view))
     return list(suspects.values())
 
 
@@ -110,13 +110,13 @@ def _reason(finding):
     return short.get(finding.kind, " ".join([finding.kind.replace("-", " "), finding.value]).strip())
 
 
-def _read_crop(paths, row, kind, box):
+def _read_crop(paths, row, kind, view):
     """The pixels of a suspicious image, or None."""
     source = paths.root / row[c.SOURCE]
     try:
         if kind.startswith("crop-") or not source.is_file():
             return read_image(paths.root / row[c.PROCESSED])
-        return crop_image(read_image(source), box)
+        return crop_image(read_image(source), view)
     except ImageError:
         return None
 

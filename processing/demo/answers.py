@@ -7,7 +7,7 @@ missing values and blanks are as in the real tables.
 import numpy as np
 import pandas as pd
 
-from config import CROP
+from config import VIEWS
 from processing import columns as c
 from processing.demo.phantom import FUNDUS_PX
 from processing.demo.section import cut_section, visible_findings
@@ -62,8 +62,9 @@ def _pictures(sittings):
 
 
 def _picture_rows(sitting):
-    """One row per screen: what that B-scan shows inside the crop box."""
-    columns = slice(CROP.left - FUNDUS_PX, min(CROP.right - FUNDUS_PX, sitting.width))
+    """One row per screen: what that B-scan shows inside the box of the view bscan."""
+    view = VIEWS["bscan"]
+    columns = slice(view.left - FUNDUS_PX, min(view.right - FUNDUS_PX, sitting.width))
     for scan, file in zip(sitting.scans, sitting.files, strict=True):
         seen = visible_findings(cut_section(sitting.visit, scan, width=sitting.width), columns=columns)
         yield {c.PATIENT: sitting.case.patient, c.INJECTION: sitting.injection, c.IMAGE: file.stem,

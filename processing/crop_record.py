@@ -1,0 +1,94 @@
+"""What each crop was cut from: its screen, its box, its size and time on the disk.
+
+Reads and writes data/processed/csv/crops.csv, by which option 0 knows what is new or changed, and training and
+prediction with which box a crop was cut.
+"""
+
+import csv
+import io
+import time
+from pathlib import Path
+
+import pandas as pd
+
+from processing import columns as c
+from processing.files import write_text
+
+CROP, BOX, CHANNELS, HAD_COLOURS = "crop_path", "box", "channels", "had_colours"
+WIDTH, HEIGHT = "screen_width", "screen_height"     # px
+RECORD_COLUMNS = [
+    CROP, c.SOURCE, "source_bytes", "source_mtime_ns", "crop_bytes", "crop_mtime_ns", WIDTH, HEIGHT, BOX, CHANNELS,
+    HAD_COLOURS,        # 1: the screen has colours within the box
+]
+SAVE_EVERY_S = 10       # a killed run loses the record of its last seconds' crops and cuts those again
+
+
+class CropRecord:
+    """The table on disk, one row per crop, which is an image and a view: 114,000 rows for the competition's.
+
+    Args:
+        path: crops.csv. A file that is not there, is no such table, or is one of an older version is no record: every
+            crop is cut again then.
+    """
+
+    def __init__(self, path: Path):
+        self._path = path
+        self._rows = {row[0]: row for row in _read_rows(path)}      # path of the crop -> texts of RECORD_COLUMNS
+        self._changed, self._saved_at = False, time.monotonic()
+
+    def holds(self, row: dict) -> bool:
+        """Whether a crop stands in the record with these very values: of CROP, and of other columns that `row` has."""
+        known = dict(zip(RECORD_COLUMNS, self._rows.get(row[CROP], ()), strict=False))
+        return all(known.get(name) == str(value) for name, value in row.items())
+
+    def add(self, row: dict) -> None:
+        """Note a crop that was cut, with all RECORD_COLUMNS; the table is saved every few seconds."""
+        self._rows[row[CROP]] = [str(row[name]) for name in RECORD_COLUMNS]
+        self._changed = True
+        if time.monotonic() - self._saved_at > SAVE_EVERY_S:
+            self.save()
+
+    def save(self) -> None:
+        """Write the table, if anything was added."""
+        if not self._changed:
+            return
+        text, rows = io.StringIO(), [self._rows[crop] for crop in sorted(self._rows)]
+        csv.writer(text, lineterminator="\n").writerows([RECORD_COLUMNS, *rows])
+        write_text(self._path, text.getvalue())
+        self._changed, self._saved_at = False, time.monotonic()
+
+    def views(self) -> dict[str, tuple[str, str]]:
+        """Path of each crop -> its box and its channels, as text."""
+        box, channels = RECORD_COLUMNS.index(BOX), RECORD_COLUMNS.index(CHANNELS)
+        return {crop: (row[box], row[channels]) for crop, row in self._rows.items()}
+
+    def find_coloured(self) -> set[str]:
+        """Paths of the crops where the screen has colours."""
+        place = RECORD_COLUMNS.index(HAD_COLOURS)
+        return {crop for crop, row in self._rows.items() if row[place] == "1"}
+
+    def screens(self) -> pd.DataFrame:
+        """source_path, screen_width, screen_height (px), one row per screen.
+
+        Raises:
+            ValueError: a size is no whole number: the table was edited by hand.
+        """
+        table = pd.DataFrame(self._rows.values(), columns=RECORD_COLUMNS)[[c.SOURCE, WIDTH, HEIGHT]]
+        return table.drop_duplicates(c.SOURCE).astype({WIDTH: int, HEIGHT: int})
+
+
+def find_crops(path: Path, box: str, channels: int) -> set[str]:
+    """Paths of the crops that were cut with a box (as describe_view puts it) and kept with so many channels."""
+    place = slice(RECORD_COLUMNS.index(BOX), RECORD_COLUMNS.index(BOX) + 2)     # CHANNELS stands behind it
+    return {row[0] for row in _read_rows(path) if row[place] == [box, str(channels)]}
+
+
+def _read_rows(path):
+    """Texts of RECORD_COLUMNS, crop by crop; none where the file is no such table. Damaged rows are passed over."""
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            rows = csv.reader(file)
+            if next(rows, None) == RECORD_COLUMNS:
+                yield from (row for row in rows if len(row) == len(RECORD_COLUMNS))
+    except (OSError, ValueError, csv.Error):        # ValueError: no UTF-8
+        return
