@@ -3,6 +3,7 @@
 import pandas as pd
 
 from processing import columns as c
+from processing.acuity import parse_decimal_va
 from processing.errors import PipelineError
 from processing.reader import code, number, read_table, text
 from processing.visits import join_visits
@@ -12,11 +13,6 @@ from processing.visits import join_visits
 def parse_patient(cell):
     """A cell of the column patient ID."""
     return c.normalise_patient(text(cell))
-
-
-def _decimal_va(cell):
-    """Decimal acuity; NLP (no light perception) is 0. (The 2021 system read it as 1.0, normal sight.)"""
-    return 0.0 if cell.upper() == "NLP" else number(cell)
 
 
 def parse_visit(cell):
@@ -43,7 +39,7 @@ _FINAL_CLINICAL = {
     c.AGE: number,
     c.DIAGNOSIS: code(c.DIAGNOSES),
     c.DRUG: code(c.DRUGS),
-    c.PRE_VA: _decimal_va,
+    c.PRE_VA: parse_decimal_va,
 }
 
 # What each table must hold, by the keys of source.TABLE_FILES
@@ -51,7 +47,7 @@ PARSERS = {
     "annotation": _PRELIMINARY_CLINICAL | dict.fromkeys([c.PRE_CST, *c.PRE_FINDINGS, c.VA, c.CONTINUE, c.CST,
                                                          *c.FINDINGS], number),
     "preliminary_info": _PRELIMINARY_CLINICAL,
-    "case": _FINAL_CLINICAL | {c.PRE_CST: number, c.VA: _decimal_va, c.CST: number, c.CONTINUE: number},
+    "case": _FINAL_CLINICAL | {c.PRE_CST: number, c.VA: parse_decimal_va, c.CST: number, c.CONTINUE: number},
     "pic": {c.PATIENT: parse_patient, c.INJECTION: parse_visit, c.IMAGE: text} | dict.fromkeys(c.FINDINGS, number),
     "final_info": _FINAL_CLINICAL,
 }
