@@ -14,16 +14,23 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import roc_curve
 
 from model.gradcam import grad_cam
-from model.metrics import CST_TOLERANCE, FINAL_ITEMS, RULES, acuity_tolerance, auc_score
+from model.metrics import (
+    FINAL_ITEMS,
+    RULES,
+    acuity_tolerance,
+    auc_score,
+    hits_acuity,
+    hits_thickness,
+    thickness_tolerance,
+)
 from processing import columns as c
+from processing.acuity import UNITS
 from processing.files import write_text
 from processing.images import read_image
 from processing.plots import draw_agreement, draw_comparison, draw_curves, draw_gallery
 
 BINS, LEAST_IN_BIN = 8, 10      # of a calibration curve, of equally many rows each: fewer rows make a share of noise
 ROUND_OF = {c.STAGE1: "preliminary round", c.STAGE2_CASE: "final round"}
-UNITS_OF_ROUND = ("logMAR", "decimal")
-VA_UNITS = dict(zip((c.STAGE1, c.STAGE2_CASE), UNITS_OF_ROUND, strict=True))
 TITLES = {
     "thickness.png": "Central subfield thickness", "acuity.png": "Visual acuity", "roc.png": "ROC curves",
     "calibration.png": "Calibration: does 70 % mean 70 %?",
@@ -44,9 +51,10 @@ def draw_pictures(folder, pairs):
         folder: to write into.
         pairs: dict of submission file -> (truth, prediction), as metrics.final_score takes them.
     """
-    thickness = [_agreement(pairs, file, column, "um", lambda true: CST_TOLERANCE * true)
+    thickness = [_compare_values(pairs, file, column, "um", hits=hits_thickness, tolerance=thickness_tolerance)
                  for file in ROUND_OF for column in (c.PRE_CST, c.CST)]
-    acuity = [_agreement(pairs, file, c.VA, VA_UNITS[file], acuity_tolerance) for file in ROUND_OF]
+    acuity = [_compare_values(pairs, file, c.VA, unit, hits=hits_acuity, tolerance=acuity_tolerance)
+              for file, unit in zip(ROUND_OF, UNITS, strict=True)]
     for name, panels in (("thickness.png", thickness), ("acuity.png", acuity)):
         if any(panels):
             draw_agreement(folder / name, [panel for panel in panels if panel])
@@ -81,7 +89,7 @@ def draw_gallery_of_eyes(path, eyes, predictions, images, root):
         pictures = [
             (f"{eye}: CST {predictions[c.CST][eye]:.0f} um, true {eyes[c.CST][eye]:.0f}\n"
              f"VA {predictions[c.VA][eye]:.2f}, "
-             f"true {eyes[c.VA][eye]:.2f} ({UNITS_OF_ROUND[eyes[c.FINAL][eye]]})".replace("nan", "unknown"),
+             f"true {eyes[c.VA][eye]:.2f} ({UNITS[eyes[c.FINAL][eye]]})".replace("nan", "unknown"),
              read_image(root / middle[eye]), None)
             for eye in chosen
         ]
@@ -128,13 +136,14 @@ def draw_learning(path, runs):
         draw_comparison(path, list(panels.items()))
 
 
-def _agreement(pairs, file, column, unit, tolerance):
+def _compare_values(pairs, file, column, unit, *, hits, tolerance):
     """A panel of draw_agreement, or None without such predictions."""
     if file not in pairs or column not in pairs[file][1]:
         return None
     true, predicted = (table[column].to_numpy(float) for table in pairs[file])
-    known = ~np.isnan(true) & (predicted >= 0)      # below 0: an eye without images of both visits
-    return f"{column}, {ROUND_OF[file]}", unit, true[known], predicted[known], tolerance
+    known = ~np.isnan(true) & ~np.isnan(predicted)      # an eye without images of both visits has no prediction
+    true, predicted = true[known], predicted[known]
+    return f"{column}, {ROUND_OF[file]}", unit, true, predicted, hits(true, predicted), tolerance
 
 
 def _classified(true, predicted, file):

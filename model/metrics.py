@@ -1,106 +1,142 @@
-"""The competition's scores, item by item and in total: pure functions of true and predicted values.
+"""What a hit is, and the competition's scores, item by item and in total: pure functions of true and predicted values.
 
 Rows whose truth is missing (NaN) are left out; an empty set, or a single class under the ROC curve, gives NaN. Each
-function takes weights, which count a row so many times: N of them, or R x N for R scores at once (a bootstrap).
+score takes weights, which count a row so many times: N of them, or R x N for R scores at once (a bootstrap).
+Reads and writes nothing.
 """
 
 import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
 
 from processing import columns as c
+
+Score = float | np.ndarray      # in 0-1; R of them for R x N weights
 
 CST_TOLERANCE = 0.075       # share of the truth
 VA_TOLERANCE = 0.05         # where the truth is at most 1; above that, CST_TOLERANCE's share of the truth
 PRELIMINARY_TOLERANCE = 0.025       # share of the truth, for CST and VA alike
+ROUNDING = 1e-9             # what binary fractions may add to a difference of decimal ones: 0.55 - 0.5 > 0.05
 
 # The fourteen items of the final round: submission file -> column -> rule
 FINAL_ITEMS = {
-    c.STAGE1: {c.PRE_CST: "thickness", c.VA: "acuity", c.CONTINUE: "auc", c.CST: "thickness", "IRF": "auc",
-               "SRF": "auc",
-             "HRF": "auc"},
+    c.STAGE1: {c.PRE_CST: "thickness", c.VA: "acuity", c.CONTINUE: "auc", c.CST: "thickness",
+               "IRF": "auc", "SRF": "auc", "HRF": "auc"},
     c.STAGE2_CASE: {c.PRE_CST: "thickness", c.VA: "acuity", c.CONTINUE: "auc", c.CST: "thickness"},
     c.STAGE2_PIC: {"IRF": "auc", "SRF": "auc", "PED": "auc"},
 }
 # What an eye of the preliminary round could score one point each for
-PRELIMINARY_ITEMS = {c.PRE_CST: "near", c.VA: "near", c.CST: "near", c.CONTINUE: "class", "IRF": "class",
-                     "SRF": "class",
-                     "HRF": "class"}
+PRELIMINARY_ITEMS = {c.PRE_CST: "near", c.VA: "near", c.CST: "near", c.CONTINUE: "class",
+                     "IRF": "class", "SRF": "class", "HRF": "class"}
 
 
-def thickness_score(true, predicted, weights=None):
-    """Share of eyes with |predicted - true| <= 7.5 % of the truth; arrays of um.
+# ---- What a hit is: N true and N predicted values -> N bool; a prediction that is not there (NaN) is a miss
+
+def hits_thickness(true: ArrayLike, predicted: ArrayLike) -> np.ndarray:
+    """Which CST (um) lies within thickness_tolerance of the truth."""
+    return _lies_within(true, predicted, thickness_tolerance(true))
+
+
+def hits_acuity(true: ArrayLike, predicted: ArrayLike) -> np.ndarray:
+    """Which VA lies within acuity_tolerance of the truth."""
+    return _lies_within(true, predicted, acuity_tolerance(true))
+
+
+def hits_near(true: ArrayLike, predicted: ArrayLike) -> np.ndarray:
+    """Preliminary round: which value lies within 2.5 % of the truth, which as logMAR may be below 0."""
+    return _lies_within(true, predicted, PRELIMINARY_TOLERANCE * np.abs(true))
+
+
+def hits_class(true: ArrayLike, predicted: ArrayLike) -> np.ndarray:
+    """Preliminary round: which 0 / 1 is right; a probability of 0.5 or more is a 1."""
+    true, predicted = np.asarray(true, float), np.asarray(predicted, float)
+    return ~np.isnan(predicted) & ((predicted >= 0.5) == (true == 1))
+
+
+def thickness_tolerance(true: ArrayLike) -> np.ndarray:
+    """How far a predicted CST may be off: 7.5 % of the truth."""
+    return CST_TOLERANCE * np.asarray(true, float)
+
+
+def acuity_tolerance(true: ArrayLike) -> np.ndarray:
+    """How far a predicted VA may be off: 0.05 where the truth is at most 1, else 7.5 % of it."""
+    true = np.asarray(true, float)
+    return np.where(true <= 1, VA_TOLERANCE, CST_TOLERANCE * true)
+
+
+def _lies_within(true, predicted, tolerance):
+    return np.abs(np.asarray(predicted, float) - np.asarray(true, float)) <= tolerance + ROUNDING
+
+
+# ---- Scores
+
+def thickness_score(true: ArrayLike, predicted: ArrayLike, weights: ArrayLike | None = None) -> Score:
+    """Share of eyes whose CST is a hit (hits_thickness); arrays of um.
 
     >>> thickness_score([200, 200], [215, 216])
     0.5
     """
-    true, predicted, weights = _known(true, predicted, weights)
-    return _share(np.abs(predicted - true) <= CST_TOLERANCE * true * (1 + 1e-12), weights)
+    return _share_hit(hits_thickness, true, predicted, weights)
 
 
-def acuity_score(true, predicted, weights=None):
-    """Share of eyes with VA within 0.05 of the truth where that is <= 1, else within 7.5 % of it.
+def acuity_score(true: ArrayLike, predicted: ArrayLike, weights: ArrayLike | None = None) -> Score:
+    """Share of eyes whose VA is a hit (hits_acuity), in the round's unit.
 
     >>> acuity_score([0.5, 2.0], [0.54, 2.2])
     0.5
     """
-    true, predicted, weights = _known(true, predicted, weights)
-    return _share(np.abs(predicted - true) <= acuity_tolerance(true) + 1e-12, weights)
+    return _share_hit(hits_acuity, true, predicted, weights)
 
 
-def acuity_tolerance(true):
-    """How far a predicted VA may be off: 0.05 where the truth is at most 1, else 7.5 % of it."""
-    return np.where(true <= 1, VA_TOLERANCE, CST_TOLERANCE * true)
-
-
-def auc_score(true, predicted, weights=None):
+def auc_score(true: ArrayLike, predicted: ArrayLike, weights: ArrayLike | None = None) -> Score:
     """Area under the ROC curve: how probably a positive scores above a negative. Equal scores count half.
 
     Args:
         true: N of 0 / 1.
-        predicted: N scores of any scale.
+        predicted: N scores of any scale, none of them NaN.
         weights: None, N or R x N counts.
 
     >>> auc_score([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8])
     0.75
     """
-    true, predicted, weights = _known(true, predicted, weights)
+    true, predicted, weights = _drop_unknown(true, predicted, weights)
     if not len(true):
-        return _share(true, weights)
+        return _divide(weights.sum(axis=-1), 0)
     order = np.argsort(predicted, kind="stable")
     starts = np.flatnonzero(np.diff(predicted[order], prepend=np.nan))      # where a score begins, lowest first
-    weights = np.ones(len(true)) if weights is None else weights
     positive, negative = (
         np.add.reduceat((weights * (true == value))[..., order], starts, axis=-1) for value in (1, 0)
     )
     below = np.cumsum(negative, axis=-1) - negative / 2
     pairs = positive.sum(axis=-1) * negative.sum(axis=-1)
-    return _divided((positive * below).sum(axis=-1), pairs)
+    return _divide((positive * below).sum(axis=-1), pairs)
 
 
-def near_score(true, predicted, weights=None):
-    """Preliminary round: share of eyes with |predicted - true| <= 2.5 % of the truth.
+def near_score(true: ArrayLike, predicted: ArrayLike, weights: ArrayLike | None = None) -> Score:
+    """Preliminary round: share of eyes within 2.5 % of the truth (hits_near).
 
     >>> near_score([200, 200, -0.1], [205, 206, -0.1])
     0.6666666666666666
     """
-    true, predicted, weights = _known(true, predicted, weights)
-    return _share(np.abs(predicted - true) <= PRELIMINARY_TOLERANCE * np.abs(true) * (1 + 1e-12), weights)     # logMAR
+    return _share_hit(hits_near, true, predicted, weights)
 
 
-def class_score(true, predicted, weights=None):
-    """Preliminary round: share of eyes whose 0 / 1 is right; a probability of 0.5 or more is a 1.
+def class_score(true: ArrayLike, predicted: ArrayLike, weights: ArrayLike | None = None) -> Score:
+    """Preliminary round: share of eyes whose 0 / 1 is right (hits_class).
 
     >>> class_score([0, 1], [0.2, 0.4])
     0.5
     """
-    true, predicted, weights = _known(true, predicted, weights)
-    return _share((predicted >= 0.5) == (true == 1), weights)
+    return _share_hit(hits_class, true, predicted, weights)
 
 
 RULES = {"thickness": thickness_score, "acuity": acuity_score, "auc": auc_score, "near": near_score,
          "class": class_score}
 
 
-def final_score(pairs, weights=None):
+def final_score(
+    pairs: dict[str, tuple[pd.DataFrame, pd.DataFrame]], weights: dict[str, np.ndarray] | None = None
+) -> dict[tuple[str, str], Score]:
     """The items of the final round.
 
     Args:
@@ -119,7 +155,7 @@ def final_score(pairs, weights=None):
     }
 
 
-def total_score(items):
+def total_score(items: dict[tuple[str, str], Score]) -> Score:
     """The mean of the items that are defined, as the final round ranks by; NaN without any.
 
     >>> total_score({"a": 0.25, "b": 0.75, "c": float("nan")})
@@ -127,11 +163,10 @@ def total_score(items):
     """
     values = np.array(list(items.values()), float)
     known = ~np.isnan(values)
-    total = _divided(np.where(known, values, 0).sum(axis=0), known.sum(axis=0))
-    return total
+    return _divide(np.where(known, values, 0).sum(axis=0), known.sum(axis=0))
 
 
-def preliminary_score(true, predicted):
+def preliminary_score(true: pd.DataFrame, predicted: pd.DataFrame) -> dict[str, float]:
     """Points of the preliminary round: one for each eye and item that is right.
 
     Args:
@@ -147,19 +182,20 @@ def preliminary_score(true, predicted):
     return points | {"total": sum(points.values())}
 
 
-def _known(true, predicted, weights):
-    """The rows whose truth is known, as arrays of floats."""
+def _drop_unknown(true, predicted, weights):
+    """The rows whose truth is known, as arrays of floats; without weights, each row counts once."""
     true, predicted = np.asarray(true, float), np.asarray(predicted, float)
     known = ~np.isnan(true)
-    return true[known], predicted[known], None if weights is None else np.asarray(weights, float)[..., known]
+    weights = np.ones(len(true)) if weights is None else np.asarray(weights, float)
+    return true[known], predicted[known], weights[..., known]
 
 
-def _share(hits, weights):
-    weights = np.ones(len(hits)) if weights is None else weights
-    return _divided(weights @ np.asarray(hits, float), weights.sum(axis=-1))
+def _share_hit(hits, true, predicted, weights):
+    true, predicted, weights = _drop_unknown(true, predicted, weights)
+    return _divide(weights @ hits(true, predicted).astype(float), weights.sum(axis=-1))
 
 
-def _divided(part, whole):
+def _divide(part, whole):
     """part / whole, NaN where whole is 0; a float where there is one."""
     with np.errstate(invalid="ignore", divide="ignore"):
         share = np.where(whole > 0, np.divide(part, whole), np.nan)

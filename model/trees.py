@@ -22,8 +22,9 @@ from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from model.metrics import acuity_tolerance
+from model.metrics import acuity_tolerance, hits_acuity
 from processing import columns as c
+from processing.acuity import LEAST_DECIMAL, convert_va
 from processing.errors import PipelineError
 
 INPUTS = [c.PATIENT, c.FINAL, c.GENDER, c.AGE, c.DIAGNOSIS, c.DRUG, c.SIDE, c.PRE_VA, c.PRE_CST, *c.PRE_FINDINGS,
@@ -38,7 +39,6 @@ LOGMAR_CANDIDATES = (
 )
 STEPS = (-0.1, -0.05, 0.0, 0.05, 0.1)       # candidates around preVA
 MISSING = -9999.0                   # stands for NaN: scikit-learn cannot bin a column that no row knows
-DARKEST = 0.005                     # decimal acuity that logMAR is taken of at the least (2.3, hand motion)
 # Noise of what the image models see, for the second copy of each training eye: the published submissions hit 30 % of
 # thicknesses within 7.5 %, which is a spread of a fifth, and their findings have an AUC of 0.7-0.8.
 CST_NOISE, FINDINGS_NOISE = 0.2, 0.35
@@ -190,19 +190,17 @@ class TreeModel:
         count = candidates.shape[1]
         candidate, pre_va = candidates.ravel(), np.repeat(pre_va, count)
         step = candidate - pre_va
-        logmar = _to_logmar(candidate, final) - _to_logmar(pre_va, final)
+        logmar = convert_va(candidate, final, 0) - convert_va(pre_va, final, 0)
         own = np.column_stack([candidate, pre_va, step, np.abs(step), logmar, self._share_hit(candidate, final)])
         table = np.concatenate([np.repeat(features.to_numpy(), count, axis=0), np.nan_to_num(own, nan=MISSING)], axis=1)
         if va is None:
             return table, None
-        va = np.repeat(va, count)
-        return table, np.abs(candidate - va) <= acuity_tolerance(va) + 1e-9
+        return table, hits_acuity(np.repeat(va, count), candidate)
 
     def _share_hit(self, candidate, final):
         """Share of the round's training eyes that each candidate would hit."""
         values, inverse = np.unique(candidate.round(6), return_inverse=True)
-        outcomes = self.outcomes[final]
-        hit = np.abs(np.nan_to_num(values)[:, None] - outcomes) <= acuity_tolerance(outcomes) + 1e-9
+        hit = hits_acuity(self.outcomes[final], np.nan_to_num(values)[:, None])
         return hit.mean(axis=1)[inverse]
 
     # ---- Continue injection
@@ -248,7 +246,7 @@ def build_features(eyes):
     """
     eyes = eyes.reset_index(drop=True)
     table = eyes[[c.FINAL, c.GENDER, c.AGE, c.SIDE, *c.PRE_FINDINGS, *c.FINDINGS]].astype(float)
-    table["preVA logMAR"] = _to_logmar(eyes[c.PRE_VA].to_numpy(float), eyes[c.FINAL].to_numpy())
+    table["preVA logMAR"] = convert_va(eyes[c.PRE_VA], eyes[c.FINAL], 0)
     for name in (c.PRE_CST, c.CST):
         table[name] = eyes[name].where(eyes[name].between(*PLAUSIBLE_CST_UM))
     table["CST change"], table["CST ratio"] = table[c.CST] - table[c.PRE_CST], table[c.CST] / table[c.PRE_CST]
@@ -306,31 +304,17 @@ def find_candidates(values):
     tolerance = acuity_tolerance(distinct)
     edges = np.unique(np.concatenate([distinct - tolerance, distinct + tolerance]).round(6))
     middles = (edges[:-1] + edges[1:]) / 2
-    hits = np.abs(middles[:, None] - distinct) <= tolerance + 1e-9          # middles x values
+    hits = hits_acuity(distinct, middles[:, None])          # middles x values
     hits, places = np.unique(hits, axis=0, return_index=True)
     sizes = hits.sum(axis=1)
     included = (hits <= hits[:, None]).all(axis=2) & (sizes < sizes[:, None])       # row holds column, and more
     return np.sort(middles[places[~included.any(axis=0) & (sizes > 0)]].clip(min=0))
 
 
-def convert_va(va, rounds, final):
-    """Acuities of eyes of both rounds in the unit of one: logMAR (final 0) or decimal (final 1).
-
-    logMAR = -log10(decimal).
-    """
-    va, rounds = np.asarray(va, float), np.asarray(rounds)
-    other = 10.0**-va if final else _to_logmar(va, 1)
-    return np.where(rounds == final, va, other)
-
-
-def _to_logmar(va, final):
-    return np.where(final, -np.log10(np.clip(va, DARKEST, None)), va)
-
-
 def _nearest(va, values):
     """Each of `va` as the nearest of `values`, on a logarithmic scale; NaN stays."""
-    values = np.unique(np.clip(values, DARKEST, None).round(3))
-    logs = np.log(np.clip(va, DARKEST, None))
+    values = np.unique(np.clip(values, LEAST_DECIMAL, None).round(3))
+    logs = np.log(np.clip(va, LEAST_DECIMAL, None))
     nearest = values[np.abs(logs[:, None] - np.log(values)).argmin(axis=1)]
     return np.where(np.isnan(va), np.nan, nearest)
 

@@ -199,11 +199,11 @@ def draw_agreement(path, panels):
 
     Args:
         path: the PNG to write.
-        panels: list of (title, unit, true, predicted, tolerance): arrays of one number per eye, and a function from
-            true values to how far a prediction may be off.
+        panels: list of (title, unit, true, predicted, hit, tolerance): arrays of one number per eye, whether it
+            counts as a hit, and a function from true values to how far a prediction may be off.
     """
     figure, axes = _square_panels(len(panels))
-    for axis, (title, unit, true, predicted, tolerance) in zip(axes, panels, strict=True):
+    for axis, (title, unit, true, predicted, hit, tolerance) in zip(axes, panels, strict=True):
         values = np.concatenate([true, predicted])
         low, high = (values.min(), values.max()) if len(values) else (0, 1)
         margin = 0.05 * (high - low) or 1
@@ -211,7 +211,6 @@ def draw_agreement(path, panels):
         axis.fill_between(line, line - tolerance(line), line + tolerance(line), color=BOX, alpha=0.35, linewidth=0,
                           label="counts as a hit")
         axis.plot(line, line, color="black", linewidth=0.8)
-        hit = np.abs(predicted - true) <= tolerance(true) + 1e-9
         _scatter(axis, true[~hit], predicted[~hit], color=ORANGE, marker="D", label=f"missed: {(~hit).sum()} eyes")
         _scatter(axis, true[hit], predicted[hit], color=BLUE, marker="o", label=f"hit: {hit.sum()} eyes")
         axis.set(title=title, xlabel=f"true ({unit})", ylabel=f"predicted ({unit})", aspect="equal",

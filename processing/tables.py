@@ -3,19 +3,16 @@
 import pandas as pd
 
 from processing import columns as c
+from processing.acuity import parse_decimal_va
 from processing.errors import PipelineError
 from processing.reader import code, number, read_table, text
+from processing.visits import join_visits
 
 # ---- Annotation tables as handed out -> typed columns
 
 def parse_patient(cell):
     """A cell of the column patient ID."""
     return c.normalise_patient(text(cell))
-
-
-def _decimal_va(cell):
-    """Decimal acuity; NLP (no light perception) is 0. (The 2021 system read it as 1.0, normal sight.)"""
-    return 0.0 if cell.upper() == "NLP" else number(cell)
 
 
 def parse_visit(cell):
@@ -42,7 +39,7 @@ _FINAL_CLINICAL = {
     c.AGE: number,
     c.DIAGNOSIS: code(c.DIAGNOSES),
     c.DRUG: code(c.DRUGS),
-    c.PRE_VA: _decimal_va,
+    c.PRE_VA: parse_decimal_va,
 }
 
 # What each table must hold, by the keys of source.TABLE_FILES
@@ -50,7 +47,7 @@ PARSERS = {
     "annotation": _PRELIMINARY_CLINICAL | dict.fromkeys([c.PRE_CST, *c.PRE_FINDINGS, c.VA, c.CONTINUE, c.CST,
                                                          *c.FINDINGS], number),
     "preliminary_info": _PRELIMINARY_CLINICAL,
-    "case": _FINAL_CLINICAL | {c.PRE_CST: number, c.VA: _decimal_va, c.CST: number, c.CONTINUE: number},
+    "case": _FINAL_CLINICAL | {c.PRE_CST: number, c.VA: parse_decimal_va, c.CST: number, c.CONTINUE: number},
     "pic": {c.PATIENT: parse_patient, c.INJECTION: parse_visit, c.IMAGE: text} | dict.fromkeys(c.FINDINGS, number),
     "final_info": _FINAL_CLINICAL,
 }
@@ -132,20 +129,16 @@ def build_eye_table(raw):
         if name in raw:
             part = raw[name].assign(**{c.FINAL: final, c.DATA_TYPE: data_type})
             if name == "case" and "pic" in raw:
-                part = part.merge(_visit_findings(raw["pic"]), on=c.PATIENT, how="left")
+                pic = raw["pic"].assign(**{c.AFTER: (raw["pic"][c.INJECTION] == c.POST).astype(int)})
+                findings = join_visits(pic, eye=[], before=dict(zip(c.FINDINGS, c.PRE_FINDINGS, strict=True)),
+                                       after={name: name for name in c.FINDINGS})
+                part = part.merge(findings.reset_index(), on=c.PATIENT, how="left")
             parts.append(part.reindex(columns=c.EYE_COLUMNS))
     eyes = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=c.EYE_COLUMNS)
     eyes[c.SIDE] = eyes[c.PATIENT].str.endswith("R").astype(int)
     eyes[c.CONTINUE] = eyes[c.CONTINUE].clip(0, 1)
     return eyes.sort_values([c.FINAL, c.DATA_TYPE, c.PATIENT], ignore_index=True)
 
-
-def _visit_findings(pic):
-    """Mean findings of each eye's images of each visit, one row per eye."""
-    visits = {c.PRE: c.PRE_FINDINGS, c.POST: c.FINDINGS}
-    means = [pic[pic[c.INJECTION] == visit].groupby(c.PATIENT)[c.FINDINGS].mean().set_axis(names, axis=1)
-             for visit, names in visits.items()]
-    return means[0].join(means[1], how="outer").reset_index()
 
 def build_train_table(images, *, annotation=None, case=None, pic=None):
     """One row per labelled training image.
@@ -199,16 +192,12 @@ def build_case_table(train):
     Returns:
         DataFrame sorted by patient ID: patient ID, final, CSV_FEATURES, VA, continue injection.
     """
-    clinical = _eye_means(train, [c.FINAL, c.GENDER, c.AGE, c.DIAGNOSIS, c.DRUG, c.SIDE, c.CONTINUE])
-    before = _eye_means(train[train[c.AFTER] == 0], [c.PRE_VA, c.PRE_CST, *c.FINDINGS])
-    before = before.rename(columns=dict(zip(c.FINDINGS, c.PRE_FINDINGS, strict=True)))
-    after = _eye_means(train[train[c.AFTER] == 1], [c.VA, c.CST, *c.FINDINGS])
-    cases = clinical.join(before, how="inner").join(after, how="inner").reset_index()
-    return cases[[c.PATIENT, c.FINAL, *c.CSV_FEATURES, c.VA, c.CONTINUE]]
-
-
-def _eye_means(rows, columns):
-    return rows.groupby(c.PATIENT, sort=True)[columns].mean()
+    measures = {c.PRE_VA: c.PRE_VA, c.PRE_CST: c.PRE_CST} | dict(zip(c.FINDINGS, c.PRE_FINDINGS, strict=True))
+    cases = join_visits(
+        train, eye=[c.FINAL, c.GENDER, c.AGE, c.DIAGNOSIS, c.DRUG, c.SIDE, c.CONTINUE], before=measures,
+        after={name: name for name in (c.VA, c.CST, *c.FINDINGS)}, how="inner",
+    )
+    return cases.reset_index()[[c.PATIENT, c.FINAL, *c.CSV_FEATURES, c.VA, c.CONTINUE]]
 
 
 def _stack(parts, columns):

@@ -12,6 +12,10 @@ from model.metrics import (
     acuity_score,
     auc_score,
     class_score,
+    hits_acuity,
+    hits_class,
+    hits_near,
+    hits_thickness,
     near_score,
     preliminary_score,
     thickness_score,
@@ -30,6 +34,18 @@ def test_acuity_has_an_absolute_window_up_to_1_and_a_relative_one_above():
 
 def test_near_is_2_5_percent_of_the_truth_also_of_a_logmar_below_0():
     assert near_score([200, 200, -0.1, -0.1], [205, 206, -0.1, -0.11]) == 0.5
+
+
+def test_a_prediction_that_is_not_there_is_a_miss_whatever_the_truth():
+    for hits in (hits_thickness, hits_acuity, hits_near, hits_class):
+        assert hits([0, 1, 1], [math.nan, math.nan, 1]).tolist() == [False, False, True]
+    assert thickness_score([200, 200], [200, math.nan]) == 0.5
+
+
+def test_a_difference_of_decimals_that_is_the_tolerance_is_a_hit():
+    """0.55 - 0.5 is 0.05000000000000004 in binary."""
+    assert hits_acuity([0.5, 0.5, 2], [0.55, 0.4499, 2.15]).tolist() == [True, False, True]
+    assert hits_thickness([280, 280], [301, 301.01]).tolist() == [True, False]
 
 
 def test_auc_by_hand_with_ties_counting_half():

@@ -9,7 +9,7 @@ from sklearn.base import BaseEstimator
 
 from model.checkpoint import load_checkpoint, save_checkpoint
 from model.metrics import acuity_score, auc_score
-from model.trees import INPUTS, TreeModel, add_noise, build_features, convert_va, find_candidates
+from model.trees import INPUTS, TreeModel, add_noise, build_features, find_candidates
 from processing import columns as c
 from processing.errors import PipelineError
 
@@ -108,11 +108,6 @@ def test_candidates_are_the_middles_of_what_can_be_hit_together():
     values = np.random.default_rng(0).uniform(0, 0.95, 200).round(2)
     best = max((np.abs(values - point) <= 0.05).sum() for point in np.arange(0, 1, 0.005))
     assert max((np.abs(values - point) <= 0.05).sum() for point in find_candidates(values)) == best
-
-
-def test_acuity_is_converted_between_the_rounds_units():
-    assert convert_va([0.1, 1.0], [1, 1], 0) == pytest.approx([1.0, 0.0])
-    assert convert_va([1.0, 0.3], [0, 1], 1) == pytest.approx([0.1, 0.3])
 
 
 def test_the_fellow_eye_is_looked_up_and_implausible_thickness_is_none():

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from processing import columns as c
+from processing.acuity import to_decimal
 from processing.demo.anatomy import Visit, grow_eye, plan_visit
 
 # Codes as in processing/tables.py, and how often each occurs
@@ -61,7 +63,7 @@ def invent_cases(patients, rng, *, final, fellows):
     Returns:
         list of Case. With two eyes or more, each finding and continue injection has both classes.
     """
-    persons = [patient[:-1] for patient in patients]
+    persons = [c.person_of(patient) for patient in patients]
     fellow = np.array([fellows and person in persons[:k] for k, person in enumerate(persons)])
     eyes = [grow_eye(rng, right=patient.endswith("R")) for patient in patients]
     before = _invent_findings(rng, rng.random((len(eyes), 4)), BEFORE_SHARES, fellow=fellow)
@@ -70,7 +72,7 @@ def invent_cases(patients, rng, *, final, fellows):
     wish = (cst - 250) / 150 + after[:, 0] + 0.7 * after[:, 1] + rng.normal(0, 0.5, len(eyes))
     continues = _mark_highest(np.where(fellow, NEVER, wish), CONTINUE_SHARE)
     logmar = _invent_acuity(rng, before, after, pre_cst=pre_cst, cst=cst)
-    pre_va, va = (_snap(10 ** -v, DECIMAL_STEPS) if final else _snap(v, LOGMAR_STEPS) for v in logmar)
+    pre_va, va = (_snap(to_decimal(v), DECIMAL_STEPS) if final else _snap(v, LOGMAR_STEPS) for v in logmar)
     va = np.where(rng.random(len(eyes)) < UNCHANGED_SHARE, pre_va, va)
     cases = []
     for k, patient in enumerate(patients):
