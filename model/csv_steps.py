@@ -57,7 +57,7 @@ def take_steps(backward: "CSVBackward", batches: list[CaseBatch], optimizer: tor
     """A step for each batch; the first that is not finite is the last.
 
     Returns:
-        Sum of the steps' losses, 1 + 2: the total and its parts, each step weighted alike (all batches are of one size).
+        Sum of the steps' losses, 1 + 2: the total and its parts; all batches are of one size.
     """
     guard.begin()
     kind = torch.float32 if backward.device.type == "mps" else torch.float64        # mps has no float64

@@ -26,7 +26,8 @@ def select_device(wanted: str = "auto") -> torch.device:
         "cpu": True,
     }
     for name in [name for name, is_there in there.items() if is_there] if wanted == "auto" else [wanted]:
-        device = torch.device("cuda", process.local_rank) if name == "cuda" and process.count > 1 else torch.device(name)
+        own_card = name == "cuda" and process.count > 1
+        device = torch.device("cuda", process.local_rank) if own_card else torch.device(name)
         if not there[device.type] or (device.index or 0) >= max(1, torch.cuda.device_count()):
             names = ", ".join(name for name, is_there in there.items() if is_there)
             cards = f" ({torch.cuda.device_count()} cards)" if there["cuda"] else ""

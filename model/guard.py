@@ -47,7 +47,8 @@ class Guard:
             return
         first = int(self._good_steps)
         named = rows[first]
-        shown = ", ".join(name(int(row)) for row in named[:5]) + (f" and {len(named) - 5} more" if len(named) > 5 else "")
+        shown = ", ".join(name(int(row)) for row in named[:5])
+        shown += f" and {len(named) - 5} more" if len(named) > 5 else ""
         raise PipelineError(
             f"{'the loss' if bool(self._is_loss) else 'a gradient'} is not finite in batch {first + 1} ({shown}). The "
             f"step was not taken; the run keeps its last complete epoch. {_SMALLER}"

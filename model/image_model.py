@@ -143,7 +143,8 @@ class ImageNetwork:
         images = read_processed(paths.train_table, c.TRAIN_COLUMNS).drop_duplicates(c.SOURCE)
         with first_process_first():
             self._caches = {
-                name: open_cache(paths, name, ViewReader(paths, images, view)) for name, view in self._what.views.items()
+                name: open_cache(paths, name, ViewReader(paths, images, view))
+                for name, view in self._what.views.items()
             }
         self._data = ImageData(rows, paths, self._what, labelled=True, caches=self._caches)
         self.is_bf16 = run.config.precision == "bf16"

@@ -60,7 +60,7 @@ class ImageModule(nn.Module):
     def extract_features(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
         """B x F features of the views, side by side."""
         trunks = zip(self.specification.views, [self.layers, *self.others.values()], strict=True)
-        return torch.cat([trunk(self._normalise(inputs[name])).flatten(1) for name, trunk in trunks], dim=1)
+        return torch.cat([trunk(self.normalise(inputs[name])).flatten(1) for name, trunk in trunks], dim=1)
 
     def answer(self, inputs: dict[str, torch.Tensor], visits: torch.Tensor | None = None
                ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -75,7 +75,8 @@ class ImageModule(nn.Module):
                                     for found in (findings, visit_findings))
         return (cst.float() * UM_PER_UNIT).clamp(min=0), findings, visit_findings
 
-    def _normalise(self, images: torch.Tensor) -> torch.Tensor:
+    def normalise(self, images: torch.Tensor) -> torch.Tensor:
+        """Images as the trunks get them: as they are, or each with mean 0 and spread 1."""
         if self.specification.normalise == "none":
             return images
         mean = images.mean(dim=(1, 2, 3), keepdim=True)

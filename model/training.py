@@ -114,7 +114,8 @@ def _prepare_all(paths: Paths, configs: list[Config], *, resume: str | None, unf
     return jobs + [_prepare(paths, table, config, unfinished=unfinished) for config in configs]
 
 
-def _prepare(paths: Paths, table: pd.DataFrame, config: Config, *, folder: Path | None = None, unfinished: bool = False) -> Job:
+def _prepare(paths: Paths, table: pd.DataFrame, config: Config, *, folder: Path | None = None,
+             unfinished: bool = False) -> Job:
     """Select rows, device and first weights; `folder` is that of a run to resume.
 
     Raises:

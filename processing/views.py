@@ -89,6 +89,9 @@ class ViewReader:
         self._root, self._sources = paths.root, images[c.SOURCE].tolist()
         cut = find_crops(paths.crop_record, describe_view(view), view.channels)
         self._has_crop = [name in cut for name in self.names]
+        # What is read, relative to the root: the crop, or the screen where that was not cut with this view
+        self.files = [name if has_crop else source
+                      for name, source, has_crop in zip(self.names, self._sources, self._has_crop, strict=True)]
 
     def __len__(self) -> int:
         return len(self.names)
@@ -103,7 +106,7 @@ class ViewReader:
             PipelineError: crop or screen cannot be read, or the crop has another size.
         """
         has_crop = self._has_crop[index]
-        file = self._root / (self.names if has_crop else self._sources)[index]
+        file = self._root / self.files[index]
         try:
             if has_crop:
                 pixels = read_pixels(file, self.view.channels)
@@ -126,11 +129,9 @@ class ViewReader:
         Raises:
             PipelineError: a crop is missing; or it was not cut with this view, and its screen is missing too.
         """
-        names = [name if has_crop else source
-                 for name, source, has_crop in zip(self.names, self._sources, self._has_crop, strict=True)]
-        absent = [index for index, state in enumerate(stat_files(self._root, names)) if state is None]
-        crops = [names[index] for index in absent if self._has_crop[index]]
-        screens = [names[index] for index in absent if not self._has_crop[index]]
+        absent = [index for index, state in enumerate(stat_files(self._root, self.files)) if state is None]
+        crops = [self.files[index] for index in absent if self._has_crop[index]]
+        screens = [self.files[index] for index in absent if not self._has_crop[index]]
         if crops:
             raise PipelineError(
                 f"{len(crops)} of {len(self)} crops are not there, the first is {self._root / crops[0]}. "
