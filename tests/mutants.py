@@ -256,7 +256,8 @@ def run_mutant(mutant, folder, sources, functions):
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-n", "0", "-p", "no:cacheprovider",
                f"tests/test_{mutant.tests}.py", "-k", mutant.words]
     try:
-        status = subprocess.run(command, cwd=folder, capture_output=True, timeout=300).returncode
+        environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
+        status = subprocess.run(command, cwd=folder, env=environment, capture_output=True, timeout=300).returncode
     except subprocess.TimeoutExpired:
         status = 1
     target.write_text(sources[module], encoding="utf-8")
@@ -273,7 +274,6 @@ def main():
         for part in COPIED:
             copy = shutil.copytree if (REPOSITORY / part).is_dir() else shutil.copy
             copy(REPOSITORY / part, folder / part)
-        os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
         sources = read_sources(folder)
         functions = read_functions(sources)
         for mutant in MUTANTS:
