@@ -297,7 +297,7 @@ def find_candidates(values):
     Returns:
         Sorted array: the middle of each stretch of answers that hits a set of values which no other set includes.
 
-    >>> find_candidates([0.25, 0.32, 1.0]).tolist()
+    >>> find_candidates([0.25, 0.32, 1.0]).round(3).tolist()
     [0.285, 1.0]
     """
     distinct = np.unique(np.round(values, 3))

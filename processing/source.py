@@ -121,7 +121,7 @@ def read_image_rows(paths):
 def parse_name(path, round_name):
     """What a file's place and name say of an image, or None where they follow no rule.
 
-    >>> parse_name(Path("0000-0163/0000-0163R_2 (1).jpg"), "preliminary")[PATIENT]
+    >>> parse_name(Path("0000-0163/0000-0163R_2 (1).jpg"), "preliminary")[c.PATIENT]
     '0000-0163R'
     """
     if round_name == "preliminary":

@@ -1,170 +1,272 @@
 """Remove each guard in turn and see its test fail.
 
     python -m tests.mutants             all of them, one line each
-    python -m tests.mutants run files   those whose file name holds one of the words
+    python -m tests.mutants run files   those whose function's full name holds one of the words
 
 A mutant is a copy of the program with one guard taken out; it is caught when the named tests fail on it. The copy
 lies in a temporary folder. The exit status is 1 if a mutant survives, or a guard is no longer where the list says.
+
+Guards are found by function and by syntax tree: line breaks, quotation marks and comments do not matter, nor does the
+file once the function has moved, as long as its name is its own. A guard is the first in its function that reads like
+    if a < b            the condition of an `if` or `elif`; "if False" in its place
+    except OSError      what a handler catches
+    f(x); g()           statements one after the other; "" in their place leaves `pass`
+    x.y or z            an expression, anywhere
+    strict=True         an argument of a call
+where `...` stands for any expression, f(...) for a call with any arguments and `if a: ...` for an `if` with any body.
 """
 
+import ast
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import textwrap
+from itertools import starmap
 from pathlib import Path
+from typing import NamedTuple
 
 from tests.helpers import REPOSITORY
 
 COPIED = ("config.py", "model_config.py", "main.py", "README.md", "pyproject.toml", "processing", "model", "data", "tests")
-
-# File, the guard as it stands, what is put in its place, the tests that must fail: file and words of their names
-MUTANTS = [
-    ("processing/files.py", "            _sync(temporary)\n", "", "files", "fsync"),
-    ("processing/files.py", "os.replace(temporary, path)", "path.write_bytes(temporary.read_bytes())", "files",
-     "replace"),
-    ("processing/files.py", "            temporary.unlink()", "            pass", "files", "failed_write"),
-    ("processing/files.py", "        raise PipelineError(f\"{path} could", "        raise ValueError(f\"{path} could", "files",
-     "failed_write"),
-    ("processing/files.py", "        shutil.rmtree(folder.path, ignore_errors=True)\n", "", "files", "leaves_nothing"),
-    ("processing/files.py", "            folder.mkdir(parents=True)", "            folder.mkdir(parents=True, exist_ok=True)",
-     "files", "made_at_once"),
-    ("processing/images.py", "    if width * height > MAX_PIXELS:", "    if False:", "images", "giant"),
-    ("processing/images.py", "    if part.size == 0:", "    if False:", "images", "whatever_the_image"),
-    ("processing/images.py", "    if image is None:\n        raise ImageError(\"cannot be decoded: damaged\")", "    pass",
-     "images", "truncated"),
-    ("processing/images.py", "(data, colours, strict=True)", "(data, colours, strict=False)", "images",
-     "damage_within"),
-    ("processing/images.py", "    if b\"Exif\\0\\0\" in data and", "    if False and", "data_factory", "rotation"),
-    ("processing/images.py", "    raise ImageError(\"cannot be decoded: damaged, or neither", "    return 1, 1\n    raise (\"",
-     "images", "other_formats"),
-    ("processing/images.py", "    return grey if cv2.norm(cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR), image, cv2.NORM_INF) == 0 else None",
-     "    return grey", "images", "coloured"),
-    ("processing/crops.py", "    if not whole or not", "    if False and not", "data_factory", "cannot_be_cut"),
-    ("processing/crops.py", "    if other:\n", "    if False:\n", "training", "another_box"),
-    ("processing/crops.py", "    if absent:\n", "    if False:\n", "training", "missing_crops"),
-    ("processing/crops.py", "\"crop_mtime_ns\": state.st_mtime_ns}", "\"crop_mtime_ns\": 0}", "data_factory",
-     "without_changing_its_size"),
-    ("processing/crops.py", "        \"source_mtime_ns\": state.st_mtime_ns,", "        \"source_mtime_ns\": 0,", "data_factory",
-     "source_that_changed"),
-    ("processing/source.py", "    if str(file) != printable(str(file)):", "    if False:", "data_factory", "no_table_can_hold"),
-    ("processing/source.py", "    if len(file.name.encode()) > MAX_NAME_BYTES:", "    if False:", "data_factory",
-     "no_table_can_hold"),
-    ("processing/source.py", "        if real in entered:", "        if False:", "source", "loops"),
-    ("processing/source.py", "        if first is not row:", "        if False:", "source", "second_copy"),
-    ("processing/source.py", "if table and _read(found", "if False and _read(found", "source", "twice"),
-    ("processing/reader.py", "        if cell.lower() not in lowered:", "        if False:", "tables", "category"),
-    ("processing/reader.py", "    if not np.isfinite(value):", "    if False:", "tables", "all_faults"),
-    ("processing/reader.py", "        if earlier != row and None not in key:", "        if False:", "tables", "all_faults"),
-    ("processing/reader.py", "        if len(cells) == len(header):", "        if True:", "tables", "odd_rows"),
-    ("processing/reader.py", "    if rows.pop() != [_END]:", "    if rows.pop() is None:", "tables", "quotation_mark"),
-    ("processing/reader.py", "        elif count == 0:", "        elif False:", "tables", "missing_columns"),
-    ("processing/tables.py", "    if empty:\n", "    if False:\n", "tables", "without_any_value"),
-    ("processing/tables.py", "    if absent:\n", "    if False:\n", "tables", "damaged_by_hand"),
-    ("processing/tables.py", "    return 0.0 if cell.upper() == \"NLP\"", "    return 1.0 if cell.upper() == \"NLP\"", "tables",
-     "light_perception"),
-    ("processing/data_factory.py", "    if strict and problems:", "    if False:", "data_factory", "strict"),
-    ("processing/data_factory.py", "    if images.empty:", "    if False:", "data_factory", "no_image_is_usable"),
-    ("processing/data_factory.py", "    check_box(box)\n", "", "data_factory", "cannot_be_cut"),
-    ("model/checkpoint.py", "    if is_ours and not sealed:", "    if False:", "checkpoint", "inside_a_whole_archive"),
-    ("model/checkpoint.py", "weights_only=True", "weights_only=False", "checkpoint", "never_run"),
-    ("model/checkpoint.py", "    if found not in wanted:", "    if False:", "checkpoint", "wrong_kind"),
-    ("model/checkpoint.py", "    if wrong:\n", "    if False:\n", "checkpoint", "no_numbers"),
-    ("model/dataset.py", "    if len(wrong):", "    if False:", "loop", "no_number"),
-    ("model/dataset.py", "        if pixels.shape[1:] != self.crop_size:", "        if False:", "model", "another_size"),
-    ("model/dataset.py", "                raise PipelineError(\n                    f\"{self._root / name}: {error}", "                raise KeyError(\n                    f\"{error}",
-     "model", "unreadable_crop"),
-    ("model/cache.py", "        if made_of != key:", "        if False:", "cache", "does_not_fit"),
-    ("model/cache.py", "    except Exception:       #", "    except ValueError:       #", "cache", "does_not_fit"),
-    ("model/cache.py", "                self._give_up()\n", "", "cache", "damaged_pixels"),
-    ("model/cache.py", "        if file.stat().st_size != size:", "        if False:", "cache", "does_not_fit"),
-    ("model/cache.py", "            if zlib.crc32(flat) != check:", "            if False:", "cache", "damaged_pixels"),
-    ("model/cache.py", "    if free < len(names)", "    if False and free < len(names)", "cache", "full_disk"),
-    ("model/cache.py", " and pixels.shape[1:] == (height, width)", "", "cache", "cannot_be_read"),
-    ("model/distributed.py", "        share_batch_norm(module, self._group)\n", "", "distributed", "train_as_one"),
-    ("model/distributed.py", "        if share:", "        if True:", "distributed", "more_processes_than"),
-    ("model/loop.py", "sum_over_processes(_sums(losses, counts))", "_sums(losses, counts)",
-     "distributed", "train_as_one"),
-    ("model/loop.py", "                self._restore_state(before)\n                say", "                say", "loop", "no_cuda_graph"),
-    ("model/device.py", "    except RuntimeError as error:", "    except KeyError as error:", "model", "cannot_use"),
-    ("model/loop.py", "            if not self.guard.judge(loss[0]):", "            if self.guard.judge(loss[0]) is None:", "loop", "before_the_weights_change"),
-    ("model/loop.py", "        torch.maximum(self._bad, (~torch.isfinite(self._total(loss))).float(), out=self._bad)",
-     "        self._bad.copy_((~torch.isfinite(self._total(loss))).float())", "loop",
-     "asked_late"),
-    ("model/loop.py", "            return loss + torch.linalg.vector_norm(gradients[0])\n        return loss + torch.nn.utils.get_total_norm(gradients)",
-     "            return loss\n        return loss", "loop",
-     "before_the_weights_change"),
-    ("model/loop.py", "optimizer.grad_scale, optimizer.found_inf = None, self._bad", "pass", "loop", "asked_late"),
-    ("model/loop.py", "            _check_weights(module, backward.parameters, epoch)\n", "", "loop", "never_saved"),
-    ("model/loop.py", "            run.halve_batch()\n", "            run.halvings += 1\n", "loop", "halves_the_batch"),
-    ("model/loop.py", "        run.rewind(steps.module, steps.optimizer)\n", "", "loop", "halves_the_batch"),
-    ("model/run.py", "            optimizer.load_state_dict(self._restored[\"optimizer\"])\n", "", "resume", "bit_for_bit"),
-    ("model/run.py", "        if changed:", "        if False:", "resume", "cannot_be_resumed"),
-    ("model/run.py", "{name: then.get(name) for name in now}, now)", "{}, {})", "resume", "cannot_be_resumed"),
-    ("model/run.py", "        if record.get(\"epochs_done\") and not", "        if False and not", "resume", "cannot_be_resumed"),
-    ("model/loop.py", "            losses.append(_kept(loss))", "            losses.append(loss)", "loop", "no_tensor_of_a_step"),
-    ("processing/splits.py", "            if earlier != number:", "            if False:", "splits", "changed_by_hand"),
-    ("processing/splits.py", "    if absent:\n", "    if False:\n", "splits", "changed_by_hand"),
-    ("model/training.py", "        table = refill(table, paths, held_out)", "        pass", "heldout", "nothing_that_is_fitted"),
-    ("model/heldout.py", "eyes[~eyes[PATIENT].isin(held_out)]", "eyes", "heldout", "nothing_that_is_fitted"),
-    ("model/heldout.py", "    return rows[~unseen], rows[unseen]", "    return rows, rows[unseen]", "heldout",
-     "nothing_that_is_fitted"),
-    ("model/run.py", "unseen < best[1]", "unseen > best[1]", "heldout", "best_epoch"),
-    ("model/trees.py", "trusted=TRUSTED", "trusted=skops.io.get_untrusted_types(data=data.getvalue())", "trees",
-     "does_not_know"),
-    ("data/unseen.py", "!= splits:", "== 0:", "evaluate", "other_splits"),
-    ("model/training.py", "        data[\"images\"] = ", "        ", "resume", "images_changed"),
-    ("model/run.py", "        if record.get(\"state\") == \"finished\":", "        if False:", "resume", "cannot_be_resumed"),
-    ("model/run.py", "self._open.enter_context(locked(self.folder / \".lock\"))", "pass", "resume", "in_use"),
-    ("model/run.py", "                        self._save()\n                finally:", "                        pass\n                finally:",
-     "run", "midst_of_the_last_save"),
-    ("model/run.py", "                self._save()\n                self._draw()", "                pass", "run",
-     "cut_short"),
-    ("model/run.py", "self._write_state(_state_after(problem), problem)\n", "pass\n", "run", "cannot_be_written"),
-    ("model/choice.py", "if unfinished or read_record(folder).get(\"state\") == \"finished\"", "if True", "predict", "unfinished"),
-    ("model/choice.py", "    if record and not (unfinished", "    if False and not (unfinished", "run", "only_a_finished_one"),
-    ("model/model.py", "max(self.module.crop_size) <= WHOLE_IN_ONE_PX", "False", "model", "last_batch_of_one"),
-    ("data/predict.py", "    if doubled:\n", "    if False:\n", "predict", "twice"),
-    ("data/predict.py", "        if box != CROP:", "        if False:", "predict", "another_crop_box"),
-    ("data/submission.py", "        if wrong.any():", "        if False:", "predict", "writes_nothing"),
-    ("data/scorer.py", "    if faults:\n        raise", "    if False:\n        raise", "scorer", "all_that_is_wrong"),
-    ("data/scorer.py", "    if value > 1:", "    if False:", "scorer", "all_that_is_wrong"),
-    ("data/scorer.py", "        if len(missing):", "        if False:", "scorer", "all_that_is_wrong"),
-    ("model/training.py", "read_behind(folder) if config.name in names", "[]", "resume", "folds_that_are_left"),
-    ("model/training.py", "        if own.name not in names:", "        if False:", "resume", "another_option"),
-    ("main.py", "    if config.recipe == \"best\" and useless:", "    if False:", "main", "wrong_usage"),
-    ("processing/importer.py", "        if not (plan.new or plan.already_there):", "        if False:", "importer",
-     "without_any_file"),
-    ("main.py", "    if _complain_of_configuration():", "    if False:", "main", "model_config"),
-    ("main.py", "    except Exception as error:      # a bug", "    except KeyError as error:  #", "main",
-     "bug_is_logged"),
-    ("main.py", "        except EOFError:\n            print()\n            return None", "        except ZeroDivisionError:\n"
-     "            return None", "main", "end_of_input"),
-]
+PROGRAM = ("*.py", "processing/**/*.py", "model/**/*.py", "data/**/*.py")
 
 
-def run_mutant(number, folder):
-    """Make mutant `number` in `folder` and run its tests. Returns what became of it: caught, survived or lost."""
-    file, guard, replacement, tests, words = MUTANTS[number]
-    target = folder / file
-    original = target.read_text(encoding="utf-8")
-    if original.count(guard) < 1:
-        return "lost"
-    target.write_text(original.replace(guard, replacement), encoding="utf-8")
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-n", "0", "-p", "no:cacheprovider", f"tests/test_{tests}.py",
-               "-k", words]
+class Mutant(NamedTuple):
+    function: str       # module and name of the function that the guard stands in
+    guard: str
+    instead: str        # what is put in its place
+    tests: str          # the tests that must fail: file,
+    words: str          # and words of their names
+
+
+MUTANTS = list(starmap(Mutant, [
+    ("processing.files.replacing", "_sync(temporary)", "", "files", "fsync"),
+    ("processing.files.replacing", "os.replace(temporary, path)", "path.write_bytes(temporary.read_bytes())", "files", "replace"),
+    ("processing.files.replacing", "temporary.unlink()", "", "files", "failed_write"),
+    ("processing.files._reported", "PipelineError", "ValueError", "files", "failed_write"),
+    ("processing.files.new_timed_folder", "shutil.rmtree(...)", "", "files", "leaves_nothing"),
+    ("processing.files.make_timed_folder", "folder.mkdir(parents=True)", "folder.mkdir(parents=True, exist_ok=True)", "files", "made_at_once"),
+    ("processing.images.decode_image", "if width * height > MAX_PIXELS", "if False", "images", "giant"),
+    ("processing.images.decode_image", "if b'Exif\\0\\0' in data and ...", "if False", "data_factory", "rotation"),
+    ("processing.images.crop_image", "if part.size == 0", "if False", "images", "whatever_the_image"),
+    ("processing.images._imdecode", "if image is None", "if False", "images", "truncated"),
+    ("processing.images._strictly", "strict=True", "strict=False", "images", "damage_within"),
+    ("processing.images.read_size", "raise ImageError('cannot be decoded: damaged, or neither JPEG nor PNG')", "return 1, 1", "images", "other_formats"),
+    ("processing.images.find_grey", "return grey if ... else None", "return grey", "images", "coloured"),
+    ("processing.crops.check_box", "if not whole or not ...", "if False", "data_factory", "cannot_be_cut"),
+    ("processing.crops.check_crops", "if other", "if False", "training", "another_box"),
+    ("processing.crops.check_crops", "if absent", "if False", "training", "missing_crops"),
+    ("processing.crops.state_of_crop", "state.st_mtime_ns", "0", "data_factory", "without_changing_its_size"),
+    ("processing.crops._crop_one", "state.st_mtime_ns", "0", "data_factory", "source_that_changed"),
+    ("processing.source._why_unusable", "if str(file) != printable(str(file))", "if False", "data_factory", "no_table_can_hold"),
+    ("processing.source._why_unusable", "if len(file.name.encode()) > MAX_NAME_BYTES", "if False", "data_factory", "no_table_can_hold"),
+    ("processing.source.find_files", "if real in entered", "if False", "source", "loops"),
+    ("processing.source._without_clashes", "if first is not row", "if False", "source", "second_copy"),
+    ("processing.source.find_tables", "if table and ...", "if False", "source", "twice"),
+    ("processing.reader.code.parse", "if cell.lower() not in lowered", "if False", "tables", "category"),
+    ("processing.reader.number", "if not np.isfinite(value)", "if False", "tables", "all_faults"),
+    ("processing.reader._repeated_rows", "if earlier != row and None not in key", "if False", "tables", "all_faults"),
+    ("processing.reader._read_cells", "if len(cells) == len(header)", "if True", "tables", "odd_rows"),
+    ("processing.reader._parted", "if rows.pop() != [_END]", "if rows.pop() is None", "tables", "quotation_mark"),
+    ("processing.reader._find_columns", "if count == 0", "if False", "tables", "missing_columns"),
+    ("processing.tables.fill_missing", "if empty", "if False", "tables", "without_any_value"),
+    ("processing.tables.read_processed", "if absent", "if False", "tables", "damaged_by_hand"),
+    ("processing.tables._decimal_va", "0.0", "1.0", "tables", "light_perception"),
+    ("processing.data_factory.processing_data", "if strict and problems", "if False", "data_factory", "strict"),
+    ("processing.data_factory.processing_data", "if images.empty", "if False", "data_factory", "no_image_is_usable"),
+    ("processing.data_factory.processing_data", "check_box(box)", "", "data_factory", "cannot_be_cut"),
+    ("processing.importer.import_data", "if not (plan.new or plan.already_there)", "if False", "importer", "without_any_file"),
+    ("processing.splits._check", "if earlier != number", "if False", "splits", "changed_by_hand"),
+    ("processing.splits._check", "if absent", "if False", "splits", "changed_by_hand"),
+    ("model.checkpoint.load_checkpoint", "if is_ours and not sealed", "if False", "checkpoint", "inside_a_whole_archive"),
+    ("model.checkpoint.load_checkpoint", "if wrong", "if False", "checkpoint", "no_numbers"),
+    ("model.checkpoint._read", "weights_only=True", "weights_only=False", "checkpoint", "never_run"),
+    ("model.checkpoint._check_kind", "if found not in wanted", "if False", "checkpoint", "wrong_kind"),
+    ("model.dataset.check_finite", "if len(wrong)", "if False", "loop", "no_number"),
+    ("model.dataset.ImageDataset.read", "if pixels.shape[1:] != self.crop_size", "if False", "model", "another_size"),
+    ("model.dataset.ImageDataset.read", "raise PipelineError(...) from error", "raise KeyError(str(error)) from error", "model", "unreadable_crop"),
+    ("model.cache._open", "if made_of != key", "if False", "cache", "does_not_fit"),
+    ("model.cache._open", "if file.stat().st_size != size", "if False", "cache", "does_not_fit"),
+    ("model.cache._open", "except Exception", "except ValueError", "cache", "does_not_fit"),
+    ("model.cache._build", "if free < ...", "if False", "cache", "full_disk"),
+    ("model.cache._build", "if pixels is not None and pixels.shape[1:] == (height, width)", "if pixels is not None", "cache", "cannot_be_read"),
+    ("model.cache.PixelCache.read", "if zlib.crc32(flat) != check", "if False", "cache", "damaged_pixels"),
+    ("model.cache.PixelCache.read", "self._give_up()", "", "cache", "damaged_pixels"),
+    ("model.distributed.SharedBackward.__init__", "share_batch_norm(...)", "", "distributed", "train_as_one"),
+    ("model.distributed.SharedBackward.__call__", "if share", "if True", "distributed", "more_processes_than"),
+    ("model.device._fault_of", "except RuntimeError", "except KeyError", "model", "cannot_use"),
+    ("model.loop.fit", "_check_weights(...)", "", "loop", "never_saved"),
+    ("model.loop.Steps.take", "_kept(loss)", "loss", "loop", "no_tensor_of_a_step"),
+    ("model.loop.Steps.take", "if not self.guard.judge(loss[0])", "if self.guard.judge(loss[0]) is None", "loop", "before_the_weights_change"),
+    ("model.loop.GraphedSteps.take", "self._restore_state(before)", "", "loop", "no_cuda_graph"),
+    ("model.loop.Guard._total", "if len(gradients) == 1: ...\nreturn loss + ...", "return loss", "loop", "before_the_weights_change"),
+    ("model.loop.LateGuard.__init__", "optimizer.grad_scale, optimizer.found_inf = None, self._bad", "", "loop", "asked_late"),
+    ("model.loop.LateGuard.judge", "torch.maximum(...)", "self._bad.copy_((~torch.isfinite(self._total(loss))).float())", "loop", "asked_late"),
+    ("model.loop.measure_losses", "sum_over_processes(_sums(losses, counts))", "_sums(losses, counts)", "distributed", "train_as_one"),
+    ("model.loop._train_epoch_in_memory", "run.halve_batch()", "run.halvings += 1", "loop", "halves_the_batch"),
+    ("model.loop._train_epoch_in_memory", "run.rewind(...)", "", "loop", "halves_the_batch"),
+    ("model.run.Run.restore", "optimizer.load_state_dict(...)", "", "resume", "bit_for_bit"),
+    ("model.run.Run.resume", "if record.get('state') == 'finished'", "if False", "resume", "cannot_be_resumed"),
+    ("model.run.Run.resume", "_differing({name: then.get(name) for name in now}, now)", "_differing({}, {})", "resume", "cannot_be_resumed"),
+    ("model.run.Run.resume", "if changed", "if False", "resume", "cannot_be_resumed"),
+    ("model.run.Run.resume", "if record.get('epochs_done') and not file.is_file()", "if False", "resume", "cannot_be_resumed"),
+    ("model.run.Run.__enter__", "self._open.enter_context(locked(...))", "", "resume", "in_use"),
+    ("model.run.Run.__exit__", "self._save(); self._draw()", "", "run", "cut_short"),
+    ("model.run.Run.__exit__", "if not isinstance(problem, Exception)", "if False", "run", "midst_of_the_last_save"),
+    ("model.run.Run.__exit__", "self._write_state(_state_after(problem), problem)", "", "run", "cannot_be_written"),
+    ("model.run.Run.finish_epoch", "unseen < best[1]", "unseen > best[1]", "heldout", "best_epoch"),
+    ("model.heldout.refill", "eyes[~eyes[c.PATIENT].isin(held_out)]", "eyes", "heldout", "nothing_that_is_fitted"),
+    ("model.heldout.split_rows", "rows[~unseen]", "rows", "heldout", "nothing_that_is_fitted"),
+    ("model.training._prepare", "table = refill(...)", "", "heldout", "nothing_that_is_fitted"),
+    ("model.training._prepare", "data['images'] = ...", "", "resume", "images_changed"),
+    ("model.training._prepare_all", "read_behind(folder)", "[]", "resume", "folds_that_are_left"),
+    ("model.training._prepare_all", "if own.name not in names", "if False", "resume", "another_option"),
+    ("model.trees.TreeModel.load_state_dict", "trusted=TRUSTED", "trusted=skops.io.get_untrusted_types(data=data.getvalue())", "trees", "does_not_know"),
+    ("model.choice.find_checkpoint", "unfinished or ...", "True", "predict", "unfinished"),
+    ("model.choice.resolve_checkpoint", "if record and not ...", "if False", "run", "only_a_finished_one"),
+    ("model.model.ImageModel.train", "max(self.module.crop_size) <= WHOLE_IN_ONE_PX", "False", "model", "last_batch_of_one"),
+    ("data.unseen.find_fold_runs", "record.get('data', {}).get(paths.splits.name) != splits", "False", "evaluate", "other_splits"),
+    ("data.predict._check_once", "if doubled", "if False", "predict", "twice"),
+    ("data.predict._check_boxes", "if box != CROP", "if False", "predict", "another_crop_box"),
+    ("data.submission._check_values", "if wrong.any()", "if False", "predict", "writes_nothing"),
+    ("data.scorer.read_pairs", "if faults", "if False", "scorer", "all_that_is_wrong"),
+    ("data.scorer._probability", "if value > 1", "if False", "scorer", "all_that_is_wrong"),
+    ("data.scorer._compare_keys", "if len(missing)", "if False", "scorer", "all_that_is_wrong"),
+    ("main._csv_config", "if config.recipe == 'best' and useless", "if False", "main", "wrong_usage"),
+    ("main._choose", "if _complain_of_configuration()", "if False", "main", "model_config"),
+    ("main._ask", "except EOFError", "except ZeroDivisionError", "main", "end_of_input"),
+    ("main.run", "except Exception", "except KeyError", "main", "bug_is_logged"),
+]))
+
+
+class Function(NamedTuple):
+    module: str
+    node: ast.FunctionDef
+
+
+def read_sources(folder):
+    """Sources of the program that lies in `folder`: module -> text."""
+    files = sorted(file for pattern in PROGRAM for file in folder.glob(pattern))
+    names = [".".join(file.relative_to(folder).with_suffix("").parts) for file in files]
+    return {name: file.read_text(encoding="utf-8") for name, file in zip(names, files, strict=True)}
+
+
+def read_functions(sources):
+    """Functions of the program, methods and inner ones too: full name -> Function."""
+    def walk(node, name):
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.FunctionDef | ast.ClassDef):
+                yield f"{name}.{child.name}", child
+                yield from walk(child, f"{name}.{child.name}")
+            else:
+                yield from walk(child, name)
+
+    return {
+        name: Function(module, node)
+        for module, source in sources.items()
+        for name, node in walk(ast.parse(source), module)
+        if isinstance(node, ast.FunctionDef)
+    }
+
+
+def find_function(name, functions):
+    """The function of that full name, else the only one of that class and name, else of that bare name; or None."""
+    parts = name.split(".")
+    for ending in (".".join(parts[start:]) for start in range(len(parts))):
+        found = [function for full, function in functions.items() if f".{full}".endswith(f".{ending}")]
+        if len(found) == 1:
+            return found[0]
+    return None
+
+
+def is_like(pattern, node):
+    """Whether two syntax trees (or what is in them) say the same; `...` in the pattern stands for anything."""
+    if is_open(pattern):
+        return isinstance(node, ast.expr)
+    if isinstance(pattern, list):
+        if len(pattern) == 1 and isinstance(pattern[0], ast.Expr) and is_open(pattern[0].value):
+            return True
+        return len(pattern) == len(node) and all(map(is_like, pattern, node))
+    if type(pattern) is not type(node):
+        return False
+    if isinstance(pattern, ast.Call) and len(pattern.args) == 1 and is_open(pattern.args[0]):
+        return is_like(pattern.func, node.func)
+    if isinstance(pattern, ast.AST):
+        return all(is_like(getattr(pattern, field, None), getattr(node, field, None)) for field in pattern._fields)
+    return pattern == node
+
+
+def is_open(node):
+    return isinstance(node, ast.Constant) and node.value is ...
+
+
+def parse(text, mode="exec"):
+    """The syntax tree of `text`, or None where it is no Python of that kind."""
     try:
-        status = subprocess.run(command, cwd=folder, capture_output=True, timeout=300).returncode
+        return ast.parse(text, mode=mode).body
+    except SyntaxError:
+        return None
+
+
+def find_spots(guard, instead, nodes):
+    """All places among `nodes` that read like `guard`: first and last node of each, and the text that comes there."""
+    head, _, rest = guard.partition(" ")
+    statements, argument = parse(guard), parse(f"f({guard})", "eval")
+    if statements is None:      # "if a < b" and "except OSError" are no whole statements
+        wanted = parse(rest, "eval")
+        parts = [getattr(node, {"if": "test", "except": "type"}[head], None) for node in nodes
+                 if isinstance(node, {"if": ast.If, "except": ast.ExceptHandler}[head])]
+        return [(part, part, f"({instead.partition(' ')[2]})") for part in parts if is_like(wanted, part)]
+    if parse(guard, "eval") and parse(instead, "eval"):
+        return [(node, node, f"({instead})") for node in nodes if is_like(parse(guard, "eval"), node)]
+    blocks = [getattr(node, field) for node in nodes for field in ("body", "orelse", "finalbody")
+              if isinstance(getattr(node, field, None), list)]
+    runs = [block[start:start + len(statements)] for block in blocks for start in range(len(block))]
+    spots = [(run[0], run[-1], textwrap.indent(instead or "pass", " " * run[0].col_offset).lstrip())
+             for run in runs if is_like(statements, run)]
+    if argument and argument.keywords:
+        spots += [(node, node, instead) for node in nodes if is_like(argument.keywords[0], node)]
+    return spots
+
+
+def mutate(mutant, sources, functions):
+    """The program's module that changes and its new source, or None where function or guard is lost."""
+    function = find_function(mutant.function, functions)
+    nodes = [node for node in ast.walk(function.node) if hasattr(node, "lineno")] if function else []
+    spots = find_spots(mutant.guard, mutant.instead, nodes)
+    if not spots:
+        return None
+    first, last, text = min(spots, key=lambda spot: (spot[0].lineno, spot[0].col_offset))
+    lines = sources[function.module].encode().splitlines(keepends=True)      # columns are counted in bytes
+    before = b"".join(lines[:first.lineno - 1]) + lines[first.lineno - 1][:first.col_offset]
+    after = lines[last.end_lineno - 1][last.end_col_offset:] + b"".join(lines[last.end_lineno:])
+    return function.module, (before + text.encode() + after).decode()
+
+
+def run_mutant(mutant, folder, sources, functions):
+    """Make `mutant` of the program in `folder`, run its tests. Returns what became of it: caught, survived or lost."""
+    found = mutate(mutant, sources, functions)
+    if found is None:
+        return "lost"
+    module, source = found
+    target = folder / f"{module.replace('.', '/')}.py"
+    target.write_text(source, encoding="utf-8")
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-n", "0", "-p", "no:cacheprovider",
+               f"tests/test_{mutant.tests}.py", "-k", mutant.words]
+    try:
+        environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
+        status = subprocess.run(command, cwd=folder, env=environment, capture_output=True, timeout=300).returncode
     except subprocess.TimeoutExpired:
         status = 1
-    target.write_text(original, encoding="utf-8")
+    target.write_text(sources[module], encoding="utf-8")
     return {0: "survived", 1: "caught"}.get(status, "lost")      # 5: no such test
 
 
 def main():
     """Run the mutants that the command line names, or all."""
     words = sys.argv[1:]
-    chosen = [number for number, mutant in enumerate(MUTANTS) if not words or any(word in mutant[0] for word in words)]
     fates = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "program"
@@ -172,11 +274,13 @@ def main():
         for part in COPIED:
             copy = shutil.copytree if (REPOSITORY / part).is_dir() else shutil.copy
             copy(REPOSITORY / part, folder / part)
-        os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
-        for number in chosen:
-            file, guard, _, _, tests = MUTANTS[number]
-            fates.append(run_mutant(number, folder))
-            print(f"{fates[-1]:8} {file}: {guard.strip().splitlines()[0]} ({tests})", flush=True)
+        sources = read_sources(folder)
+        functions = read_functions(sources)
+        for mutant in MUTANTS:
+            if words and not any(word in mutant.function for word in words):
+                continue
+            fates.append(run_mutant(mutant, folder, sources, functions))
+            print(f"{fates[-1]:8} {mutant.function}: {' '.join(mutant.guard.split())} ({mutant.words})", flush=True)
     print(f"{fates.count('caught')} of {len(fates)} mutants caught")
     return 0 if fates.count("caught") == len(fates) else 1
 
