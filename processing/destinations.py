@@ -89,7 +89,7 @@ def _locate_image(entry, parts):
         return "it is a crop that option 0 made, no scan"
     elif row := parse_name(path, "preliminary"):
         person = c.person_of(row[c.PATIENT])
-        if folders and folders[-1].upper().rstrip("LR") == person:
+        if folders and c.person_of(folders[-1].upper()) == person:
             person = folders.pop()
         tail = person, path.name
         # A folder such as TrainingSet1 above the person's is kept

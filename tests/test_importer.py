@@ -383,6 +383,17 @@ def test_links_in_the_layout_that_lead_outside_are_refused(paths, downloads):
     refuse(paths, put(downloads / "train", FINAL), match="is a link that leads out of")
 
 
+@pytest.mark.parametrize("target", ["Train_Set", "../nowhere"])
+def test_links_in_the_layout_that_lead_nowhere_or_round_stay_as_they_are(paths, downloads, target):
+    link = paths.source / "final" / "Train_Set"
+    link.parent.mkdir(parents=True)
+    link.symlink_to(link.parent / target, target_is_directory=True)
+    with pytest.raises(PipelineError, match=UNDONE):
+        import_data(paths, [put(downloads / "train", FINAL)], confirm=yes)
+    assert link.is_symlink()
+    assert placed(paths) == []
+
+
 @pytest.mark.parametrize("names", [[PRELIMINARY], [f"0000-{number:04}L_1.jpg" for number in range(12)]])
 def test_bombs_are_refused(paths, downloads, names):
     size = 30_000_000 // len(names) // 10
@@ -443,6 +454,9 @@ def test_sources_that_are_none_are_refused(paths, downloads):
     refuse(paths, downloads / "a.jpg", match="no folder, zip file or CSV file")
     refuse(paths, downloads / "missing", match="is not there")
     refuse(paths, downloads / "broken.zip", match="cannot be opened as a zip file")
+    refuse(paths, "~nobody-of-this-name/train", match="is not there")
+    (downloads / "round").symlink_to(downloads / "round")
+    refuse(paths, downloads / "round", match="is not there")
     put_clone(paths)
     refuse(paths, paths.root, match="itself. Give the downloaded")
 
