@@ -49,7 +49,7 @@ class Entry(NamedTuple):
         """
         left = self.size
         try:
-            with self.archive.open(self.member) if self.archive else open(self.path, "rb") as file:
+            with self.archive.open(self.member) if self.archive and self.member else open(self.path, "rb") as file:
                 while chunk := file.read(_CHUNK_BYTES):
                     left -= len(chunk)
                     yield chunk

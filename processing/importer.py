@@ -73,7 +73,7 @@ def import_data(paths: Paths, sources: Sequence[Path | str], *, confirm: Callabl
         except OSError as error:
             raise PipelineError(f"{_describe_error(error)}. Nothing was imported.") from error
         text = _describe_plan(paths, plan)
-        done = Counter()
+        done: Counter[str] = Counter()
         if not (plan.new or plan.already_there):
             found = ", ".join(map(str, sources))
             raise PipelineError(f"No file of the data was found in {found}.\n{text}")
@@ -180,7 +180,8 @@ def _describe_plan(paths, plan):
 
 def _place_files(new):
     """Place every file or, where one fails, none. Returns how many went which way, by Imported's names."""
-    done, made = Counter(), []
+    done: Counter[str] = Counter()
+    made: list[Path] = []
     try:
         for target, item in progress(new.items(), label="import_data", unit="file"):
             done[_place_file(item.entry, target, made)] += 1
