@@ -7,28 +7,30 @@ where the system can and by copy where not. Everything is planned, refused or ag
 import os
 import shutil
 from collections import Counter, defaultdict
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from processing.archive import Entry, file_entry, find_entries, same_content
-from processing.errors import PipelineError
-from processing.files import replacing
-from processing.placing import (
+from config import Paths
+from processing.destinations import (
     IMAGES,
+    NO_DATA,
     TABLES,
     TEMPLATES,
-    Place,
+    Item,
+    choose_folders,
+    complete_sets,
     find_existing,
-    find_place,
-    find_table_entries,
-    read_sets_of_eyes,
-    target_of,
+    locate_entry,
 )
-from processing.source import find_set_folders
+from processing.downloads import Entry, find_entries, same_content
+from processing.errors import PipelineError
+from processing.files import replacing
 from processing.terminal import progress, say
 
 MAX_NAMES_SHOWN = 20        # of the files that are left out for one reason
+NO_SET = "neither its folders nor a table tells whether it is for training or test"
 UNDONE = "Nothing was imported: the files that this run had placed are removed again."
 
 
@@ -42,24 +44,15 @@ class Imported(NamedTuple):
     skipped: int = 0
 
 
-class Item(NamedTuple):
-    """One file to be placed."""
-
-    entry: Entry
-    place: Place
-    target: Path
-
-
 class Plan(NamedTuple):
     """What an import will do."""
 
-    new: list               # of Item
-    already_there: int      # files whose content the layout holds, or that the sources hold twice
-    skipped: list           # of (Entry, reason)
-    others: int             # files that are no part of the data
+    new: dict[Path, Item]               # by the path that the file gets
+    already_there: int                  # files whose content the layout holds, or that the sources hold twice
+    skipped: dict[str, list[Entry]]     # by the reason
 
 
-def import_data(paths, sources, *, confirm):
+def import_data(paths: Paths, sources: Sequence[Path | str], *, confirm: Callable[[str], bool]) -> Imported:
     """Lay out what was downloaded; a second run adds only what is new.
 
     Args:
@@ -76,85 +69,57 @@ def import_data(paths, sources, *, confirm):
     """
     with ExitStack() as stack:
         try:
-            plan = plan_import(paths, sources, stack)
+            plan = _make_plan(paths, sources, stack)
         except OSError as error:
-            raise PipelineError(f"{_said(error)}. Nothing was imported.") from error
-        text = describe_plan(paths, plan)
-        done = Counter()
+            raise PipelineError(f"{_describe_error(error)}. Nothing was imported.") from error
+        text = _describe_plan(paths, plan)
+        done: Counter[str] = Counter()
         if not (plan.new or plan.already_there):
             found = ", ".join(map(str, sources))
             raise PipelineError(f"No file of the data was found in {found}.\n{text}")
         if not plan.new:
             say(text)
         elif confirm(text):
-            done = _carry_out(plan.new)
-    return Imported(already_there=plan.already_there, skipped=len(plan.skipped) + plan.others, **done)
+            done = _place_files(plan.new)
+    return Imported(already_there=plan.already_there, skipped=sum(map(len, plan.skipped.values())), **done)
 
 
-def plan_import(paths, sources, stack):
-    """Decide what goes where; writes nothing.
+# ---- The plan
 
-    Args:
-        paths: config.Paths.
-        sources: as for import_data.
-        stack: contextlib.ExitStack that closes the zip files; the plan can be carried out until then.
-
-    Returns:
-        Plan.
-
-    Raises:
-        PipelineError: a source that must not be trusted, clashing files, or too little room on the disk.
-        OSError: a file cannot be read.
-    """
-    for source in map(Path, sources):
-        if paths.source.resolve().is_relative_to(source.expanduser().resolve()):
+def _make_plan(paths, sources, stack):
+    """Decide what goes where, and refuse what must not be; writes nothing. It can be carried out until `stack` ends."""
+    for source in sources:
+        real = os.path.realpath(os.path.expanduser(source))
+        if Path(os.path.realpath(paths.source)).is_relative_to(real):
             raise PipelineError(f"{source} holds {paths.source} itself. Give the downloaded folders and files only.")
-    placed, skipped, others = [], [], 0
+    items, skipped = [], defaultdict(list)
     for entry in find_entries(sources, stack):
-        place, reason = find_place(entry.parts)
-        if place:
-            placed.append((place, entry))
-        elif reason:
-            skipped.append((entry, reason))
-        else:
-            others += 1
-    placed = _with_sets(paths, placed, skipped)
-    new = _find_new(paths, placed)
+        match locate_entry(entry):
+            case Item() as item:
+                items.append(item)
+            case reason:
+                skipped[reason].append(entry)
+    known = find_existing(paths)
+    if any(item.data_type is None for item in items):
+        items = complete_sets(items, [item for item in (*items, *known.values()) if item.kind == TABLES])
+        skipped[NO_SET] += [item.entry for item in items if item.data_type is None]
+        items = [item for item in items if item.data_type is not None]
+    folders = choose_folders(paths)
+    new = {folders[item.round_name, item.data_type].joinpath(*item.tail): item for item in _find_new(items, known)}
     _refuse_links_outside(paths, new)
     _refuse_too_large(paths, new)
-    return Plan(new, len(placed) - len(new), skipped, others)
+    return Plan(new, len(items) - len(new), skipped)
 
 
-def _with_sets(paths, placed, skipped):
-    """Complete the places whose folders do not tell train or test; those that no table tells are skipped."""
-    if all(place.data_type or place.kind == TEMPLATES for place, _ in placed):
-        return placed
-    tables = [(place, entry) for place, entry in placed if place.kind == TABLES]
-    sets = read_sets_of_eyes(tables + find_table_entries(paths))
-    kept = []
-    for place, entry in placed:
-        if place.kind == IMAGES and place.data_type is None:
-            place = place._replace(data_type=sets.get((place.round_name, place.eye)))
-        if place.kind == IMAGES and place.data_type is None:
-            skipped.append((entry, "neither its folders nor a table tells whether it is for training or test"))
-        else:
-            kept.append((place, entry))
-    return kept
-
-
-def _find_new(paths, placed):
-    """Item of each file that is not there yet; files with one identity must have one content."""
-    folders = {}
-    for round_name, data_type, folder in find_set_folders(paths.source):
-        folders.setdefault((round_name, data_type), folder)
-    known = {identity: file_entry(file) for identity, file in find_existing(paths).items()}
+def _find_new(items, known):
+    """The items that `known`, which gets them, does not hold yet; files with one identity must have one content."""
     new, clashes = [], []
-    for place, entry in progress(placed, label="comparing", unit="file", leave=False):
-        first = known.setdefault(place.identity, entry)
-        if first is entry:
-            new.append(Item(entry, place, target_of(place, paths, folders)))
-        elif not same_content(first, entry):
-            clashes.append((first, entry))
+    for item in progress(items, label="comparing", unit="file", leave=False):
+        first = known.setdefault(item.identity, item)
+        if first is item:
+            new.append(item)
+        elif not same_content(first.entry, item.entry):
+            clashes.append((first.entry, item.entry))
     if clashes:
         first, second = clashes[0]
         more = f" (and {len(clashes) - 1:,} more such pairs)" if len(clashes) > 1 else ""
@@ -166,15 +131,17 @@ def _find_new(paths, placed):
 
 
 def _refuse_links_outside(paths, new):
-    for folder in {item.target.parent for item in new}:
+    for folder in {target.parent for target in new}:
         base = paths.source if folder.is_relative_to(paths.source) else paths.submit
-        if not folder.resolve().is_relative_to(base.resolve()):
+        if not Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(base)):
             raise PipelineError(f"{folder} is a link that leads out of {base}. Nothing was imported; remove the link.")
 
 
 def _refuse_too_large(paths, new):
     there = next(folder for folder in (paths.source, *paths.source.parents) if folder.exists())
-    needed, free = _bytes_to_write(new, there), shutil.disk_usage(there).free
+    device, free = there.stat().st_dev, shutil.disk_usage(there).free
+    entries = [item.entry for item in new.values()]     # those on the same disk are linked and take no room
+    needed = sum(entry.size for entry in entries if entry.archive or entry.path.stat().st_dev != device)
     if needed > free:
         raise PipelineError(
             f"{needed:,} bytes are to be written, {free:,} are free on the disk of {paths.source}. "
@@ -182,71 +149,55 @@ def _refuse_too_large(paths, new):
         )
 
 
-def _bytes_to_write(new, folder):
-    """Files on the disk of `folder` are linked and take no room."""
-    device = folder.stat().st_dev
-    return sum(item.entry.size for item in new if item.entry.archive or item.entry.path.stat().st_dev != device)
-
-
-# ---- The plan as a text
-
-def describe_plan(paths, plan):
+def _describe_plan(paths, plan):
     """The plan for a person to agree to: what goes where, how much, and what is left out."""
-    lines = [f"To be imported into {paths.source}; the originals stay as they are:" if plan.new else "Nothing is new."]
-    images = Counter((item.place.round_name, item.place.data_type) for item in plan.new if item.place.kind == IMAGES)
+    items = plan.new.values()
+    lines = [f"To be imported into {paths.source}; the originals stay as they are:" if items else "Nothing is new."]
+    images = Counter((item.round_name, item.data_type) for item in items if item.kind == IMAGES)
     lines += [f"  {round_name} {data_type}: {count:,} images" for (round_name, data_type), count in images.items()]
-    for kind in (TABLES, TEMPLATES):
-        names = [item.target.name for item in plan.new if item.place.kind == kind]
-        where = f" (into {paths.submit})" if kind == TEMPLATES else ""
+    for kind, where in ((TABLES, ""), (TEMPLATES, f" (into {paths.submit})")):
+        names = [item.tail[-1] for item in items if item.kind == kind]
         lines += [f"  {kind}{where}: {', '.join(names)}"] if names else []
-    unpacked = [item.entry.size for item in plan.new if item.entry.archive]
-    linked = [item.entry.size for item in plan.new if not item.entry.archive]
-    if linked:
-        lines.append(f"  {_amount(linked)} by link, or by copy where the system cannot link")
-    if unpacked:
-        lines.append(f"  {_amount(unpacked)} unpacked from zip files")
+    for is_zipped in (False, True):
+        sizes = [item.entry.size for item in items if bool(item.entry.archive) == is_zipped]
+        way = "unpacked from zip files" if is_zipped else "by link, or by copy where the system cannot link"
+        lines += [f"  {len(sizes):,} files ({sum(sizes) / 1e6:,.1f} MB) {way}"] if sizes else []
     if plan.already_there:
         lines.append(f"Already there, or given twice: {plan.already_there:,} files")
-    if plan.others:
-        lines.append(f"Left out as no part of the data: {plan.others:,} files")
-    return "\n".join(lines + _describe_skipped(plan.skipped))
-
-
-def _amount(sizes):
-    return f"{len(sizes):,} files ({sum(sizes) / 1e6:,.1f} MB)"
-
-
-def _describe_skipped(skipped):
-    groups = defaultdict(list)
-    for entry, reason in skipped:
-        groups[reason].append(entry)
-    lines = []
-    for reason, entries in groups.items():
-        lines.append(f"Left out, {reason}: {len(entries):,} files")
-        lines += [f"  {_printable(str(entry))}" for entry in entries[:MAX_NAMES_SHOWN]]
-        lines += [f"  and {len(entries) - MAX_NAMES_SHOWN:,} more"] if len(entries) > MAX_NAMES_SHOWN else []
-    return lines
-
-
-def _printable(text):
-    """A name may hold codes that would move the terminal's cursor over the plan."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
+    if others := plan.skipped.get(NO_DATA):
+        lines.append(f"Left out as {NO_DATA}: {len(others):,} files")
+    for reason, entries in plan.skipped.items():
+        if reason != NO_DATA and entries:
+            lines.append(f"Left out, {reason}: {len(entries):,} files")
+            # A name may hold codes that would move the terminal's cursor over the plan
+            names = map(str, entries[:MAX_NAMES_SHOWN])
+            lines += ["  " + "".join(sign if sign.isprintable() else "?" for sign in name) for name in names]
+            lines += [f"  and {len(entries) - MAX_NAMES_SHOWN:,} more"] if len(entries) > MAX_NAMES_SHOWN else []
+    return "\n".join(lines)
 
 
 # ---- Carrying it out
 
-def _carry_out(new):
+def _place_files(new):
     """Place every file or, where one fails, none. Returns how many went which way, by Imported's names."""
-    done = Counter()
-    with _undone_on_failure() as made:
-        for item in progress(new, label="import_data", unit="file"):
-            done[_place_file(item.entry, item.target, made)] += 1
+    done: Counter[str] = Counter()
+    made: list[Path] = []
+    try:
+        for target, item in progress(new.items(), label="import_data", unit="file"):
+            done[_place_file(item.entry, target, made)] += 1
+    except BaseException as error:
+        left = [path for path in reversed(made) if not _remove_path(path)]
+        result = f"These could not be removed again: {', '.join(map(str, left))}." if left else UNDONE
+        if isinstance(error, (OSError, PipelineError)):
+            raise PipelineError(f"{_describe_error(error)}\n{result}") from error
+        say(result)
+        raise
     return done
 
 
 def _place_file(entry, target, made):
     """Link, copy or extract one file; `made` gets the paths that come into being, before they do."""
-    missing = [folder for folder in target.parents if not folder.exists()]
+    missing = [folder for folder in target.parents if not os.path.lexists(folder)]
     for folder in reversed(missing):
         made.append(folder)
         folder.mkdir()
@@ -254,40 +205,21 @@ def _place_file(entry, target, made):
         raise PipelineError(f"{target} came into being meanwhile. Run this option again.")
     made.append(target)
     if not entry.archive:
-        try:
+        with suppress(OSError):     # another disk, a disk without links, or a file of somebody else: copied below
             os.link(entry.path, target)
             return "linked"
-        except OSError:
-            pass        # another disk, a disk without links, or a file of somebody else: copied below
     with replacing(target) as temporary, open(temporary, "wb") as file:
         for chunk in entry.read_chunks():
             file.write(chunk)
     return "extracted" if entry.archive else "copied"
 
 
-@contextmanager
-def _undone_on_failure():
-    """Give a list for the paths that are made; when the body fails or is stopped, they are removed again."""
-    made = []
-    try:
-        yield made
-    except BaseException as error:
-        left = [path for path in reversed(made) if not _removed(path)]
-        result = f"These could not be removed again: {', '.join(map(str, left))}." if left else UNDONE
-        if isinstance(error, (OSError, PipelineError)):
-            raise PipelineError(f"{_said(error)}\n{result}") from error
-        say(result)
-        raise
+def _remove_path(path):
+    """Remove a file or an empty folder. Returns whether it is gone."""
+    with suppress(OSError):
+        path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
+    return not os.path.lexists(path)
 
 
-def _said(error):
+def _describe_error(error):
     return f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
-
-
-def _removed(path):
-    """Whether `path`, a file or an empty folder, is gone."""
-    try:
-        path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
-    except OSError:
-        return False
-    return True

@@ -30,6 +30,7 @@ TABLE_FILES = {
     "pic": ("final", ("train_anno_pic.csv", "train_anno_pic_stage2.csv")),
     "final_info": ("final", ("test_info.csv", "test_info_stage2.csv")),
 }
+TABLE_OF_NAME = {name.lower(): table for table, (_, names) in TABLE_FILES.items() for name in names}
 
 # 0000-0163R_2 (1): eye 0000-0163R, visit 2 (after), the rest is the image's index
 _PRELIMINARY_NAME = re.compile(r"(?P<patient>[^_]*\d[LR])_(?P<visit>[12])", re.IGNORECASE)
@@ -60,12 +61,12 @@ def find_tables(source):
     Raises:
         PipelineError: a table is there twice with different content.
     """
-    wanted = {(place, name.lower()): table for table, (place, names) in TABLE_FILES.items() for name in names}
     found = {}
     for folder in _round_folders(source):
         for file in find_files(folder):
-            table = wanted.get((folder.name.lower(), file.name.lower()))
-            if table and _read(found.setdefault(table, file)) != _read(file):
+            table = TABLE_OF_NAME.get(file.name.lower())
+            is_here = table and TABLE_FILES[table][0] == folder.name.lower()
+            if is_here and _read(found.setdefault(table, file)) != _read(file):
                 raise PipelineError(f"{found[table]} and {file} are one table with different content; keep one.")
     return found
 

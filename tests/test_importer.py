@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 import config
 from processing import columns as c
 from processing import importer
-from processing.archive import file_entry, find_entries, same_content
+from processing.destinations import locate_entry
+from processing.downloads import Entry, find_entries, make_entry, same_content
 from processing.errors import PipelineError
 from processing.files import replacing
 from processing.importer import UNDONE, Imported, import_data
-from processing.placing import find_place
 from processing.source import read_image_rows
 
 TRAIN_EYE, TEST_EYE = "0000-0001L", "0000-1315R"
@@ -176,9 +176,9 @@ def test_an_eye_that_tables_of_both_sets_list_is_not_guessed(paths, downloads):
 
 @pytest.mark.parametrize("name", ["latest/contest", "train_test", "my data"])
 def test_folders_that_tell_no_set(name):
-    place, _ = find_place((*name.split("/"), *PRELIMINARY.split("/")))
-    assert place.data_type is None
-    assert place.tail == tuple(PRELIMINARY.split("/"))
+    item = locate_entry(Entry((*name.split("/"), *PRELIMINARY.split("/")), 0, Path("x")))
+    assert item.data_type is None
+    assert item.tail == tuple(PRELIMINARY.split("/"))
 
 
 @pytest.mark.parametrize(
@@ -299,7 +299,7 @@ def test_content_is_compared_by_size_then_byte_by_byte(tmp_path):
     contents = {"a": whole, "b": whole, "c": whole[:-3], "d": whole[:-1] + b"D"}
     for name, content in contents.items():
         (tmp_path / name).write_bytes(content)
-    entries = {name: file_entry(tmp_path / name) for name in contents}
+    entries = {name: make_entry(tmp_path / name) for name in contents}
     assert [same_content(entries["a"], entries[name]) for name in "abcd"] == [True, True, False, False]
 
 
@@ -383,6 +383,17 @@ def test_links_in_the_layout_that_lead_outside_are_refused(paths, downloads):
     refuse(paths, put(downloads / "train", FINAL), match="is a link that leads out of")
 
 
+@pytest.mark.parametrize("target", ["Train_Set", "../nowhere"])
+def test_links_in_the_layout_that_lead_nowhere_or_round_stay_as_they_are(paths, downloads, target):
+    link = paths.source / "final" / "Train_Set"
+    link.parent.mkdir(parents=True)
+    link.symlink_to(link.parent / target, target_is_directory=True)
+    with pytest.raises(PipelineError, match=UNDONE):
+        import_data(paths, [put(downloads / "train", FINAL)], confirm=yes)
+    assert link.is_symlink()
+    assert placed(paths) == []
+
+
 @pytest.mark.parametrize("names", [[PRELIMINARY], [f"0000-{number:04}L_1.jpg" for number in range(12)]])
 def test_bombs_are_refused(paths, downloads, names):
     size = 30_000_000 // len(names) // 10
@@ -443,6 +454,9 @@ def test_sources_that_are_none_are_refused(paths, downloads):
     refuse(paths, downloads / "a.jpg", match="no folder, zip file or CSV file")
     refuse(paths, downloads / "missing", match="is not there")
     refuse(paths, downloads / "broken.zip", match="cannot be opened as a zip file")
+    refuse(paths, "~nobody-of-this-name/train", match="is not there")
+    (downloads / "round").symlink_to(downloads / "round")
+    refuse(paths, downloads / "round", match="is not there")
     put_clone(paths)
     refuse(paths, paths.root, match="itself. Give the downloaded")
 
@@ -452,7 +466,7 @@ def test_a_file_that_cannot_be_read_is_named(paths, downloads, monkeypatch):
         raise PermissionError(errno.EACCES, "Permission denied", "35.jpg")
 
     source = put(downloads / "train", FINAL)
-    monkeypatch.setattr("processing.archive.file_entry", fail)
+    monkeypatch.setattr("processing.downloads.make_entry", fail)
     refuse(paths, source, match="35.jpg: Permission denied. Nothing was imported")
 
 
@@ -511,7 +525,7 @@ def test_a_file_that_came_into_being_after_the_plan_is_not_replaced_or_removed(p
 
 def test_what_cannot_be_removed_again_is_named(paths, downloads, monkeypatch):
     monkeypatch.setattr(importer.os, "link", fail_at(os.link, 2, KeyboardInterrupt()))
-    monkeypatch.setattr(importer, "_removed", lambda path: path.suffix != ".jpg")
+    monkeypatch.setattr(importer, "_remove_path", lambda path: path.suffix != ".jpg")
     said = []
     monkeypatch.setattr(importer, "say", said.append)
     with pytest.raises(KeyboardInterrupt):

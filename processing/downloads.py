@@ -10,6 +10,8 @@ import stat
 import struct
 import zipfile
 import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,16 +32,16 @@ _ZIP_FAULTS = (zipfile.BadZipFile, zlib.error, struct.error, NotImplementedError
 class Entry(NamedTuple):
     """One file: on the disk, or a member of a zip file."""
 
-    parts: tuple            # names of the source, of the folders below it and of the file
+    parts: tuple[str, ...]  # names of the source, of the folders below it and of the file
     size: int               # bytes
     path: Path              # the file, or the zip file that holds it
     archive: zipfile.ZipFile | None = None
     member: zipfile.ZipInfo | None = None
 
     def __str__(self):
-        return str(self.path) if self.member is None else f"{self.path}: {_name_of(self.member)}"
+        return str(self.path) if self.member is None else f"{self.path}: {_decode_name(self.member)}"
 
-    def read_chunks(self):
+    def read_chunks(self) -> Iterator[bytes]:
         """Yield the content in pieces of bytes.
 
         Raises:
@@ -47,7 +49,7 @@ class Entry(NamedTuple):
         """
         left = self.size
         try:
-            with self.archive.open(self.member) if self.archive else open(self.path, "rb") as file:
+            with self.archive.open(self.member) if self.archive and self.member else open(self.path, "rb") as file:
                 while chunk := file.read(_CHUNK_BYTES):
                     left -= len(chunk)
                     yield chunk
@@ -59,74 +61,69 @@ class Entry(NamedTuple):
             raise PipelineError(f"{self} has {self.size - left} bytes instead of {self.size}: {_CORRECT}.")
 
 
-def file_entry(path, parts=()):
-    """The entry of a file on the disk; without `parts`, its name alone."""
-    return Entry(tuple(parts) or (path.name,), path.stat().st_size, path)
+def make_entry(path: Path, parts: tuple[str, ...] = ()) -> Entry:
+    """The entry of a file on the disk; without `parts`, its name alone. OSError where it is not there."""
+    return Entry(parts or (path.name,), path.stat().st_size, path)
 
 
-def same_content(first, second):
+def same_content(first: Entry, second: Entry) -> bool:
     """Whether two entries hold the same bytes; reads them only where they are of one size."""
     if first.size != second.size:
         return False
-    if not (first.archive or second.archive) and first.path.samefile(second.path):
-        return True
-    return all(a == b for a, b in zip(first.read_chunks(), second.read_chunks(), strict=True))
+    is_one_file = not (first.archive or second.archive) and first.path.samefile(second.path)
+    return is_one_file or all(a == b for a, b in zip(first.read_chunks(), second.read_chunks(), strict=True))
 
 
-def find_entries(sources, stack):
+def find_entries(sources: Iterable[Path | str], stack: ExitStack) -> Iterator[Entry]:
     """Every file in `sources` but hidden ones, zip files opened. Folders keep their order, names are sorted.
 
     Args:
         sources: folders, zip files and CSV files.
-        stack: contextlib.ExitStack that closes the zip files; entries can be read until then.
-
-    Yields:
-        Entry.
+        stack: closes the zip files; entries can be read until then.
 
     Raises:
         PipelineError: a source that is none of these, or that must not be trusted.
+        OSError: a file is gone or out of reach.
     """
     for source in sources:
-        path = Path(os.path.realpath(Path(source).expanduser()))
+        path = Path(os.path.realpath(os.path.expanduser(source)))      # Path.resolve raises on a loop of links
         if path.is_dir():
-            yield from _folder_entries(path, stack)
-        elif path.is_file() and path.suffix.lower() == ".zip":
-            yield from _zip_entries(path, (path.stem,), stack)
-        elif path.is_file() and path.suffix.lower() == ".csv":
-            yield file_entry(path)
+            yield from _list_folder(path, stack)
+        elif path.is_file() and path.suffix.lower() in (".zip", ".csv"):
+            yield from _list_file(path, (path.name,), stack)
         elif path.exists():
             raise PipelineError(f"{path} is no folder, zip file or CSV file. Unpack it and give the folder.")
         else:
             raise PipelineError(f"{path} is not there. Give the downloaded folder, zip files or CSV files.")
 
 
-def _folder_entries(folder, stack):
+def _list_folder(folder, stack):
     for file in find_files(folder):
-        real = Path(os.path.realpath(file))        # Path.resolve raises on a loop of links
+        real = Path(os.path.realpath(file))
         if not real.is_relative_to(folder):
             raise PipelineError(f"{file} is a link that leads out of {folder}, to {real}. Remove the link.")
         if not real.is_file():
             raise PipelineError(f"{file} is no plain file, or a link that leads nowhere. Remove it.")
-        parts = (folder.name, *file.relative_to(folder).parts)
-        if file.suffix.lower() == ".zip":
-            yield from _zip_entries(real, (*parts[:-1], file.stem), stack)
-        else:
-            yield file_entry(real, parts)
+        yield from _list_file(real, (folder.name, *file.relative_to(folder).parts), stack)
 
 
-def _zip_entries(path, above, stack):
-    """The members of a zip file whose folders are thought to lie below the names `above`."""
+def _list_file(path, parts, stack):
+    """The entry of a file or, of a zip file, of each member, as if it had been unpacked into a folder beside it."""
+    *above, name = parts
+    if not name.lower().endswith(".zip"):
+        yield make_entry(path, parts)
+        return
+    above.append(name[: -len(".zip")])
     try:
         archive = stack.enter_context(zipfile.ZipFile(path))
     except _ZIP_FAULTS as error:
         raise PipelineError(f"{path} cannot be opened as a zip file ({error}): {_CORRECT}.") from error
     _refuse_bomb(path, archive.infolist())
     for member in archive.infolist():
-        name = _name_of(member)
-        reason = _reason_against(name, member)
-        if reason:
-            raise PipelineError(f"{path}: {name!r} {reason}. Nothing was imported.")
-        parts = [part for part in _split(name) if part not in ("", ".")]
+        name = _decode_name(member)
+        words = re.split(r"[/\\]", name)
+        _refuse_unsafe(path, member, name, words)
+        parts = [word for word in words if word not in ("", ".")]
         if name.endswith(("/", "\\")) or any(part.startswith((".", "__MACOSX")) for part in parts):
             continue
         if name.lower().endswith(".zip"):
@@ -134,19 +131,7 @@ def _zip_entries(path, above, stack):
         yield Entry((*above, *parts), member.file_size, path, archive, member)
 
 
-def _refuse_bomb(path, members):
-    """The archive as a whole is measured by its size on the disk, as members may share their compressed bytes."""
-    sizes = [(member.file_size, member.compress_size, _name_of(member)) for member in members]
-    sizes.append((sum(member.file_size for member in members), path.stat().st_size, "the whole of it"))
-    for size, compressed, name in sizes:
-        if size > SMALL_BYTES and size > MAX_RATIO * compressed:
-            raise PipelineError(
-                f"{path}: {name!r} would unpack {compressed:,} bytes to {size:,}, more than {MAX_RATIO} times. "
-                "No scans do that: do not trust this file."
-            )
-
-
-def _name_of(member):
+def _decode_name(member):
     """The member's name, with / or \\ between folders.
 
     Chinese Windows writes names as GBK without saying so, which zipfile takes for cp437.
@@ -160,22 +145,31 @@ def _name_of(member):
         return name
 
 
-def _reason_against(name, member):
-    """Why a member must not be unpacked, or None."""
-    kind = stat.S_IFMT(member.external_attr >> 16)
+def _refuse_bomb(path, members):
+    """The archive as a whole is measured by its size on the disk, as members may share their compressed bytes."""
+    sizes = [(member.file_size, member.compress_size, _decode_name(member)) for member in members]
+    sizes.append((sum(member.file_size for member in members), path.stat().st_size, "the whole of it"))
+    for size, compressed, name in sizes:
+        if size > SMALL_BYTES and size > MAX_RATIO * compressed:
+            raise PipelineError(
+                f"{path}: {name!r} would unpack {compressed:,} bytes to {size:,}, more than {MAX_RATIO} times. "
+                "No scans do that: do not trust this file."
+            )
+
+
+def _refuse_unsafe(path, member, name, words):
+    """Refuse a member, whose `name` consists of `words`, that must not or cannot be unpacked."""
     if name.startswith(("/", "\\")) or re.match(r"[A-Za-z]:", name):
-        return "is an absolute name and leads out of the archive"
+        reason = "is an absolute name and leads out of the archive"
     # Windows strips blanks and dots from the end of a name: ".. " is ".." there
-    if any(re.fullmatch(r"[ .]*\.\.[ .]*", part) for part in _split(name)):
-        return "leads out of the archive by '..'"
-    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-        return "is a link or a device"
-    if member.flag_bits & _ENCRYPTED:
-        return "is encrypted; unpack the archive with its password and give the folder"
-    if member.compress_type not in _METHODS:
-        return "is compressed in an unusual way; unpack the archive and give the folder"
-    return None
-
-
-def _split(name):
-    return re.split(r"[/\\]", name)
+    elif any(re.fullmatch(r"[ .]*\.\.[ .]*", word) for word in words):
+        reason = "leads out of the archive by '..'"
+    elif stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
+        reason = "is a link or a device"
+    elif member.flag_bits & _ENCRYPTED:
+        reason = "is encrypted; unpack the archive with its password and give the folder"
+    elif member.compress_type not in _METHODS:
+        reason = "is compressed in an unusual way; unpack the archive and give the folder"
+    else:
+        return
+    raise PipelineError(f"{path}: {name!r} {reason}. Nothing was imported.")
