@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from config import CROP, Paths
 from processing import columns as c
-from processing import tables
 from processing.demo import SMALLEST, DemoSize, choose_lines, write_demo
 from processing.demo.anatomy import grow_eye, plan_visit
 from processing.demo.cases import invent_cases
 from processing.demo.phantom import render_bscan
 from processing.demo.section import PIXEL_DOWN_UM, RPE, Scan, cut_section, visible_findings
 from processing.source import read_image_rows
+from tests.helpers import read_filled
 
 NOTHING, EVERYTHING = (0, 0, 0, 0), (1, 1, 1, 1)
 CENTRE = [Scan(1, 6, 0, 0, 0), Scan(4, 6, 0, 0, 0), Scan(13, 25, 0, 0, 0)]
@@ -158,11 +158,11 @@ def test_crops_are_grey_and_screens_have_the_devices_size(demo):
 
 
 def test_tables_can_be_read_and_match_the_screens(demo):
-    annotation = tables.read_annotation_table(
+    annotation = read_filled(
         demo.source / "preliminary/Train_set/TrainingAnnotation.csv", "annotation")
     assert set(annotation[c.DIAGNOSIS]) >= {6} and annotation[c.CST].between(180, 700).all()
-    case = tables.read_annotation_table(demo.source / "final/Train_Set/train_anno_case.csv", "case")
-    pic = tables.read_annotation_table(demo.source / "final/Train_Set/train_anno_pic.csv", "pic")
+    case = read_filled(demo.source / "final/Train_Set/train_anno_case.csv", "case")
+    pic = read_filled(demo.source / "final/Train_Set/train_anno_pic.csv", "pic")
     assert set(case[c.PATIENT]) == set(pic[c.PATIENT])
     rows = pd.DataFrame(read_image_rows(demo)[0])
     keys = [c.PATIENT, c.INJECTION, c.IMAGE]
