@@ -1,6 +1,9 @@
 """The synthetic data set: layout, tables, what its pictures show, and that a seed decides every byte."""
 
 import itertools
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
 
 import cv2
@@ -18,7 +21,7 @@ from processing.demo.cases import invent_cases
 from processing.demo.phantom import render_bscan
 from processing.demo.section import PIXEL_DOWN_UM, RPE, Scan, cut_section, visible_findings
 from processing.source import read_image_rows
-from tests.helpers import read_filled
+from tests.helpers import REPOSITORY, read_filled
 
 NOTHING, EVERYTHING = (0, 0, 0, 0), (1, 1, 1, 1)
 CENTRE = [Scan(1, 6, 0, 0, 0), Scan(4, 6, 0, 0, 0), Scan(13, 25, 0, 0, 0)]
@@ -191,6 +194,44 @@ def test_same_seed_same_bytes_and_other_seed_other_eyes(demo, tmp_path):
     first, again, other = (read_files(tmp_path / name) for name in ("first", "again", "other"))
     assert first == again
     assert set(first) == set(other) and first != other
+
+
+WRITE_AND_READ_WITH_AND_WITHOUT = """
+import shutil
+from config import Paths
+from processing.data_factory import processing_data
+from processing.demo import SMALLEST, write_demo
+write_demo(Paths("demo"), SMALLEST, seed=5)
+processing_data(Paths("demo"))
+shutil.copytree("demo", "without")
+shutil.copytree("given", "without/data/source", dirs_exist_ok=True)
+processing_data(Paths("without"))
+"""
+
+
+def test_a_fifth_finding_is_left_open_in_the_tables_and_changes_nothing_else(demo, tmp_path):
+    """In a copy of the program: the demonstration writes `nan`; tables that lack the column are read too."""
+    for name in ("config.py", "model_config.py"):
+        shutil.copy(REPOSITORY / name, tmp_path)
+    shutil.copytree(REPOSITORY / "processing", tmp_path / "processing")
+    columns, four = tmp_path / "processing" / "columns.py", 'FINDINGS = ["IRF", "SRF", "PED", "HRF"]'
+    text = columns.read_text(encoding="utf-8")
+    assert text.count(four) == 1
+    columns.write_text(text.replace(four, four.replace("]", ', "CNV"]')), encoding="utf-8")
+    labels = ["preliminary/Train_set/TrainingAnnotation.csv", "final/Train_Set/train_anno_pic.csv"]
+    for name in labels:
+        (tmp_path / "given" / name).parent.mkdir(parents=True)
+        shutil.copy(demo.source / name, tmp_path / "given" / name)
+    subprocess.run([sys.executable, "-c", WRITE_AND_READ_WITH_AND_WITHOUT], cwd=tmp_path, check=True,
+                   capture_output=True)
+    before, after = read_files(demo.root), read_files(tmp_path / "demo")
+    assert {name for name in before if after[name] != before[name]} == {f"data/source/{name}" for name in labels}
+    annotation = pd.read_csv(tmp_path / "demo/data/source" / labels[0], dtype=str, keep_default_na=False)
+    assert set(annotation["CNV"]) == set(annotation["preCNV"]) == {"nan"}
+    for root in (Paths(tmp_path / "demo"), Paths(tmp_path / "without")):
+        train, eyes = pd.read_csv(root.train_table), pd.read_csv(root.eye_table)
+        assert (train["CNV"] == 0).all() and train["IRF"].any()
+        assert eyes[["CNV", "preCNV"]].isna().all(axis=None)
 
 
 def test_findings_seen_in_everything():

@@ -9,9 +9,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from processing import columns as c
 from processing.demo.anatomy import Visit, grow_eye, plan_visit
 
-# Codes as in processing/tables.py, and how often each occurs
+# What the demonstration can show, whatever else the tables may hold
+SHOWN_FINDINGS = ("IRF", "SRF", "PED", "HRF")
+SHOWN_PRE_FINDINGS = ("preIRF", "preSRF", "prePED", "preHRF")
+
+# Codes as in processing/columns.py, and how often each occurs
 DIAGNOSIS_SHARES = {1: 0.35, 2: 0.2, 3: 0.35, 4: 0.06, 5: 0.04}     # wet AMD, PCV, DME, RVO, CME
 DRUG_SHARES = {1: 0.75, 2: 0.1, 3: 0.1, 5: 0.05}    # bevacizumab, ranibizumab, aflibercept, triamcinolone
 FELLOW, NO_DRUG = 6, 0                              # the untreated eye beside a treated one
@@ -45,11 +50,11 @@ class Case:
     after: Visit
 
     @property
-    def right(self):
+    def right(self) -> bool:
         return self.patient.endswith("R")
 
 
-def invent_cases(patients, rng, *, final, fellows):
+def invent_cases(patients: list[str], rng: np.random.Generator, *, final: bool, fellows: bool) -> list[Case]:
     """Invent one case per eye.
 
     Args:
@@ -61,7 +66,7 @@ def invent_cases(patients, rng, *, final, fellows):
     Returns:
         list of Case. With two eyes or more, each finding and continue injection has both classes.
     """
-    persons = [patient[:-1] for patient in patients]
+    persons = [c.person_of(patient) for patient in patients]
     fellow = np.array([fellows and person in persons[:k] for k, person in enumerate(persons)])
     eyes = [grow_eye(rng, right=patient.endswith("R")) for patient in patients]
     before = _invent_findings(rng, rng.random((len(eyes), 4)), BEFORE_SHARES, fellow=fellow)
