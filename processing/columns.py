@@ -12,7 +12,10 @@ DRUG = "anti-VEGF"
 PRE_VA, VA = "preVA", "VA"          # logMAR (preliminary round) or decimal (final round)
 PRE_CST, CST = "preCST", "CST"      # um
 FINDINGS = ["IRF", "SRF", "PED", "HRF"]             # 0 / 1
-PRE_FINDINGS = ["preIRF", "preSRF", "prePED", "preHRF"]
+PRE_FINDINGS = [f"pre{name}" for name in FINDINGS]
+COMPETITION_FINDINGS = ("IRF", "SRF", "PED", "HRF")     # every annotation table has these; any other one may be absent
+OPTIONAL_FINDINGS = [name for name in [*PRE_FINDINGS, *FINDINGS]
+                     if name.removeprefix("pre") not in COMPETITION_FINDINGS]
 CONTINUE = "continue injection"     # 0 / 1
 INJECTION = "injection"             # PRE or POST
 PRE, POST = "Pre injection", "Post injection"
@@ -49,13 +52,19 @@ DRUG_NAMES = {
     5: "triamcinolone", 6: "combination", 9: "other", 10: "dexamethasone",
 }
 
-# The submission files and what each holds
+# The submission files: what names a row, what the competition's templates ask for, and what is written without one
 STAGE1, STAGE2_CASE, STAGE2_PIC = "submit_stage1.csv", "submit_stage2_case.csv", "submit_stage2_pic.csv"
-SUBMISSION_COLUMNS = {
+SUBMISSION_KEYS = {
+    STAGE1: [PATIENT],
+    STAGE2_CASE: [PATIENT],
+    STAGE2_PIC: [IMAGE_NUMBER, PATIENT, INJECTION, IMAGE],
+}
+TEMPLATE_COLUMNS = {
     STAGE1: [PATIENT, PRE_CST, VA, CONTINUE, CST, "IRF", "SRF", "HRF"],
     STAGE2_CASE: [PATIENT, VA, CONTINUE, PRE_CST, CST],
-    STAGE2_PIC: [IMAGE_NUMBER, PATIENT, INJECTION, IMAGE, *FINDINGS],
+    STAGE2_PIC: [*SUBMISSION_KEYS[STAGE2_PIC], "IRF", "SRF", "PED"],
 }
+SUBMISSION_COLUMNS = TEMPLATE_COLUMNS | {STAGE2_PIC: [*SUBMISSION_KEYS[STAGE2_PIC], "IRF", "SRF", "PED", "HRF"]}
 
 # What Model-CSV sees of an eye, in this order
 CSV_FEATURES = [GENDER, AGE, DIAGNOSIS, DRUG, SIDE, PRE_VA, PRE_CST, *PRE_FINDINGS, CST, *FINDINGS]
@@ -74,12 +83,12 @@ MEASURES = [AGE, PRE_VA, VA, PRE_CST, CST]         # missing: the column's mean 
 ANSWERS = [*PRE_FINDINGS, *FINDINGS, CONTINUE]     # missing: 0
 
 
-def normalise_patient(cell):
+def normalise_patient(cell: str) -> str:
     """An eye's ID as tables and file names share it: no blanks at the ends, eye letter in upper case."""
     return cell.strip().upper()
 
 
-def person_of(patient):
+def person_of(patient: str) -> str:
     """The person an eye belongs to: 0000-0001L and 0000-0001R are one.
 
     >>> person_of("0000-0001L")
@@ -88,6 +97,6 @@ def person_of(patient):
     return patient[:-1] if patient[-1:] in ("L", "R") else patient
 
 
-def fellow_of(patient):
+def fellow_of(patient: str) -> str:
     """The ID of the same person's other eye."""
     return person_of(patient) + ("L" if patient.endswith("R") else "R")

@@ -7,6 +7,7 @@ import codecs
 import csv
 import io
 import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,20 +36,20 @@ class Fault(NamedTuple):
     value: str | None       # the cell's text
     reason: str
 
-    def __str__(self):
+    def __str__(self) -> str:
         place = ", ".join(part for part in (self.row and f"row {self.row}", self.column) if part)
         value = "" if self.value is None else f"{self.value!r}; "
         return (f"{place}: " if place else "") + value + self.reason
 
 
-def text(cell):
+def text(cell: str) -> str:
     """Any text but none at all."""
     if cell.lower() in MISSING:
         raise CellError("text is wanted, the cell is empty")
     return cell
 
 
-def number(cell):
+def number(cell: str) -> float:
     """A finite number; NaN where the cell is missing."""
     if cell.lower() in MISSING:
         return np.nan
@@ -61,7 +62,7 @@ def number(cell):
     return value
 
 
-def code(codes):
+def code(codes: dict) -> Callable:
     """A parser for one of the keys of `codes` (text -> number), in any case; nothing else, not even missing."""
     lowered = {key.lower(): value for key, value in codes.items()}
 
@@ -73,7 +74,8 @@ def code(codes):
     return parse
 
 
-def read_table(path, parsers, *, unique=()):
+def read_table(path: Path, parsers: dict[str, Callable], *, unique: Sequence[str] = (),
+               optional: Sequence[str] = ()) -> pd.DataFrame:
     """Read a CSV file into the columns that `parsers` names; other columns are left out.
 
     Args:
@@ -82,6 +84,7 @@ def read_table(path, parsers, *, unique=()):
         parsers: dict of column name -> function from a cell's text, without blanks at its ends, to a value;
             it raises CellError.
         unique: columns whose values together may occur once only.
+        optional: those of the columns that the file may lack; then they hold NaN.
 
     Returns:
         DataFrame with the columns in the order of `parsers`, one row per line.
@@ -89,17 +92,18 @@ def read_table(path, parsers, *, unique=()):
     Raises:
         PipelineError: one message with every fault: file, row, column, value.
     """
-    table, faults = parse_table(path, parsers, unique=unique)
+    table, faults = parse_table(path, parsers, unique=unique, optional=optional)
     if faults:
         more = len(faults) - MAX_FAULTS_SHOWN
         shown = [str(fault) for fault in faults[:MAX_FAULTS_SHOWN]]
         shown += [f"and {more} more; option 6 (check_data) lists all of them"] if more > 0 else []
         raise PipelineError(f"{path} cannot be used; correct it and run again:\n  " + "\n  ".join(shown))
-    return table
+    return table.reindex(columns=list(parsers))
 
 
-def parse_table(path, parsers, *, unique=()):
-    """As read_table, but gives the faults instead of raising them.
+def parse_table(path: Path, parsers: dict[str, Callable], *, unique: Sequence[str] = (),
+                optional: Sequence[str] = ()) -> tuple[pd.DataFrame, list[Fault]]:
+    """Read a CSV file as far as it can be read, and list its faults; arguments as for read_table.
 
     Returns:
         table: DataFrame with the columns that are there, None in the cells at fault; and `row`, the index.
@@ -109,18 +113,18 @@ def parse_table(path, parsers, *, unique=()):
         header, lines, faults = _read_cells(path)
     except CellError as error:
         return pd.DataFrame(columns=list(parsers)), [Fault(None, None, None, str(error))]
-    places, missing = _find_columns(header, parsers)
+    places, missing = _find_columns(header, parsers, optional)
     faults += missing if lines else [*missing, Fault(None, None, None, "it has a header and no rows")]
     values = {}
     for name, place in places.items():
-        values[name] = [_parse(parsers[name], cells[place], row, name, faults) for row, cells in lines]
+        values[name] = [_parse_cell(parsers[name], cells[place], row, name, faults) for row, cells in lines]
     if unique and set(unique) <= values.keys():
-        faults += _repeated_rows([row for row, _ in lines], unique, [values[name] for name in unique])
+        faults += _find_repeated_rows([row for row, _ in lines], unique, [values[name] for name in unique])
     table = pd.DataFrame(values, index=pd.Index([row for row, _ in lines], name="row"))
     return table, sorted(faults, key=lambda fault: fault.row or 0)
 
 
-def read_header(path):
+def read_header(path: Path) -> list[str]:
     """The column names of a CSV file, as they stand there; none where it cannot be read as a table."""
     try:
         return _read_cells(path)[0]
@@ -136,18 +140,18 @@ def _read_cells(path):
     """
     separator, lines = read_lines(path)
     lines = [(row, [cell.strip() for cell in cells]) for row, cells in lines]
-    header = _without_empty_end(lines[0][1])
+    header = _drop_empty_end(lines[0][1])
     kept, faults = [], []
     for row, cells in lines[1:]:
-        cells = cells[: len(header)] + _without_empty_end(cells[len(header):])
+        cells = cells[: len(header)] + _drop_empty_end(cells[len(header):])
         if len(cells) == len(header):
-            kept.append((row, [_with_point(cell) for cell in cells] if separator == ";" else cells))
+            kept.append((row, [_replace_decimal_comma(cell) for cell in cells] if separator == ";" else cells))
         else:
             faults.append(Fault(row, None, None, f"it has {len(cells)} cells, the header has {len(header)}"))
     return header, kept, faults
 
 
-def read_lines(path):
+def read_lines(path: Path) -> tuple[str, list[tuple[int, list[str]]]]:
     """The separator of a CSV file, and (row number, cells as they stand) of each line that is not empty.
 
     Raises:
@@ -157,24 +161,15 @@ def read_lines(path):
     first = next(filter(str.strip, io.StringIO(content, newline=None)), "")
     separator = max(SEPARATORS, key=first.count)
     try:
-        lines = [(row, cells) for row, cells in _parted(content, separator) if any(map(str.strip, cells))]
+        rows = list(csv.reader(io.StringIO(f"{content}\n{_END}", newline=None), delimiter=separator))
     except csv.Error as error:
         raise CellError(f"it is no table: {error}") from error
+    if rows.pop() != [_END]:        # the rest of the table would be one cell
+        raise CellError(f"it is no table: a quotation mark in row {len(rows) + 1} is never closed")
+    lines = [(row, cells) for row, cells in enumerate(rows, start=1) if any(map(str.strip, cells))]
     if not lines:
         raise CellError("it is empty; a table with a header line is wanted")
     return separator, lines
-
-
-def _parted(content, separator):
-    """(row number, cells) of each line.
-
-    Raises:
-        csv.Error: among others, a quotation mark that is never closed: the rest of the table would be one cell.
-    """
-    rows = list(csv.reader(io.StringIO(f"{content}\n{_END}", newline=None), delimiter=separator))
-    if rows.pop() != [_END]:
-        raise csv.Error(f"a quotation mark in row {len(rows) + 1} is never closed")
-    return list(enumerate(rows, start=1))
 
 
 def _decode(path):
@@ -191,40 +186,39 @@ def _decode(path):
     raise CellError("it is not text in UTF-8 or GB 18030; save it as UTF-8")
 
 
-def _find_columns(header, wanted):
+def _find_columns(header, wanted, optional):
     """Where each wanted column stands (in any case), and a Fault for each that is missing or there twice."""
     names = [name.lower() for name in header]
-    there = f"; there are {_shortened(', '.join(header))}"      # said once
+    there = ", ".join(header)
+    there = f"; there are {there if len(there) <= MAX_HEADER_SHOWN else there[:MAX_HEADER_SHOWN] + ' ...'}"
     places, faults = {}, []
     for name in wanted:
         count = names.count(name.lower())
         if count == 1:
             places[name] = names.index(name.lower())
         elif count == 0:
-            faults.append(Fault(None, name, None, f"the column is missing{there}"))
-            there = ""
+            if name not in optional:
+                faults.append(Fault(None, name, None, f"the column is missing{there}"))
+                there = ""      # said once
         else:
             faults.append(Fault(None, name, None, f"the column is there {count} times; keep one"))
     return places, faults
 
 
-def _shortened(words):
-    return words if len(words) <= MAX_HEADER_SHOWN else words[:MAX_HEADER_SHOWN] + " ..."
-
-
-def _with_point(cell):
+def _replace_decimal_comma(cell):
     """A number with a decimal comma as one with a point; any other text as it is."""
     return cell.replace(",", ".") if re.fullmatch(r"[+-]?\d+,\d+([eE][+-]?\d+)?", cell) else cell
 
 
-def _without_empty_end(cells):
+def _drop_empty_end(cells):
     """`cells` without the empty ones at its end (a spreadsheet's export may add some)."""
     while cells and not cells[-1]:
         cells = cells[:-1]
     return cells
 
 
-def _parse(parse, cell, row, name, faults):
+def _parse_cell(parse, cell, row, name, faults):
+    """The cell's value; where it has none, None, and one more Fault in `faults`."""
     try:
         return parse(cell)
     except CellError as error:
@@ -232,7 +226,7 @@ def _parse(parse, cell, row, name, faults):
         return None
 
 
-def _repeated_rows(rows, names, columns):
+def _find_repeated_rows(rows, names, columns):
     """A Fault for each row whose values in `columns` stand in an earlier row too."""
     faults, first = [], {}
     for row, key in zip(rows, zip(*columns, strict=True), strict=True):

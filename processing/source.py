@@ -46,29 +46,40 @@ def find_set_folders(source):
     """
     return [
         (round_folder.name.lower(), SETS[folder.name.lower()], folder)
-        for round_folder in _round_folders(source)
-        for folder in _subfolders(round_folder)
+        for round_folder in _list_round_folders(source)
+        for folder in _list_folders(round_folder)
         if folder.name.lower() in SETS
     ]
 
 
-def find_tables(source):
+def list_tables(source: Path) -> dict[str, list[Path]]:
     """The tables of both rounds, anywhere inside their round's folder, by either name in any case.
 
     Returns:
-        dict of a key of TABLE_FILES -> Path; tables that are not there have no key.
-
-    Raises:
-        PipelineError: a table is there twice with different content.
+        dict of a key of TABLE_FILES -> every file of that name; tables that are not there have no key.
     """
     found = {}
-    for folder in _round_folders(source):
+    for folder in _list_round_folders(source):
         for file in find_files(folder):
             table = TABLE_OF_NAME.get(file.name.lower())
-            is_here = table and TABLE_FILES[table][0] == folder.name.lower()
-            if is_here and _read(found.setdefault(table, file)) != _read(file):
-                raise PipelineError(f"{found[table]} and {file} are one table with different content; keep one.")
+            if table and TABLE_FILES[table][0] == folder.name.lower():
+                found.setdefault(table, []).append(file)
     return found
+
+
+def find_tables(source: Path) -> dict[str, Path]:
+    """The one file of each table that list_tables finds.
+
+    Raises:
+        PipelineError: a table is there twice with different content, or cannot be read.
+    """
+    found = list_tables(source)
+    for first, *others in found.values():
+        content = _read_bytes(first)
+        for other in others:
+            if _read_bytes(other) != content:
+                raise PipelineError(f"{first} and {other} are one table with different content; keep one.")
+    return {table: files[0] for table, files in found.items()}
 
 
 def find_files(folder):
@@ -79,7 +90,7 @@ def find_files(folder):
     Linked folders are entered, each real folder once, so that a loop of links ends.
     """
     entered = set()
-    for place, folders, names in os.walk(folder, onerror=_raise, followlinks=True):
+    for place, folders, names in os.walk(folder, onerror=_refuse_listing, followlinks=True):
         real = os.path.realpath(place)
         if real in entered:
             folders.clear()
@@ -178,20 +189,20 @@ def _without_clashes(rows, problems):
     return list(kept.values())
 
 
-def _read(file):
+def _read_bytes(file):
     try:
         return file.read_bytes()
     except OSError as error:
         raise PipelineError(f"{file} cannot be read: {error.strerror or error}.") from error
 
 
-def _round_folders(source):
-    return [folder for folder in _subfolders(source) if folder.name.lower() in ROUNDS]
+def _list_round_folders(source):
+    return [folder for folder in _list_folders(source) if folder.name.lower() in ROUNDS]
 
 
-def _subfolders(folder):
+def _list_folders(folder):
     return sorted(child for child in folder.iterdir() if child.is_dir()) if folder.is_dir() else []
 
 
-def _raise(error):
+def _refuse_listing(error):
     raise PipelineError(f"{error.filename} could not be listed: {error.strerror}.") from error

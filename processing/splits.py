@@ -5,6 +5,9 @@ Reads and writes data/processed/splits.json: {"seed": ..., "folds": [[patient ID
 
 import json
 import warnings
+from pathlib import Path
+
+import pandas as pd
 
 from model_config import FOLDS
 from processing import columns as c
@@ -15,7 +18,7 @@ from processing.terminal import say
 SEED = 2021
 
 
-def load_splits(path, eyes):
+def load_splits(path: Path, eyes: pd.DataFrame) -> list[set[str]]:
     """The folds of splits.json; draws and writes them where the file is not there yet.
 
     Args:
@@ -32,12 +35,12 @@ def load_splits(path, eyes):
         folds = draw_splits(eyes)
         write_json(path, {"seed": SEED, "folds": [sorted(fold) for fold in folds]})
         say(f"The eyes are divided into {len(folds)} folds by person: {path}")
-    folds = _read(path)
-    _check(path, folds, eyes[c.PATIENT])
+    folds = _read_folds(path)
+    _check_folds(path, folds, eyes[c.PATIENT])
     return folds
 
 
-def draw_splits(eyes, folds=FOLDS, seed=SEED):
+def draw_splits(eyes: pd.DataFrame, folds: int = FOLDS, seed: int = SEED) -> list[set[str]]:
     """Divide eyes by person, balanced over round, diagnosis and continue injection.
 
     Returns:
@@ -59,10 +62,10 @@ def draw_splits(eyes, folds=FOLDS, seed=SEED):
         warnings.simplefilter("ignore")     # kinds of fewer eyes than folds are balanced as well as can be
         drawn = StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(eyes, kinds, persons)
         drawn = [set(eyes[c.PATIENT].iloc[held_out]) for _, held_out in drawn]
-    return _without_empty(drawn)
+    return _fill_empty_folds(drawn)
 
 
-def _without_empty(folds):
+def _fill_empty_folds(folds):
     """Give an empty fold (of few persons, balance can leave one) a person of the largest."""
     for fold in folds:
         if not fold:
@@ -74,7 +77,7 @@ def _without_empty(folds):
     return folds
 
 
-def _read(path):
+def _read_folds(path):
     try:
         folds = [set(fold) for fold in json.loads(path.read_text(encoding="utf-8"))["folds"]]
         wrong = not folds or not all(isinstance(patient, str) for fold in folds for patient in fold)
@@ -85,7 +88,7 @@ def _read(path):
     return folds
 
 
-def _check(path, folds, patients):
+def _check_folds(path, folds, patients):
     fold_of = {}
     for number, fold in enumerate(folds):
         for patient in sorted(fold):

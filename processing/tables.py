@@ -1,5 +1,7 @@
 """Annotation tables become the processed tables and the case table."""
 
+from pathlib import Path
+
 import pandas as pd
 
 from processing import columns as c
@@ -10,27 +12,28 @@ from processing.visits import join_visits
 
 # ---- Annotation tables as handed out -> typed columns
 
-def parse_patient(cell):
+def parse_patient(cell: str) -> str:
     """A cell of the column patient ID."""
     return c.normalise_patient(text(cell))
 
 
-def parse_visit(cell):
+def parse_visit(cell: str) -> str:
     """A cell of the column injection: PRE or POST."""
     return code({c.PRE: c.PRE, c.POST: c.POST})(cell)
 
 
-def _digits(codes):
+def _parse_digits(codes):
+    """A parser for whole numbers out of `codes`."""
     parse = code({str(value): value for value in codes})
     return lambda cell: parse(cell.removesuffix(".0"))      # a table saved again by a spreadsheet may hold 1.0
 
 
 _PRELIMINARY_CLINICAL = {
     c.PATIENT: parse_patient,
-    c.GENDER: _digits(c.PRELIMINARY_GENDERS),
+    c.GENDER: _parse_digits(c.PRELIMINARY_GENDERS),
     c.AGE: number,
-    c.DIAGNOSIS: _digits(c.PRELIMINARY_DIAGNOSES),
-    c.DRUG: _digits(c.PRELIMINARY_DRUGS),
+    c.DIAGNOSIS: _parse_digits(c.PRELIMINARY_DIAGNOSES),
+    c.DRUG: _parse_digits(c.PRELIMINARY_DRUGS),
     c.PRE_VA: number,
 }
 _FINAL_CLINICAL = {
@@ -51,15 +54,16 @@ PARSERS = {
     "pic": {c.PATIENT: parse_patient, c.INJECTION: parse_visit, c.IMAGE: text} | dict.fromkeys(c.FINDINGS, number),
     "final_info": _FINAL_CLINICAL,
 }
-
+# What names a row of the tables and of the submission templates
+KEY_PARSERS = {c.IMAGE_NUMBER: text, c.PATIENT: parse_patient, c.INJECTION: parse_visit, c.IMAGE: text}
 
 # Which tables have a row per eye: round and set
-_EYE_TABLES = {
+EYE_TABLES = {
     "annotation": (0, "train"), "preliminary_info": (0, "test"), "case": (1, "train"), "final_info": (1, "test"),
 }
 
 
-def read_raw_table(path, table):
+def read_raw_table(path: Path, table: str) -> pd.DataFrame:
     """Read one of the tables that are handed out, NaN where a value is missing.
 
     Eyes are unique in all of them but "pic", the findings of each image: the real one has eleven images of eye 513L
@@ -70,24 +74,16 @@ def read_raw_table(path, table):
         table: a key of PARSERS.
 
     Returns:
-        DataFrame with the columns of PARSERS[table].
+        DataFrame with the columns of PARSERS[table]; one of c.OPTIONAL_FINDINGS that the file lacks holds NaN.
 
     Raises:
         PipelineError: all faults of the file.
     """
-    return read_table(path, PARSERS[table], unique=[] if table == "pic" else [c.PATIENT])
+    unique = [c.PATIENT] if table in EYE_TABLES else []
+    return read_table(path, PARSERS[table], unique=unique, optional=c.OPTIONAL_FINDINGS)
 
 
-def read_annotation_table(path, table):
-    """As read_raw_table, with missing values filled and continue injection clipped to 0-1.
-
-    Raises:
-        PipelineError: all faults of the file, or a column without any value.
-    """
-    return fill_missing(read_raw_table(path, table), path)
-
-
-def fill_missing(table, path):
+def fill_missing(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     """Missing measures take the column's mean, missing findings and continue injection 0 (as in 2021).
 
     Args:
@@ -113,7 +109,10 @@ def fill_missing(table, path):
 
 # ---- Processed tables
 
-def build_eye_table(raw):
+TEXT_COLUMNS = (c.PATIENT, c.INJECTION, c.IMAGE, c.PROCESSED, c.SOURCE, c.DATA_TYPE)      # the others hold numbers
+
+
+def build_eye_table(raw: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """One row per annotated eye of both rounds, nothing filled in: what held-out scores and recipe best go by.
 
     Findings of a final eye are means over the annotated images of the visit; continue injection is clipped to 0-1.
@@ -125,7 +124,7 @@ def build_eye_table(raw):
         DataFrame with EYE_COLUMNS, sorted by round and patient ID.
     """
     parts = []
-    for name, (final, data_type) in _EYE_TABLES.items():
+    for name, (final, data_type) in EYE_TABLES.items():
         if name in raw:
             part = raw[name].assign(**{c.FINAL: final, c.DATA_TYPE: data_type})
             if name == "case" and "pic" in raw:
@@ -140,12 +139,15 @@ def build_eye_table(raw):
     return eyes.sort_values([c.FINAL, c.DATA_TYPE, c.PATIENT], ignore_index=True)
 
 
-def build_train_table(images, *, annotation=None, case=None, pic=None):
+def build_train_table(
+    images: pd.DataFrame, *, annotation: pd.DataFrame | None = None, case: pd.DataFrame | None = None,
+    pic: pd.DataFrame | None = None,
+) -> pd.DataFrame:
     """One row per labelled training image.
 
     Args:
         images: DataFrame with IMAGE_COLUMNS (test images are left out).
-        annotation, case, pic: tables of read_annotation_table, or None without that round.
+        annotation, case, pic: tables of fill_missing, or None without that round.
 
     Returns:
         DataFrame with TRAIN_COLUMNS. A preliminary image carries its eye's findings of the visit; a final
@@ -165,8 +167,14 @@ def build_train_table(images, *, annotation=None, case=None, pic=None):
     return _stack(parts, c.TRAIN_COLUMNS)
 
 
-def build_test_table(images, *, preliminary=None, final=None):
-    """One row per test image with its eye's clinical row; arguments as for build_train_table.
+def build_test_table(
+    images: pd.DataFrame, *, preliminary: pd.DataFrame | None = None, final: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    """One row per test image with its eye's clinical row.
+
+    Args:
+        images: DataFrame with IMAGE_COLUMNS (training images are left out).
+        preliminary, final: tables of fill_missing, or None without that round.
 
     Returns:
         DataFrame with TEST_COLUMNS.
@@ -180,7 +188,7 @@ def build_test_table(images, *, preliminary=None, final=None):
     return _stack(parts, c.TEST_COLUMNS)
 
 
-def build_case_table(train):
+def build_case_table(train: pd.DataFrame) -> pd.DataFrame:
     """One row per training eye that has images of both visits: what Model-CSV is trained on.
 
     Clinical fields are means over all of the eye's rows; preVA, preCST and the pre-findings over its
@@ -205,7 +213,7 @@ def _stack(parts, columns):
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
 
 
-def read_processed(path, columns):
+def read_processed(path: Path, columns: list[str]) -> pd.DataFrame:
     """Read image_data.csv, train.csv or test.csv back; IDs and names stay text.
 
     Args:
@@ -217,11 +225,9 @@ def read_processed(path, columns):
     """
     if not path.is_file():
         raise PipelineError(f"{path} is not there. Option 0 (processing_data) makes it.")
-    # IDs stay as they are
-    texts = dict.fromkeys([c.PATIENT, c.IMAGE, c.INJECTION, c.DATA_TYPE, c.PROCESSED, c.SOURCE], str)
-    numbers = {name: ["", "nan"] for name in columns if name not in texts}
+    numbers = {name: ["", "nan"] for name in columns if name not in TEXT_COLUMNS}
     try:
-        table = pd.read_csv(path, dtype=texts, keep_default_na=False, na_values=numbers)
+        table = pd.read_csv(path, dtype=dict.fromkeys(TEXT_COLUMNS, str), keep_default_na=False, na_values=numbers)
     except (ValueError, OSError) as error:
         raise PipelineError(f"{path} cannot be read: {error}. {_MAKE_ANEW}") from error
     absent = [name for name in columns if name not in table]

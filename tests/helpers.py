@@ -1,4 +1,4 @@
-"""Small screens, and the program in a process of its own."""
+"""Small screens, annotation tables, and the program in a process of its own."""
 
 import os
 import subprocess
@@ -7,6 +7,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+
+from processing import tables
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -25,6 +27,11 @@ def put_screen(file, **kind):
     data = cv2.imencode(file.suffix, make_screen(**kind))[1]
     file.write_bytes(data.tobytes())
     return cv2.imdecode(data, cv2.IMREAD_COLOR)
+
+
+def read_filled(file, table):
+    """An annotation table with its gaps filled, as option 0 uses it."""
+    return tables.fill_missing(tables.read_raw_table(file, table), file)
 
 
 def run_main(*words, root, typed=None, timeout=300, **environment):

@@ -1,6 +1,9 @@
 """The synthetic data set: layout, tables, what its pictures show, and that a seed decides every byte."""
 
 import itertools
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
 
 import cv2
@@ -12,7 +15,6 @@ from hypothesis import strategies as st
 
 from config import VIEWS, Paths
 from processing import columns as c
-from processing import tables
 from processing.demo import SMALLEST, DemoSize, choose_lines, write_demo
 from processing.demo.anatomy import grow_eye, plan_visit
 from processing.demo.cases import invent_cases
@@ -20,6 +22,7 @@ from processing.demo.phantom import render_bscan
 from processing.demo.section import PIXEL_DOWN_UM, RPE, Scan, cut_section, visible_findings
 from processing.images import crop_image
 from processing.source import read_image_rows
+from tests.helpers import REPOSITORY, read_filled
 
 NOTHING, EVERYTHING = (0, 0, 0, 0), (1, 1, 1, 1)
 CENTRE = [Scan(1, 6, 0, 0, 0), Scan(4, 6, 0, 0, 0), Scan(13, 25, 0, 0, 0)]
@@ -159,11 +162,11 @@ def test_crops_are_grey_and_screens_have_the_devices_size(demo):
 
 
 def test_tables_can_be_read_and_match_the_screens(demo):
-    annotation = tables.read_annotation_table(
+    annotation = read_filled(
         demo.source / "preliminary/Train_set/TrainingAnnotation.csv", "annotation")
     assert set(annotation[c.DIAGNOSIS]) >= {6} and annotation[c.CST].between(180, 700).all()
-    case = tables.read_annotation_table(demo.source / "final/Train_Set/train_anno_case.csv", "case")
-    pic = tables.read_annotation_table(demo.source / "final/Train_Set/train_anno_pic.csv", "pic")
+    case = read_filled(demo.source / "final/Train_Set/train_anno_case.csv", "case")
+    pic = read_filled(demo.source / "final/Train_Set/train_anno_pic.csv", "pic")
     assert set(case[c.PATIENT]) == set(pic[c.PATIENT])
     rows = pd.DataFrame(read_image_rows(demo)[0])
     keys = [c.PATIENT, c.INJECTION, c.IMAGE]
@@ -192,6 +195,44 @@ def test_same_seed_same_bytes_and_other_seed_other_eyes(demo, tmp_path):
     first, again, other = (read_files(tmp_path / name) for name in ("first", "again", "other"))
     assert first == again
     assert set(first) == set(other) and first != other
+
+
+WRITE_AND_READ_WITH_AND_WITHOUT = """
+import shutil
+from config import Paths
+from processing.data_factory import processing_data
+from processing.demo import SMALLEST, write_demo
+write_demo(Paths("demo"), SMALLEST, seed=5)
+processing_data(Paths("demo"))
+shutil.copytree("demo", "without")
+shutil.copytree("given", "without/data/source", dirs_exist_ok=True)
+processing_data(Paths("without"))
+"""
+
+
+def test_a_fifth_finding_is_left_open_in_the_tables_and_changes_nothing_else(demo, tmp_path):
+    """In a copy of the program: the demonstration writes `nan`; tables that lack the column are read too."""
+    for name in ("config.py", "model_config.py"):
+        shutil.copy(REPOSITORY / name, tmp_path)
+    shutil.copytree(REPOSITORY / "processing", tmp_path / "processing")
+    columns, four = tmp_path / "processing" / "columns.py", 'FINDINGS = ["IRF", "SRF", "PED", "HRF"]'
+    text = columns.read_text(encoding="utf-8")
+    assert text.count(four) == 1
+    columns.write_text(text.replace(four, four.replace("]", ', "CNV"]')), encoding="utf-8")
+    labels = ["preliminary/Train_set/TrainingAnnotation.csv", "final/Train_Set/train_anno_pic.csv"]
+    for name in labels:
+        (tmp_path / "given" / name).parent.mkdir(parents=True)
+        shutil.copy(demo.source / name, tmp_path / "given" / name)
+    subprocess.run([sys.executable, "-c", WRITE_AND_READ_WITH_AND_WITHOUT], cwd=tmp_path, check=True,
+                   capture_output=True)
+    before, after = read_files(demo.root), read_files(tmp_path / "demo")
+    assert {name for name in before if after[name] != before[name]} == {f"data/source/{name}" for name in labels}
+    annotation = pd.read_csv(tmp_path / "demo/data/source" / labels[0], dtype=str, keep_default_na=False)
+    assert set(annotation["CNV"]) == set(annotation["preCNV"]) == {"nan"}
+    for root in (Paths(tmp_path / "demo"), Paths(tmp_path / "without")):
+        train, eyes = pd.read_csv(root.train_table), pd.read_csv(root.eye_table)
+        assert (train["CNV"] == 0).all() and train["IRF"].any()
+        assert eyes[["CNV", "preCNV"]].isna().all(axis=None)
 
 
 def test_findings_seen_in_everything():

@@ -23,6 +23,7 @@ from processing.data_factory import processing_data
 from processing.images import crop_image, encode_jpeg, read_image
 from processing.splits import draw_splits
 from processing.tables import build_case_table
+from tests.helpers import read_filled
 
 PLACES = {
     "TrainingAnnotation.csv": "preliminary/Train_set", "PreliminaryValidationSet_Info.csv": "preliminary/Test_set",
@@ -89,7 +90,7 @@ def test_the_real_trees_sets(full_size, expected):
 
 
 def test_nlp_is_decimal_0_in_the_real_tables(real):
-    case = tables.read_annotation_table(real / "tables" / "train_anno_case.csv", "case")
+    case = read_filled(real / "tables" / "train_anno_case.csv", "case")
     assert (case["preVA"] == 0).sum() == 1
 
 

@@ -5,10 +5,12 @@ import pytest
 from processing import columns as c
 from processing import tables as t
 from processing.errors import PipelineError
+from processing.reader import number, read_table
+from tests.helpers import read_filled
 
 
 def reader(table):
-    return lambda file: t.read_annotation_table(file, table)
+    return lambda file: read_filled(file, table)
 
 
 read_annotation, read_info, read_case, read_pic = map(reader, ("annotation", "final_info", "case", "pic"))
@@ -234,3 +236,14 @@ def test_an_endless_quote_is_a_fault_not_a_crash(tmp_path):
     text = CASE_HEADER + '1L,"Male' + "x" * 140_000 + "\n"
     with pytest.raises(PipelineError, match="it is no table"):
         read_case(write(tmp_path, text))
+
+
+def test_an_optional_column_that_the_file_lacks_holds_nothing(tmp_path):
+    file, parsers = write(tmp_path, "a,b\n1,2\n"), {"a": number, "c": number, "b": number}
+    table = read_table(file, parsers, optional=["c"])
+    assert table.columns.tolist() == ["a", "c", "b"]
+    assert table["c"].isna().all() and table["b"].tolist() == [2]
+    with pytest.raises(PipelineError, match="c: the column is missing; there are a, b"):
+        read_table(file, parsers)
+    with pytest.raises(PipelineError, match="a: the column is there 2 times"):
+        read_table(write(tmp_path, "a,A,b\n1,1,2\n"), parsers, optional=["a", "c"])

@@ -117,7 +117,9 @@ KINDS = {
 }
 
 
-def find(kind, file, value="", *, row=None, column="", detail=""):
+def find(
+    kind: str, file: str, value: object = "", *, row: int | None = None, column: str = "", detail: str = ""
+) -> Finding:
     """A Finding of a kind of KINDS.
 
     Args:

@@ -3,16 +3,21 @@
 Reads the tables that it is given; writes nothing.
 """
 
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
+from config import Paths
 from processing import columns as c
-from processing.check.kinds import find
-from processing.reader import MISSING, CellError, parse_table, read_header, read_lines
+from processing.check.kinds import Finding, find
+from processing.reader import MISSING, CellError, Fault, parse_table, read_lines
 from processing.source import TABLE_FILES
-from processing.tables import PARSERS
+from processing.tables import EYE_TABLES, PARSERS
 
 PIC_KEY = [c.PATIENT, c.INJECTION, c.IMAGE]       # one image of the final round
+ACUITIES = (c.PRE_VA, c.VA)
 CATEGORIES = (c.GENDER, c.DIAGNOSIS, c.DRUG, c.INJECTION)
 NUMBERS = (*c.MEASURES, *c.ANSWERS)
 
@@ -29,61 +34,73 @@ ENOUGH_VALUES = 40
 ODD_DECIMALS, ODD_SHARE = 3, 0.02
 
 
-def check_tables(paths, files):
+def check_tables(paths: Paths, files: dict[str, Path]) -> tuple[dict[str, pd.DataFrame], list[Finding]]:
     """Check the annotation tables, each on its own.
 
     Args:
         paths: config.Paths.
-        files: dict of a key of TABLE_FILES -> Path.
+        files: by the keys of TABLE_FILES.
 
     Returns:
-        tables: dict of the same keys -> DataFrame of the columns that are there, numbers with NaN where there is
-            none; the index `row` counts as an editor does.
-        findings: list of Finding.
+        tables: by the same keys, DataFrames of the columns that are there, numbers with NaN where there is none; the
+            index `row` counts as an editor does.
+        findings: what is wrong or odd in them.
     """
     tables, found = {}, []
     for key, file in files.items():
         name, round_name = paths.relative(file), TABLE_FILES[key][0]
-        table, texts, faults = check_cells(name, file, PARSERS[key], unique=[] if key == "pic" else [c.PATIENT])
-        for column in table.columns.intersection(NUMBERS):
+        table, texts, faults = check_cells(name, file, PARSERS[key], unique=[c.PATIENT] if key in EYE_TABLES else [])
+        found += faults + [find("answer-missing", name, column=column, detail="there is no such column")
+                           for column in PARSERS[key] if column in c.OPTIONAL_FINDINGS and column not in table]
+        for column in texts.columns.intersection(NUMBERS):
             table[column] = pd.to_numeric(table[column], errors="coerce")
-        found += faults + _check_gaps(name, texts)
-        found += _check_ranges(name, table, texts, va_range=VA_RANGE[round_name])
-        found += _check_acuity_text(name, texts) + _check_units(name, table, texts, round_name=round_name)
+            found += _check_gaps(name, texts[column]) + _check_values(name, table[column], texts[column], round_name)
+            found += _check_unit(name, table[column], texts[column], round_name) if column in ACUITIES else []
         found += _check_doubled_labels(name, table) if key == "pic" else []
         tables[key] = table
     return tables, found
 
 
-def check_cells(name, file, parsers, *, unique=(), known=()):
+def check_cells(
+    name: str, file: Path, parsers: dict[str, Callable], *, unique: Sequence[str] = (), known: Sequence[str] = ()
+) -> tuple[pd.DataFrame, pd.DataFrame, list[Finding]]:
     """Read a table, and find what no stage can read, superfluous columns and blanks.
 
     Args:
         name: the file as findings name it.
-        file: its Path.
+        file: its path.
         parsers, unique: as for reader.read_table.
         known: columns that are not read but belong there.
 
     Returns:
         table: DataFrame as of reader.parse_table.
-        texts: DataFrame of its cells as they stand in the file, blanks and all.
-        findings: list of Finding.
+        texts: DataFrame of its cells as they stand in the file, without blanks at their ends.
+        findings: what is wrong.
     """
-    table, faults = parse_table(file, parsers, unique=unique)
+    table, faults = parse_table(file, parsers, unique=unique, optional=c.OPTIONAL_FINDINGS)
     found = [
-        find(_kind_of(fault, unique), name, fault.value or "", row=fault.row, column=fault.column or "",
+        find(_name_kind(fault, unique), name, fault.value or "", row=fault.row, column=fault.column or "",
              detail=fault.reason)
         for fault in faults
     ]
+    try:
+        _, [(_, header), *lines] = read_lines(file)
+    except CellError:       # a finding already, or deleted since it was parsed
+        return table.head(0), table.head(0).astype(str), found
+    header, lines = [cell.strip() for cell in header], dict(lines)
     expected = {column.lower() for column in (*parsers, *known)}
-    found += [find("column-extra", name, column=column) for column in read_header(file)
+    found += [find("column-extra", name, column=column) for column in header
               if column and column.lower() not in expected]
-    texts, blank = _read_texts(file, table)
-    found += [find("cell-blank", name, cell, row=row, column=column) for row, column, cell in blank]
-    return table, texts, found
+    places = {column.lower(): place for place, column in enumerate(header)}
+    texts = {column: [lines[row][places[column.lower()]].strip() for row in table.index] for column in table.columns}
+    for row in table.index:
+        found += [find("cell-blank", name, cell, row=row, column=column)
+                  for column, cell in zip(header, lines[row], strict=False) if column and cell != cell.strip()]
+    return table, pd.DataFrame(texts, index=table.index, dtype=object), found
 
 
-def _kind_of(fault, unique):
+def _name_kind(fault: Fault, unique):
+    """The kind of finding that a fault of the table reader is."""
     if fault.row is None:
         return "column-missing" if fault.column else "table-unreadable"
     if fault.column is None:
@@ -95,96 +112,52 @@ def _kind_of(fault, unique):
     return "row-doubled" if fault.column == ", ".join(unique) and fault.value.lower() not in MISSING else "key-missing"
 
 
-def _read_texts(file, table):
-    """The cells of `table` without blanks at their ends, and (row, column, cell) of every cell that had some."""
-    if table.empty:
-        return table.astype(str), []
-    try:
-        _, lines = read_lines(file)
-    except CellError:       # deleted since it was parsed
-        return table.head(0).astype(str), []
-    lines = dict(lines)
-    header = [cell.strip() for cell in next(iter(lines.values()))]
-    places = [place for place, column in enumerate(header) if column]
-    blank = [(row, header[place], lines[row][place]) for row in table.index for place in places
-             if lines[row][place] != lines[row][place].strip()]
-    lowered = [column.lower() for column in header]
-    texts = {name: [lines[row][lowered.index(name.lower())].strip() for row in table.index] for name in table.columns}
-    return pd.DataFrame(texts, index=table.index), blank
-
-
-def _each(kind, name, texts, *, mask, detail=""):
-    """A Finding for each cell of the Series `texts` where `mask` is true."""
-    cells = texts[np.asarray(mask)]
-    return [find(kind, name, cell, row=row, column=texts.name, detail=detail) for row, cell in cells.items()]
-
-
 def _check_gaps(name, texts):
-    found = []
-    for column in texts.columns.intersection(NUMBERS):
-        gaps = texts[column].str.lower().isin(MISSING)
-        if column in c.ANSWERS:
-            found += _each("answer-missing", name, texts[column], mask=gaps)
-        elif len(gaps) and gaps.all():
-            found.append(find("column-empty", name, column=column))
-        else:
-            found += _each("measure-missing", name, texts[column], mask=gaps)
-    return found
+    gaps = texts.str.lower().isin(MISSING)
+    if texts.name in c.ANSWERS:
+        return _find_each("answer-missing", name, texts[gaps])
+    if len(gaps) and gaps.all():
+        return [find("column-empty", name, column=texts.name)]
+    return _find_each("measure-missing", name, texts[gaps])
 
 
-def _check_ranges(name, table, texts, *, va_range):
+def _find_each(kind, name, cells, detail=""):
+    """A Finding for each cell of a Series."""
+    return [find(kind, name, cell, row=row, column=cells.name, detail=detail) for row, cell in cells.items()]
+
+
+def _check_values(name, values, texts, round_name):
+    """Numbers out of range, and acuity that is no plain number."""
+    if texts.name in c.ANSWERS:
+        odd = values.notna() & ~values.isin((0, 1))
+        return _find_each("continue-odd" if texts.name == c.CONTINUE else "answer-odd", name, texts[odd])
     kinds = {c.AGE: ("age-implausible", AGE_RANGE), c.PRE_CST: ("cst-implausible", CST_RANGE),
-             c.CST: ("cst-implausible", CST_RANGE), c.PRE_VA: ("va-implausible", va_range),
-             c.VA: ("va-implausible", va_range)}
-    found = []
-    for column, (kind, (low, high)) in kinds.items():
-        if column in table:
-            outside = (table[column] < low) | (table[column] > high)
-            found += _each(kind, name, texts[column], mask=outside, detail=f"{low} to {high} is plausible")
-    for column in table.columns.intersection(c.ANSWERS):
-        odd = table[column].notna() & ~table[column].isin((0, 1))
-        found += _each("continue-odd" if column == c.CONTINUE else "answer-odd", name, texts[column], mask=odd)
+             c.CST: ("cst-implausible", CST_RANGE)}
+    kind, (low, high) = kinds.get(texts.name, ("va-implausible", VA_RANGE[round_name]))
+    found = _find_each(kind, name, texts[(values < low) | (values > high)], f"{low} to {high} is plausible")
+    if texts.name in ACUITIES:
+        typed = pd.to_numeric(texts, errors="coerce").astype(float)
+        short = typed.round(3)      # a decimal of three places, equal to what is typed as a 32-bit float only
+        as_float32 = (typed != short) & (typed.astype(np.float32) == short.astype(np.float32))
+        found += _find_each("va-nlp", name, texts[texts.str.upper() == "NLP"])
+        found += _find_each("va-float32", name, texts[as_float32])
     return found
 
 
-def _check_acuity_text(name, texts):
-    """Acuity that is no plain number: NLP, and 32-bit floats, equal to a decimal of three places as such only."""
-    found = []
-    for column in texts.columns.intersection([c.PRE_VA, c.VA]):
-        found += _each("va-nlp", name, texts[column], mask=texts[column].str.upper() == "NLP")
-        values = pd.to_numeric(texts[column], errors="coerce").astype(float)
-        short = values.round(3)
-        as_float32 = (values != short) & (values.astype(np.float32) == short.astype(np.float32))
-        found += _each("va-float32", name, texts[column], mask=as_float32)
-    return found
-
-
-def _check_units(name, table, texts, *, round_name):
-    """Acuity columns whose values as a whole look like the other round's unit."""
-    found = []
-    for column in table.columns.intersection([c.PRE_VA, c.VA]):
-        values = table[column][texts[column].str.upper() != "NLP"].dropna()
-        doubt = _looks_decimal(values) if round_name == "preliminary" else _looks_logmar(values)
-        if doubt:
-            found.append(find("unit-doubtful", name, column=column, detail=doubt))
-    return found
-
-
-def _looks_decimal(values):
-    """Why a logMAR column seems to be decimal, or ""."""
-    if len(values) >= ENOUGH_VALUES and values.max() <= DECIMAL_TOP and values.between(0, 0.1, "neither").any():
-        return (f"the preliminary round is logMAR, where values above {DECIMAL_TOP} are common; of {len(values)} here "
-                "there is none, but some below 0.1, as decimals of nearly blind eyes have")
-    return ""
-
-
-def _looks_logmar(values):
-    """Why a decimal column seems to be logMAR, or ""."""
-    odd = ((values == 0) | (values > DECIMAL_TOP)).sum()
-    if odd >= max(ODD_DECIMALS, ODD_SHARE * len(values)):
-        return (f"the final round is decimal, where 0 and values above {DECIMAL_TOP} do not occur; here {odd} of "
-                f"{len(values)} are such, as full sight and counted fingers are in logMAR")
-    return ""
+def _check_unit(name, values, texts, round_name):
+    """Whether a column of acuities looks, as a whole, like the other round's unit."""
+    values = values[texts.str.upper() != "NLP"].dropna()
+    if round_name == "preliminary":
+        doubtful = (len(values) >= ENOUGH_VALUES and values.max() <= DECIMAL_TOP
+                    and values.between(0, 0.1, "neither").any())
+        detail = (f"the preliminary round is logMAR, where values above {DECIMAL_TOP} are common; of {len(values)} "
+                  "here there is none, but some below 0.1, as decimals of nearly blind eyes have")
+    else:
+        odd = ((values == 0) | (values > DECIMAL_TOP)).sum()
+        doubtful = odd >= max(ODD_DECIMALS, ODD_SHARE * len(values))
+        detail = (f"the final round is decimal, where 0 and values above {DECIMAL_TOP} do not occur; here {odd} of "
+                  f"{len(values)} are such, as full sight and counted fingers are in logMAR")
+    return [find("unit-doubtful", name, column=texts.name, detail=detail)] if doubtful else []
 
 
 def _check_doubled_labels(name, table):
@@ -205,7 +178,7 @@ def _check_doubled_labels(name, table):
     return found
 
 
-def read_image_keys(table):
+def read_image_keys(table: pd.DataFrame) -> dict:
     """dict of the table's index -> what names an image of the final round: patient ID, injection, image name.
 
     Args:

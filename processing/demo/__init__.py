@@ -5,21 +5,23 @@ templates), truth (the test eyes' answers, in the templates' form). Reads nothin
 the same bytes. Nothing in it comes from a person.
 """
 
-import os
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
+from config import Paths
 from processing import columns as c
+from processing.demo.anatomy import Visit
 from processing.demo.answers import write_tables
 from processing.demo.cases import Case, invent_cases
 from processing.demo.phantom import BSCAN_COLUMNS, NARROW_COLUMNS
 from processing.demo.screen import render_fundus, render_screen
 from processing.demo.section import RADIAL_LINES, VOLUME_LINES, Scan
 from processing.files import write_bytes
+from processing.parallel import CORES, map_in_threads
 from processing.terminal import progress
 
 JPEG_QUALITY = 80           # gives about 115 kB a screen, like the device
@@ -60,18 +62,18 @@ class Sitting(NamedTuple):
     """One eye's visit to the device."""
 
     case: Case
-    injection: str          # tables.PRE or tables.POST
-    scans: list             # of anatomy.Scan
+    injection: str          # columns.PRE or columns.POST
+    scans: list             # of section.Scan
     files: list             # of Path: where each scan's screen goes
     width: int              # columns of the B-scans
     seed: np.random.SeedSequence
 
     @property
-    def visit(self):
+    def visit(self) -> Visit:
         return self.case.before if self.injection == c.PRE else self.case.after
 
 
-def write_demo(paths, size=DEFAULT, *, seed=2021):
+def write_demo(paths: Paths, size: DemoSize = DEFAULT, *, seed: int = 2021) -> None:
     """Write source tree, templates and truth of a synthetic data set.
 
     Args:
@@ -92,15 +94,15 @@ def write_demo(paths, size=DEFAULT, *, seed=2021):
 
 def _invent_sets(size, rng):
     """Cases of each set, by the set's folder. All IDs start with 9; no person is in two sets."""
-    people = {"preliminary/Train_set": _preliminary_patients(size.preliminary_train, first=1),
-              "preliminary/Test_set": _preliminary_patients(size.preliminary_test, first=5001),
+    people = {"preliminary/Train_set": _invent_patients(size.preliminary_train, first=1),
+              "preliminary/Test_set": _invent_patients(size.preliminary_test, first=5001),
               "final/Train_Set": [f"{9001 + k}{'LR'[k % 2]}" for k in range(size.final_train)],
               "final/Test_set": [f"{9501 + k}{'LR'[k % 2]}" for k in range(size.final_test)]}
     return {name: invent_cases(patients, rng, final=name.startswith("final"), fellows=name == FELLOWS_IN)
             for name, patients in people.items()}
 
 
-def _preliminary_patients(count, *, first):
+def _invent_patients(count, *, first):
     """`count` IDs; the first of every three persons brings both eyes."""
     patients, person = [], first
     while len(patients) < count:
@@ -118,14 +120,14 @@ def _plan_sittings(cases, folder, images, *, seed):
         for injection, seed_here in zip((c.PRE, c.POST), seed.spawn(2), strict=True):
             scans = [_hold_still(number, RADIAL_LINES if radial else VOLUME_LINES, rng)
                      for number in choose_lines(images, radial=radial)]
-            files = [_file(folder, case, index, after=injection == c.POST, line=k, number=scan.number)
+            files = [_place_file(folder, case, index, after=injection == c.POST, line=k, number=scan.number)
                      for k, scan in enumerate(scans)]
             width = NARROW_COLUMNS if index % NARROW_EVERY == NARROW_FIRST else BSCAN_COLUMNS
             sittings.append(Sitting(case, injection, scans, files, width, seed_here))
     return sittings
 
 
-def choose_lines(images, *, radial):
+def choose_lines(images: int, *, radial: bool) -> list[int]:
     """Numbers (from 1) of the lines that are handed out: `images` of them, for a volume around the middle."""
     if radial:
         count = min(images, RADIAL_LINES)
@@ -140,22 +142,17 @@ def _hold_still(number, total, rng):
     return Scan(number, total, *(float(v) for v in rng.normal(0, (10, 7, 10))))
 
 
-def _file(folder, case, index, *, after, line, number):
+def _place_file(folder, case, index, *, after, line, number):
     """Where a screen goes, under the naming variants of the real data."""
     if folder.parent.name == "final":
-        return folder / case.patient / _final_name(index, after=after, number=number)
-    name = _preliminary_name(case, index, after=after, line=line)
-    return folder / _preliminary_folder(folder, case, index) / name
-
-
-def _preliminary_folder(folder, case, index):
-    """Folder of the person, below the folder of the set; that of the test set comes in two parts."""
+        return folder / case.patient / _name_final(index, after=after, number=number)
     part = "TrainingSet" if folder.name == "Train_set" else f"PreliminaryValidationSet{1 + index % 4 // 3}"
     lettered = folder.name == "Test_set" and index % 3 == 2     # some folders carry the eye's letter too
-    return f"{part}/{case.patient if lettered else case.person}"
+    name = _name_preliminary(case, index, after=after, line=line)
+    return folder / part / (case.patient if lettered else case.person) / name
 
 
-def _preliminary_name(case, index, *, after, line):
+def _name_preliminary(case, index, *, after, line):
     visit = 2 if after else 1
     stems = [f"{visit}{line:03d}", f"{visit}_{line:06d}", f"{visit}_{line:03d}",
              f"{visit} ({line})" if line else f"{visit}"]
@@ -163,7 +160,7 @@ def _preliminary_name(case, index, *, after, line):
     return f"{case.patient}_{stems[index] if index < len(stems) else stems[0]}{suffix}"
 
 
-def _final_name(index, *, after, number):
+def _name_final(index, *, after, number):
     scan = 35 + index // 2              # the same names in two eyes
     stems = [f"{scan} ({number})", f"{scan}_00{1 + after}{number:03d}", f"{scan}. ({number})",
              f"{scan}- {1 + after}_{number:06d}"]
@@ -173,9 +170,10 @@ def _final_name(index, *, after, number):
 def _write_screens(sittings):
     """Draw and write all screens; numpy and OpenCV work in threads, each visit from a seed of its own."""
     total = sum(len(sitting.files) for sitting in sittings)
-    threads = min(4, os.cpu_count() or 1)       # more wait for each other
-    with ThreadPoolExecutor(threads) as pool, progress(total=total, label="screens") as bar:
-        for count in pool.map(_write_sitting, sittings):
+    threads = min(4, CORES)         # more wait for each other
+    counts = map_in_threads(_write_sitting, sittings, threads=threads)
+    with closing(counts), progress(total=total, label="screens") as bar:
+        for count in counts:
             bar.update(count)
 
 

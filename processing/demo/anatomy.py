@@ -5,6 +5,7 @@ picture. The lesions' sites belong to the eye, so that both visits, and all scan
 cysts, domes, foci and vessels.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -62,17 +63,17 @@ class Visit:
     quality_db: int         # signal quality as the device prints it
 
     @property
-    def findings(self):
+    def findings(self) -> tuple[int, int, int, int]:
         """IRF, SRF, PED, HRF."""
         return self.irf, self.srf, self.ped, self.hrf
 
     @property
-    def neural_um(self):
+    def neural_um(self) -> float:
         """Thickness of the retina itself at the fovea: CST without the fluid below it."""
         return self.cst_um - self.srf_um * dome(self.eye.blisters, 0, 0)
 
 
-def grow_eye(rng, *, right):
+def grow_eye(rng: np.random.Generator, *, right: bool) -> Eye:
     """Invent an eye. The ranges are those of healthy eyes, and of macular oedema for the lesions.
 
     Args:
@@ -110,7 +111,7 @@ def _from_fovea_out(sites, rng):
     return Sites(*(values[order] for values in sites))
 
 
-def grow_vessels(rng, *, right):
+def grow_vessels(rng: np.random.Generator, *, right: bool) -> tuple:
     """Retinal vessels: two arcades from the disc around the macula, with branches towards it.
 
     Returns:
@@ -141,7 +142,7 @@ def _walk(rng, start, heading, *, turn, wander, steps):
     return path[:max(end, 12)]          # 12: a trunk is longer than its first branching point
 
 
-def plan_visit(eye, cst_um, findings, *, rng):
+def plan_visit(eye: Eye, cst_um: float, findings: Sequence[int], *, rng: np.random.Generator) -> Visit:
     """Share out the thickness at the fovea between retina and subretinal fluid.
 
     Args:
@@ -163,7 +164,7 @@ def plan_visit(eye, cst_um, findings, *, rng):
     return Visit(eye, cst_um, irf, srf, ped, hrf, srf_um, ped_um, int(rng.integers(*QUALITY_DB)))
 
 
-def dome(sites, u_um, v_um):
+def dome(sites: Sites, u_um: float | np.ndarray, v_um: float | np.ndarray) -> np.ndarray:
     """Height (0 to 1) at places (u, v), arrays of one shape or numbers, of the highest of some domes."""
     u_um, v_um = np.asarray(u_um)[..., None], np.asarray(v_um)[..., None]
     distance = np.hypot(u_um - sites.u_um, v_um - sites.v_um) / sites.radius_um

@@ -13,7 +13,11 @@ from processing import columns as c
 from processing.acuity import to_decimal
 from processing.demo.anatomy import Visit, grow_eye, plan_visit
 
-# Codes as in processing/tables.py, and how often each occurs
+# What the demonstration can show, whatever else the tables may hold
+SHOWN_FINDINGS = ("IRF", "SRF", "PED", "HRF")
+SHOWN_PRE_FINDINGS = ("preIRF", "preSRF", "prePED", "preHRF")
+
+# Codes as in processing/columns.py, and how often each occurs
 DIAGNOSIS_SHARES = {1: 0.35, 2: 0.2, 3: 0.35, 4: 0.06, 5: 0.04}     # wet AMD, PCV, DME, RVO, CME
 DRUG_SHARES = {1: 0.75, 2: 0.1, 3: 0.1, 5: 0.05}    # bevacizumab, ranibizumab, aflibercept, triamcinolone
 FELLOW, NO_DRUG = 6, 0                              # the untreated eye beside a treated one
@@ -47,11 +51,11 @@ class Case:
     after: Visit
 
     @property
-    def right(self):
+    def right(self) -> bool:
         return self.patient.endswith("R")
 
 
-def invent_cases(patients, rng, *, final, fellows):
+def invent_cases(patients: list[str], rng: np.random.Generator, *, final: bool, fellows: bool) -> list[Case]:
     """Invent one case per eye.
 
     Args:

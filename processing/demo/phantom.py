@@ -8,7 +8,8 @@ a choroid with dark vessels that fades into noise.
 import cv2
 import numpy as np
 
-from processing.demo.section import PIXEL_ACROSS_UM, PIXEL_DOWN_UM, RPE, cut_section
+from processing.demo.anatomy import Eye, Visit
+from processing.demo.section import PIXEL_ACROSS_UM, PIXEL_DOWN_UM, RPE, Scan, cut_section
 
 BSCAN_ROWS = 496            # px, all B-scans
 BSCAN_COLUMNS = 768         # px, most B-scans
@@ -33,7 +34,8 @@ LEAST_OVAL_PX = 1.2                     # half axes of what is just visible
 SUBPIXEL = 4                            # fractional bits of the coordinates that OpenCV draws with
 
 
-def render_bscan(visit, scan, rng, *, width=BSCAN_COLUMNS, vessels=None):
+def render_bscan(visit: Visit, scan: Scan, rng: np.random.Generator, *, width: int = BSCAN_COLUMNS,
+                 vessels: np.ndarray | None = None) -> np.ndarray:
     """One B-scan.
 
     Args:
@@ -58,7 +60,7 @@ def render_bscan(visit, scan, rng, *, width=BSCAN_COLUMNS, vessels=None):
     return _add_noise(image * visit.eye.clarity, section, visit.quality_db, rng=rng)
 
 
-def draw_vessels(eye):
+def draw_vessels(eye: Eye) -> np.ndarray:
     """The eye's retinal vessels seen from the front: float32 array 496 x 496, 0 (none) to 1 (dark)."""
     picture = np.zeros((FUNDUS_PX, FUNDUS_PX), np.uint8)
     for path_um, width_um in eye.vessels:
@@ -69,7 +71,7 @@ def draw_vessels(eye):
     return cv2.GaussianBlur(picture, (0, 0), 0.6).astype(np.float32) / 255
 
 
-def to_fundus_px(place_um):
+def to_fundus_px(place_um: np.ndarray) -> np.ndarray:
     """(..., 2) array of places (u, v in um from the fovea) -> (x, y) in px of the fundus picture."""
     return np.asarray(place_um) / FUNDUS_PIXEL_UM + (FUNDUS_PX - 1) / 2
 

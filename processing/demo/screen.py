@@ -9,7 +9,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from processing.demo.anatomy import DISC_UM
+from processing.demo.anatomy import DISC_UM, Eye, Visit
 from processing.demo.phantom import (
     BSCAN_COLUMNS,
     BSCAN_ROWS,
@@ -19,7 +19,7 @@ from processing.demo.phantom import (
     render_bscan,
     to_fundus_px,
 )
-from processing.demo.section import PIXEL_ACROSS_UM, PIXEL_DOWN_UM
+from processing.demo.section import PIXEL_ACROSS_UM, PIXEL_DOWN_UM, Scan
 
 SCREEN_ROWS = 596                       # px; columns: the fundus picture's 496 and the B-scan's
 DARK_GREEN, BRIGHT_GREEN = (0, 128, 0), (0, 255, 0)     # BGR: the pattern's lines, and this scan's
@@ -35,7 +35,7 @@ class Fundus(NamedTuple):
     vessels: np.ndarray     # float32 496 x 496, see phantom.draw_vessels
 
 
-def render_fundus(eye, rng):
+def render_fundus(eye: Eye, rng: np.random.Generator) -> Fundus:
     """The fundus from the front: vessels, optic disc, a darker macula, uneven light.
 
     Args:
@@ -59,7 +59,8 @@ def render_fundus(eye, rng):
     return Fundus(np.clip(grey, 0, 255).astype(np.uint8), vessels)
 
 
-def render_screen(visit, scan, rng, *, fundus, date, width=BSCAN_COLUMNS):
+def render_screen(visit: Visit, scan: Scan, rng: np.random.Generator, *, fundus: Fundus, date: str,
+                  width: int = BSCAN_COLUMNS) -> np.ndarray:
     """One device screen.
 
     Args:

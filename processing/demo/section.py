@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from processing.demo.anatomy import Sites, dome
+from processing.demo.anatomy import Sites, Visit, dome
 
 PIXEL_ACROSS_UM = 11.5      # of a B-scan: 30 degrees on 768 columns
 PIXEL_DOWN_UM = 3.87        # the device's depth scale
@@ -46,11 +46,11 @@ class Scan:
     rise_px: float          # rows by which the retina is higher than usual
 
     @property
-    def radial(self):
+    def radial(self) -> bool:
         return self.total == RADIAL_LINES
 
     @property
-    def direction(self):
+    def direction(self) -> np.ndarray:
         """Unit vector of the line in the fundus picture, right and down."""
         if not self.radial:
             return np.array([1.0, 0.0])
@@ -58,7 +58,7 @@ class Scan:
         return np.array([np.sin(angle), -np.cos(angle)])
 
     @property
-    def offset_um(self):
+    def offset_um(self) -> float:
         """How far below the fovea the line passes; 0 for radial lines."""
         return 0.0 if self.radial else (self.number - (VOLUME_LINES + 1) / 2) * VOLUME_SPACING_UM
 
@@ -76,7 +76,7 @@ class Section(NamedTuple):
     foci: np.ndarray        # n x 3: column, height above BM (um), radius (um)
 
 
-def cut_section(visit, scan, *, width):
+def cut_section(visit: Visit, scan: Scan, *, width: int) -> Section:
     """Cut a visit's retina along a scan line.
 
     Args:
@@ -172,7 +172,7 @@ def _crossings(sites, scan, section, *, least_um):
     return hit, column[hit], half_um[hit]
 
 
-def visible_findings(section, *, columns):
+def visible_findings(section: Section, *, columns: slice) -> tuple[int, int, int, int]:
     """What one B-scan shows, as an annotator would tick it.
 
     Args:

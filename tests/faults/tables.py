@@ -8,8 +8,8 @@ import random
 from typing import NamedTuple
 
 from processing.errors import PipelineError
-from processing.tables import read_annotation_table
 from tests.faults import Figure, scaled
+from tests.helpers import read_filled
 
 GENERATED = 1000
 
@@ -56,7 +56,7 @@ def _count(text, cases, folder):
 def _check(case, path):
     """What went wrong, or nothing."""
     try:
-        table = read_annotation_table(path, case.kind)
+        table = read_filled(path, case.kind)
     except PipelineError as error:
         return _compare_report(case, str(error), path)
     except Exception as error:
