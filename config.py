@@ -61,10 +61,35 @@ class CropBox(NamedTuple):
         return self.right - self.left
 
 
+class View(NamedTuple):
+    """What is cut out of a device screen, in pixels; `bottom` and `right` are not part of it."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+    channels: int = 1       # 1: grey, 3: colours kept
+    folder: str = "img"     # below data/processed
+
+    @property
+    def height(self) -> int:
+        return self.bottom - self.top
+
+    @property
+    def width(self) -> int:
+        return self.right - self.left
+
+
 PATHS = Paths(os.environ.get("APTOS_ROOT") or Path(__file__).parent)
 
 # The B-scan without its rim, on a screen of 1264 x 596 (columns 496-1263, rows 0-495 hold the B-scan).
 CROP = CropBox(top=50, bottom=450, left=550, right=1200)
+
+# Parts of the screen that an image model may see. Columns 0-495 hold the fundus picture, in colours.
+VIEWS = {
+    "bscan": View(50, 450, 550, 1200, channels=1, folder="img"),
+    "fundus": View(0, 496, 0, 496, channels=3, folder="fundus"),
+}
 
 # Faulty scans of the preliminary round, left out by the 2021 system too.
 EXCLUDED_IMAGES = ("0000-1270R_2.jpg", "0000-1186R_2.jpg")

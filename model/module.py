@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from model_config import RECIPES
+from model_config import CSV_RECIPES, IMAGE_RECIPES
 from processing import columns as c
 
 # Channels in, channels out, stride of the nine blocks
@@ -82,19 +82,19 @@ class ImageModule(nn.Module):
     """B-scan crop -> CST and four findings.
 
     Args:
-        recipe: a key of model_config.RECIPES.
+        recipe: a key of model_config.IMAGE_RECIPES.
         crop_size: H, W of the crops in pixels; the first layer of the heads depends on it.
     """
 
     def __init__(self, recipe="seed", crop_size=CROP_SIZE):
         super().__init__()
         self.recipe, self.crop_size = recipe, tuple(crop_size)
-        block = {"plain": BasicConv2d, "residual": ResidualBlock}[RECIPES[recipe].blocks]
+        block = {"plain": BasicConv2d, "residual": ResidualBlock}[IMAGE_RECIPES[recipe].backbone]
         self.layers = nn.Sequential(*(block(c_in, c_out, stride=stride) for c_in, c_out, stride in BLOCKS))
         features = _flat_features(self.crop_size)
         self.regression = nn.Sequential(nn.Flatten(), *_head(features, features // 2, features // 4, 1))
         self.classify = nn.Sequential(nn.Flatten(), *_head(features, features // 2, features // 4, len(c.FINDINGS)))
-        if RECIPES[recipe].heads == "sigmoid":
+        if IMAGE_RECIPES[recipe].heads == "sigmoid":
             self.classify.append(nn.Sigmoid())
 
     def forward(self, x):
@@ -108,7 +108,7 @@ class ImageModule(nn.Module):
 
     def probabilities(self, findings):
         """The heads' B x 4 findings as probabilities, 0-1."""
-        return findings if RECIPES[self.recipe].heads == "sigmoid" else torch.sigmoid(findings)
+        return findings if IMAGE_RECIPES[self.recipe].heads == "sigmoid" else torch.sigmoid(findings)
 
 
 class CSVModule(nn.Module):
@@ -124,7 +124,7 @@ class CSVModule(nn.Module):
         self.layers = nn.Sequential(*_head(len(c.CSV_FEATURES), 32, 64, 128, 32, 8), nn.ReLU())
         self.regression = nn.Sequential(*_head(8, 4, 1))
         self.classify = nn.Sequential(*_head(8, 4, 2))
-        if RECIPES[recipe].heads == "sigmoid":
+        if CSV_RECIPES[recipe].heads == "sigmoid":
             self.classify.append(nn.Sigmoid())
 
     def forward(self, x):

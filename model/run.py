@@ -100,7 +100,8 @@ class Run:
         config, record = read_config(folder), read_record(folder)
         if record.get("state") == "finished":
             raise PipelineError(f"{folder} is finished; there is nothing to resume.")
-        now = {name: value for name, value in dataclasses.asdict(config).items() if name not in FREE_TO_CHANGE}
+        now = json.loads(json.dumps(dataclasses.asdict(config)))        # as the record has it: tuples become lists
+        now = {name: value for name, value in now.items() if name not in FREE_TO_CHANGE}
         then = record.get("config") or now          # runs of earlier versions did not keep it there
         changed = _differing(record.get("data") or {}, data)
         changed += [f"{name} in config.json" for name in _differing({name: then.get(name) for name in now}, now)]

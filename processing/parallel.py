@@ -8,19 +8,28 @@ import os
 import platform
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 CORES = os.cpu_count() or 1
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4     # glibc's malloc.h
 
 
-def _read_torchrun():
-    """Rank among all processes, rank on this machine, number of all, as torchrun's variables say."""
+class Process(NamedTuple):
+    """Which of several processes this one is."""
+
+    rank: int           # among all, from 0
+    local_rank: int     # among those on this machine, from 0
+    count: int          # of all
+
+
+def this_process() -> Process:
+    """This process, as torchrun's variables say; the only one where torchrun did not start it."""
     values = [os.environ.get(name, "") for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE")]
     is_started_by_it = "MASTER_ADDR" in os.environ and all(value.isdecimal() for value in values)
-    return tuple(map(int, values)) if is_started_by_it else (0, 0, 1)
+    return Process(*map(int, values)) if is_started_by_it else Process(0, 0, 1)
 
 
-RANK, LOCAL_RANK, PROCESSES = _read_torchrun()
+RANK, LOCAL_RANK, PROCESSES = this_process()
 OWN_SHARE = slice(RANK, None, PROCESSES)    # of a list that all processes have
 
 
