@@ -1,11 +1,17 @@
 """How models are trained. Edit the values at the bottom, or give a flag (`python main.py 1 --epochs 5`).
 
-A bad value is refused when a config is built, with the value in the message. Nothing changes a config later.
+A field of a config is declared once: its value where nothing else is said, which values it may have, and what it is.
+Checks, flags and help follow from that (processing/flags.py). A bad value is refused when a config is built, with
+the value in the message. Nothing changes a config later.
 """
 
 import math
 import re
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection
+from dataclasses import MISSING, dataclass, field, fields, replace
+from typing import Any, NamedTuple
+
+from config import VIEWS
 
 
 class ConfigError(ValueError):
@@ -16,116 +22,181 @@ class ConfigError(ValueError):
 class Recipe:
     """What sets one way of training apart from another."""
 
-    blocks: str     # "plain": convolution, batch norm, ReLU; "residual": ResidualBlock
-    heads: str      # "sigmoid": classification heads end in a Sigmoid; "logits": they do not
+    model: str              # a key of model.registry.MODELS: what is trained
+    backbone: str = ""      # "plain": convolution, batch norm, ReLU; "residual": ResidualBlock; empty: it has none
+    heads: str = ""         # "sigmoid": classification heads end in a Sigmoid; "logits": they do not; empty: no heads
+    has_epochs: bool = True     # whether it passes over the data again and again; trees are fitted once
+    help: str = ""          # for the command line
 
 
-# seed:   the 2021 system. Its classification losses expect logits and get Sigmoid outputs, so a finding's loss
-#         cannot fall below log(1 + 1/e) = 0.313 for a positive and log 2 = 0.693 for a negative label.
-# fixed:  the same network, heads give logits.
-# resnet: fixed, with residual blocks.
-RECIPES = {
-    "seed": Recipe(blocks="plain", heads="sigmoid"),
-    "fixed": Recipe(blocks="plain", heads="logits"),
-    "resnet": Recipe(blocks="residual", heads="logits"),
+# The classification losses of the 2021 system expect logits and get Sigmoid outputs, so a finding's loss cannot fall
+# below log(1 + 1/e) = 0.313 for a positive and log 2 = 0.693 for a negative label. The recipe seed leaves that so.
+IMAGE_RECIPES = {
+    "seed": Recipe("ImageNetwork", "plain", "sigmoid", help="as in 2021"),
+    "fixed": Recipe("ImageNetwork", "plain", "logits", help="the same network, heads give logits"),
+    "resnet": Recipe("ImageNetwork", "residual", "logits", help="fixed, with residual blocks"),
 }
-# Of Model-CSV, which has no blocks to exchange; best: an ensemble of trees (model/trees.py) in place of the network
-CSV_RECIPES = ("seed", "fixed", "best")
-FIELDS_OF_EPOCHS = ("epochs", "learning_rate", "batch_size")        # which the recipe best has no use for
+CSV_RECIPES = {
+    "seed": Recipe("CSVNetwork", heads="sigmoid", help="as in 2021"),
+    "fixed": Recipe("CSVNetwork", heads="logits", help="the same network, heads give logits"),
+    "best": Recipe("CSVTrees", has_epochs=False, help="trees, which have no epochs, learning rate, batches or start"),
+}
+FIELDS_OF_EPOCHS = ("epochs", "learning_rate", "batch_size")        # of no use to a recipe that has no epochs
 DEVICES = ("auto", "cuda", "mps", "cpu")            # auto: the first of the others that is there
 PRECISIONS = ("float32", "bf16")
+POOLS = {"image": "ImagePool", "visit": "GatedAttention"}      # name -> class of model/pooling.py
 VISITS = ("before", "after", "all")
 FOLDS = 5                                           # of the eyes, by person: data/processed/splits.json
 
 
+# ---- Which values a field may have
+
+class Rule(NamedTuple):
+    """Which values a field may have, as a function and as words that follow "it must be"."""
+
+    holds: Callable[[Any], bool]
+    wanted: str
+
+
+def setting(default: Any, rule: Rule, help: str, *, flag: bool = True) -> Any:
+    """A field of a config.
+
+    Args:
+        default: its value where nothing else is said; MISSING: it must be given.
+        rule: which values it may have.
+        help: what it is, for the command line.
+        flag: whether the command line has a flag for it.
+    """
+    return field(default=default, metadata={"rule": rule, "help": help, "flag": flag})
+
+
+def check_fields(config: Any) -> None:
+    """Raise ConfigError, with the value in the message, unless every field of `config` has a value that it may have."""
+    for one in fields(config):
+        value, rule = getattr(config, one.name), one.metadata["rule"]
+        if not rule.holds(value):
+            raise ConfigError(f"{type(config).__name__}: {one.name} is {value!r}; it must be {rule.wanted}.")
+
+
+def check_device(device: str) -> None:
+    """Raise ConfigError unless `device` is one of DEVICES or cuda:<number>."""
+    if not DEVICE.holds(device):
+        raise ConfigError(f"device is {device!r}; it must be {DEVICE.wanted}.")
+
+
+def whole(low: int) -> Rule:
+    """Whole numbers, `low` or more."""
+    return Rule(lambda value: _is_int(value) and value >= low, f"a whole number, {low} or more")
+
+
+def one_of(names: Collection[str]) -> Rule:
+    """One of these names."""
+    return Rule(lambda value: value in tuple(names), f"one of {', '.join(names)}")
+
+
+def some_of(names: Collection[str]) -> Rule:
+    """A tuple of some of these names."""
+    def holds(value: Any) -> bool:
+        return isinstance(value, tuple) and 0 < len(value) == sum(name in value for name in names)
+
+    return Rule(holds, f"one or more of {', '.join(names)}, none twice")
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return (_is_int(value) or isinstance(value, float)) and abs(value) < math.inf
+
+
+def _is_folder_name(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip()) and not set(value) & set('/\\:*?"<>|') and value[0] != "."
+
+
+def _is_device(value: Any) -> bool:
+    return isinstance(value, str) and (value in DEVICES or re.fullmatch(r"cuda:\d+", value) is not None)
+
+
+FOLDER_NAME = Rule(_is_folder_name, "a plain folder name")
+PATH = Rule(lambda value: isinstance(value, str), "a path as text, or empty")
+SEED = Rule(lambda value: _is_int(value) and 0 <= value < 2**32, "a whole number, 0 to 2**32 - 1")
+STEP = Rule(lambda value: _is_number(value) and value > 0, "a number above 0")
+DECAY = Rule(lambda value: _is_number(value) and value >= 0, "a number, 0 or more")
+DEVICE = Rule(_is_device, f"one of {', '.join(DEVICES)}, or cuda:<number>")
+FOLD = one_of(("none", "all", *map(str, range(FOLDS))))
+
+
+def _describe_recipes(recipes: dict[str, Recipe]) -> str:
+    return "way of training; " + "; ".join(f"{name}: {recipe.help}" for name, recipe in recipes.items())
+
+
+# ---- The configs
+
 @dataclass(frozen=True)
 class ImageConfig:
-    """How one image model is trained: B-scan crop -> CST and IRF, SRF, PED, HRF."""
+    """How one image model is trained: B-scan, fundus picture or both -> CST and IRF, SRF, PED, HRF."""
 
-    name: str                       # folder under model/ckpt
-    visit: str                      # which images: before or after treatment, or all
-    target: str                     # which thickness it learns: preCST or CST
-    epochs: int = 50                # passes over the images, 1 or more
-    learning_rate: float = 1e-3     # Adam's step, above 0
-    batch_size: int = 100           # images per step, 1 or more; 100 take about 10 GB on a CPU
-    seed: int = 2021                # first weights and shuffling, 0 or more
-    recipe: str = "seed"            # one of RECIPES
-    init_from: str = ""             # run folder or checkpoint file to start from; empty: random weights
-    fold: str = "none"              # eyes left out and measured on: none, one of 0 to 4, or all five in turn
-    device: str = "auto"            # auto, cuda, mps or cpu (cuda:1 names a card)
-    workers: int = -1               # threads that read images beside the training; -1: chosen for the machine
-    precision: str = "float32"      # float32, or bf16: half the memory, faster where the processor or card has it
+    name: str = setting(MISSING, FOLDER_NAME, "folder under model/ckpt", flag=False)
+    visit: str = setting(MISSING, one_of(VISITS), "which images it sees, by treatment", flag=False)
+    target: str = setting(MISSING, one_of(("preCST", "CST")), "which thickness it learns", flag=False)
+    epochs: int = setting(50, whole(1), "passes over the images")
+    learning_rate: float = setting(1e-3, STEP, "Adam's step")
+    batch_size: int = setting(100, whole(1), "images per step; 100 B-scans take about 10 GB on a CPU")
+    seed: int = setting(2021, SEED, "first weights and order of the data")
+    recipe: str = setting("seed", one_of(IMAGE_RECIPES), _describe_recipes(IMAGE_RECIPES))
+    init_from: str = setting("", PATH, "run folder or checkpoint file to start from; empty: random weights")
+    fold: str = setting("none", FOLD, "eyes to leave out and measure on; all: five trainings")
+    device: str = setting("auto", DEVICE, "where it runs; auto: on a card where there is one")
+    workers: int = setting(-1, whole(-1), "threads that read images; -1: chosen for the machine")
+    precision: str = setting("float32", one_of(PRECISIONS), "bf16: half the memory, faster where the machine has it")
+    # The 2021 system had none of these: B-scans alone, each by itself, as they are, Adam's step the same throughout
+    views: tuple[str, ...] = setting(("bscan",), some_of(VIEWS), "parts of the screen that it sees (config.VIEWS)")
+    pool: str = setting("image", one_of(POOLS), "what is judged: each image, or a visit's images together")
+    augment: str = setting("none", one_of(("none", "mild")), "mild: small random changes of the images in training")
+    normalise: str = setting("none", one_of(("none", "image")), "image: each by its own mean and deviation")
+    schedule: str = setting("constant", one_of(("constant", "cosine")), "of Adam's step; cosine: it falls to the end")
+    weight_decay: float = setting(0.0, DECAY, "how much each step pulls the weights towards 0")
 
-    def __post_init__(self):
-        _check_training(self, RECIPES)
-        _check(self, "visit", self.visit in VISITS, f"one of {', '.join(VISITS)}")
-        _check(self, "target", self.target in ("preCST", "CST"), "preCST or CST")
-        _check(self, "precision", self.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}")
-        _check(self, "workers", _is_int(self.workers) and self.workers >= -1, "a whole number, -1 or more")
+    def __post_init__(self) -> None:
+        if isinstance(self.views, list):        # as JSON and the command line give it
+            object.__setattr__(self, "views", tuple(self.views))
+        check_fields(self)
+
+    def recipe_of(self) -> Recipe:
+        """What the recipe's name stands for."""
+        return IMAGE_RECIPES[self.recipe]
 
 
 @dataclass(frozen=True)
 class CSVConfig:
     """How Model-CSV is trained: 16 features of an eye -> VA and continue injection."""
 
-    name: str = "Model-CSV"         # folder under model/ckpt
-    epochs: int = 50_000            # passes over the eyes, 1 or more
-    learning_rate: float = 1e-5     # Adam's step, above 0
-    batch_size: int = 100           # eyes per step, 1 or more
-    seed: int = 2021                # first weights and the order of the eyes, 0 or more
-    recipe: str = "seed"            # seed, fixed or best (trees: no epochs, rate, batches or start)
-    init_from: str = ""             # run folder or checkpoint file to start from; empty: random weights
-    fold: str = "none"              # eyes left out and measured on: none, one of 0 to 4, or all five in turn
-    device: str = "auto"            # auto, cuda, mps or cpu (cuda:1 names a card)
+    name: str = setting("Model-CSV", FOLDER_NAME, "folder under model/ckpt", flag=False)
+    epochs: int = setting(50_000, whole(1), "passes over the eyes")
+    learning_rate: float = setting(1e-5, STEP, "Adam's step")
+    batch_size: int = setting(100, whole(1), "eyes per step")
+    seed: int = setting(2021, SEED, "first weights and order of the data")
+    recipe: str = setting("seed", one_of(CSV_RECIPES), _describe_recipes(CSV_RECIPES))
+    init_from: str = setting("", PATH, "run folder or checkpoint file to start from; empty: random weights")
+    fold: str = setting("none", FOLD, "eyes to leave out and measure on; all: five trainings")
+    device: str = setting("auto", DEVICE, "where it runs; auto: on a card where there is one")
 
-    def __post_init__(self):
-        _check_training(self, CSV_RECIPES)
-        _check(self, "init_from", self.recipe != "best" or not self.init_from, "empty for the recipe best")
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.init_from and not self.recipe_of().has_epochs:
+            raise ConfigError(
+                f"CSVConfig: init_from is {self.init_from!r}; it must be empty for the recipe {self.recipe}."
+            )
 
-
-def _check_training(config, recipes):
-    """What both configs share."""
-    _check(config, "name", _is_folder_name(config.name), "a plain folder name")
-    _check(config, "epochs", _is_int(config.epochs) and config.epochs >= 1, "a whole number, 1 or more")
-    rate = config.learning_rate
-    _check(config, "learning_rate", _is_number(rate) and 0 < rate < math.inf, "a number above 0")
-    size = config.batch_size
-    _check(config, "batch_size", _is_int(size) and size >= 1, "a whole number, 1 or more")
-    _check(config, "seed", _is_int(config.seed) and 0 <= config.seed < 2**32, "a whole number, 0 to 2**32 - 1")
-    _check(config, "recipe", config.recipe in recipes, f"one of {', '.join(recipes)}")
-    folds = ("none", "all", *map(str, range(FOLDS)))
-    _check(config, "fold", config.fold in folds, f"one of {', '.join(folds)}")
-    check_device(config.device)
+    def recipe_of(self) -> Recipe:
+        """What the recipe's name stands for."""
+        return CSV_RECIPES[self.recipe]
 
 
-def each_fold(config):
+def each_fold(config: Any) -> list:
     """The configs that `fold="all"` stands for, or the config itself."""
     return [replace(config, fold=str(fold)) for fold in range(FOLDS)] if config.fold == "all" else [config]
-
-
-def check_device(device):
-    """Raise ConfigError unless `device` is one of DEVICES or cuda:<number>."""
-    known = device in DEVICES or (isinstance(device, str) and re.fullmatch(r"cuda:\d+", device))
-    if not known:
-        raise ConfigError(f"device is {device!r}; it must be one of {', '.join(DEVICES)}, or cuda:<number>.")
-
-
-def _check(config, field, holds, wanted):
-    if not holds:
-        value = getattr(config, field)
-        raise ConfigError(f"{type(config).__name__}: {field} is {value!r}; it must be {wanted}.")
-
-
-def _is_int(value):
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(value):
-    return _is_int(value) or isinstance(value, float)
-
-
-def _is_folder_name(value):
-    return isinstance(value, str) and bool(value.strip()) and not set(value) & set('/\\:*?"<>|') and value[0] != "."
 
 
 # ---- The values. Option 1 trains the models of this list, in its order.

@@ -8,9 +8,9 @@ from datetime import datetime
 from itertools import count
 
 import pandas as pd
+from model.choice import find_path, run_folders
 
 from config import PATHS
-from model.choice import find_path, run_folders
 from model.run import read_config, read_record
 from processing.errors import PipelineError
 from processing.files import TIME_STAMP

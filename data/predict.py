@@ -9,14 +9,14 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from model.choice import describe_runs, find_checkpoint, fold_of
+from model.model import CSVModel, CSVTrees, ImageModel
 
 from config import CHECKPOINTS, PATHS, VIEWS
 from data.submission import Submission, read_templates, write_submission
 from model.checkpoint import load_checkpoint
-from model.choice import describe_runs, find_checkpoint, fold_of
 from model.dataset import check_finite
 from model.device import select_device
-from model.model import CSVModel, CSVTrees, ImageModel
 from model.training import check_crops, select_rows, training_means
 from processing import columns as c
 from processing.errors import PipelineError

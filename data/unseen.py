@@ -7,13 +7,13 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from model.choice import run_folders
+from model.heldout import apply_means, fit_means
+from model.origin import fingerprint_table
 
 from data.predict import ALL, BEFORE_AFTER, CSV_MODEL, MODELS, Loaded, eye_features, predict_images
 from model.checkpoint import load_checkpoint
-from model.choice import run_folders
 from model.device import select_device
-from model.heldout import apply_means, fit_means
-from model.origin import fingerprint_table
 from model.run import read_config, read_record
 from model.trees import add_noise
 from processing import columns as c

@@ -75,26 +75,6 @@ def train(configs: list[Config], paths: Paths = PATHS, *, resume: str | None = N
     return folders
 
 
-def train_image(paths: Paths = PATHS, configs: list[ImageConfig] | None = None, *, resume: str | None = None,
-                unfinished: bool = False) -> list[Path]:
-    """Option 1: the image models of `configs` (default: model_config.IMAGE_MODELS); else as `train`."""
-    return train(model_config.IMAGE_MODELS if configs is None else configs, paths, resume=resume, unfinished=unfinished)
-
-
-def train_csv(paths: Paths = PATHS, config: CSVConfig | None = None, *, resume: str | None = None,
-              unfinished: bool = False) -> list[Path]:
-    """Option 2: Model-CSV (default: model_config.CSV_MODEL); else as `train`."""
-    return train([config or model_config.CSV_MODEL], paths, resume=resume, unfinished=unfinished)
-
-
-def train_csv_and_image(paths: Paths = PATHS, csv_config: CSVConfig | None = None,
-                        image_configs: list[ImageConfig] | None = None, *, resume: str | None = None,
-                        unfinished: bool = False) -> list[Path]:
-    """Option 3: option 2, then option 1; else as `train`."""
-    images = model_config.IMAGE_MODELS if image_configs is None else image_configs
-    return train([csv_config or model_config.CSV_MODEL, *images], paths, resume=resume, unfinished=unfinished)
-
-
 def _prepare_all(paths: Paths, configs: list[Config], *, resume: str | None, unfinished: bool) -> list[Job]:
     configs = [one for config in configs for one in model_config.each_fold(config)]
     table = read_processed(paths.train_table, c.TRAIN_COLUMNS)

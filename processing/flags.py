@@ -105,7 +105,7 @@ def _apply_flags(config: Any, arguments: Namespace, prefix: str) -> Any:
 
 
 def read_start(arguments: Namespace) -> dict[str, Any]:
-    """What a training starts from, as arguments of model.training.train_image and the like.
+    """What a training starts from, as arguments of model.training.train.
 
     Raises:
         ConfigError: flags for a run that is resumed, which has its own config: they would be lost.

@@ -1,16 +1,226 @@
-"""What the terminal shows: lines, and progress bars with the time left. Of several processes, the first one speaks."""
+"""The terminal: signals and streams, lines and bars, questions in two languages, and what is said of errors.
 
-from tqdm import tqdm
+Reads what is typed. Writes to the terminal, and tracebacks of bugs to config.Paths.error_log. Of several processes the
+first one speaks. Nothing that takes long is imported before it is needed, nor the two config modules: users edit
+those, and what is wrong with them is said here.
+"""
 
-from processing.parallel import RANK
+import _thread
+import contextlib
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Iterable, Iterator
+from types import FrameType
+from typing import Any
+
+from processing.errors import PipelineError
+from processing.parallel import this_process
+
+DONE, FAILED, WRONG_USAGE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143      # exit status
+FULL_WIDTH = {0xFEE0 + code: code for code in range(0x21, 0x7F)}            # as typed with a Chinese keyboard
+YES = ("y", "yes", "是")
+TEXTS = {       # in English and in Chinese
+    "option": ("Pick a number", "请输入数字"),
+    "no option": ("Not an option; type one of the numbers above.", "没有这个选项，请输入上面的数字。"),
+    "sources": ("Folders, zip files or tables to import, one a line, then an empty line:",
+                "要导入的文件夹、压缩包或表格，每行一个，空行结束："),
+    "confirm": ("Do it? y, n", "要执行吗？是、否"),
+}
 
 
-def progress(items=None, *, total=None, label="", unit="it", leave=True):
+# ---- Lines and bars
+
+def progress(items: Iterable | None = None, *, total: int | None = None, label: str = "", unit: str = "it",
+             leave: bool = True) -> Any:
     """Wrap `items` in a bar on the terminal (or give a bar to be updated by hand)."""
-    return tqdm(items, total=total, desc=label, unit=unit, leave=leave, disable=bool(RANK) or None, dynamic_ncols=True)
+    from tqdm import tqdm
+
+    hidden = this_process().rank > 0 or None        # None: hidden where there is no terminal
+    return tqdm(items, total=total, desc=label, unit=unit, leave=leave, disable=hidden, dynamic_ncols=True)
 
 
-def say(text):
+def say(text: str) -> None:
     """Print a line without tearing a bar that is on the screen."""
-    if RANK == 0:
+    from tqdm import tqdm
+
+    if this_process().rank == 0:
         tqdm.write(text)
+
+
+# ---- Questions
+
+def tell(text: str) -> None:
+    """Print one of TEXTS in both languages."""
+    print(" / ".join(TEXTS[text]))
+
+
+def ask(question: str) -> str | None:
+    """Ask one of TEXTS, in both languages.
+
+    Returns:
+        The answer without blanks around it, its full-width signs as plain ones; None at the end of input.
+    """
+    try:
+        return input(" / ".join(TEXTS[question]) + ": ").translate(FULL_WIDTH).strip()
+    except EOFError:
+        print()
+        return None
+
+
+def ask_lines(question: str) -> list[str]:
+    """Ask one of TEXTS; the answers, one a line, until an empty line or the end of input, without quotation marks."""
+    answers = []
+    print(*TEXTS[question], sep="\n")
+    with contextlib.suppress(EOFError):
+        while line := input("> ").strip():
+            answers.append(line.strip("\"'"))
+    return answers
+
+
+def confirm(plan: str, *, sure: bool = False) -> bool:
+    """Show a plan and ask whether to do it, unless that is `sure`. The end of input is a no."""
+    print(plan)
+    return sure or (ask("confirm") or "").lower() in YES
+
+
+# ---- Errors
+
+class Outcome:
+    """How something ended: its exit status."""
+
+    def __init__(self) -> None:
+        self.status = DONE
+
+
+@contextlib.contextmanager
+def report_errors() -> Iterator[Outcome]:
+    """Say in one or two lines which error ended what is done within. Yields its outcome.
+
+    The traceback of a bug goes to the error log. Ctrl-C, SIGTERM and an output that is closed are passed on.
+    """
+    from model_config import ConfigError
+
+    process, outcome = this_process(), Outcome()
+    who = f"Process {process.rank + 1} of {process.count}: " if process.count > 1 else ""
+    try:
+        yield outcome
+    except (ConfigError, PipelineError) as error:
+        print(f"{who}{error}", file=sys.stderr)
+        outcome.status = WRONG_USAGE if isinstance(error, ConfigError) else FAILED
+    except ModuleNotFoundError as error:
+        print(f"{error}. Install what the program needs: pip install -r requirements.txt", file=sys.stderr)
+        outcome.status = FAILED
+    except BrokenPipeError:         # whoever read the output has gone
+        raise
+    except Exception as error:      # a bug
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, KeyboardInterrupt):
+            cause = cause.__cause__
+        if cause is not None:       # Ctrl-C while a compiled module was loaded, which made an ImportError of it
+            raise KeyboardInterrupt from error
+        print(f"Unexpected {type(error).__name__}: {error}", file=sys.stderr)
+        _log_traceback()
+        outcome.status = FAILED
+
+
+def _log_traceback() -> None:
+    from config import PATHS
+
+    try:
+        PATHS.error_log.parent.mkdir(parents=True, exist_ok=True)
+        with open(PATHS.error_log, "a", encoding="utf-8") as file:
+            file.write(traceback.format_exc() + "\n")
+        print(f"This is a bug; please report it with {PATHS.error_log}", file=sys.stderr)
+    except OSError:
+        traceback.print_exc()
+
+
+def check_settings() -> bool:
+    """Whether config.py and model_config.py can be used; what a user's edit broke there is said, with its place."""
+    try:
+        import config  # noqa: F401
+        import model_config  # noqa: F401
+    except SyntaxError as error:
+        print(f"{error.filename}, line {error.lineno}: {error.msg}", file=sys.stderr)
+        return False
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        own = [frame for frame in frames if frame.filename.endswith("config.py") and frame.name == "<module>"]
+        where = f"{own[-1].filename}, line {own[-1].lineno}: " if own else ""
+        print(f"{where}{error}", file=sys.stderr)
+        return False
+    return True
+
+
+# ---- Signals and streams
+
+@contextlib.contextmanager
+def open_terminal() -> Iterator[Outcome]:
+    """Make streams and signals what the program wants; the end of all that is done within, by Ctrl-C too, is calm.
+
+    Yields:
+        The outcome of it all: its status is the program's.
+    """
+    _prepare_streams()
+    signal.signal(signal.SIGTERM, _terminate)
+    sys.unraisablehook = _raise_again
+    outcome = Outcome()
+    try:
+        yield outcome
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        print("\nStopped.", file=sys.stderr)
+        outcome.status = INTERRUPTED
+    except OSError as error:        # of stdout: it was closed (`| head`), or its disk is full
+        if not isinstance(error, BrokenPipeError):
+            print(f"The output cannot be written: {error.strerror}.", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())      # or Python complains when it ends
+        outcome.status = FAILED
+
+
+def _prepare_streams() -> None:
+    """Streams that take anything: a closed one leads nowhere, what a console cannot show becomes ?."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))      # noqa: SIM115 - for as long as the program runs
+    for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, "replace"), (sys.stderr, "replace")):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors=errors)
+
+
+def _terminate(_signal: int, _frame: FrameType | None) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)       # what is saved on the way out is saved whole
+    raise SystemExit(TERMINATED)
+
+
+def _raise_again(unraisable: Any) -> None:
+    """Ctrl-C or SIGTERM that fell into a destructor, where Python drops exceptions, comes again a moment later."""
+    number = {KeyboardInterrupt: signal.SIGINT, SystemExit: signal.SIGTERM}.get(unraisable.exc_type)
+    if number is None:
+        sys.__unraisablehook__(unraisable)
+    elif not sys.is_finalizing():
+        if number == signal.SIGTERM:
+            signal.signal(number, _terminate)
+        timer = threading.Timer(0.05, _thread.interrupt_main, [number])
+        timer.daemon = True
+        timer.start()
+
+
+@contextlib.contextmanager
+def hold_signals() -> Iterator[None]:
+    """Hold Ctrl-C and SIGTERM back while compiled modules are loaded: an exception in their midst can kill Python."""
+    held: list[int] = []
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: handler for number, handler in handlers.items() if callable(handler)}
+    for number in handlers:
+        signal.signal(number, lambda number, _frame: held.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        if held:
+            signal.raise_signal(held[0])

@@ -4,8 +4,8 @@ import copy
 
 import pytest
 import torch
-
 from model.backward import Autograd, CSVBackward
+
 from model.dataset import CaseFeed
 from model.loss import CSVLoss
 from model.module import CSVModule

@@ -14,8 +14,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from config import VIEWS, Paths
+from model_config import ConfigError
 from processing import columns as c
-from processing.demo import SMALLEST, DemoSize, choose_lines, write_demo
+from processing.demo import DEFAULT, SMALLEST, DemoSize, choose_lines, share_eyes, write_demo
 from processing.demo.anatomy import grow_eye, plan_visit
 from processing.demo.cases import invent_cases
 from processing.demo.phantom import render_bscan
@@ -116,6 +117,25 @@ def test_fluid_is_dark_and_foci_are_bright():
 def test_sizes_out_of_range_die_with_the_value_in_the_message(change):
     with pytest.raises(ValueError, match=str(*change.values())):
         replace(SMALLEST, **change)
+
+
+@given(eyes=st.integers(8, 880), images=st.integers(1, 25))
+@example(eyes=8, images=1)
+def test_eyes_are_shared_over_the_sets_most_of_them_for_training(eyes, images):
+    size = share_eyes(eyes, images=images)
+    sets = [size.preliminary_train, size.final_train, size.preliminary_test, size.final_test]
+    assert sum(sets) == eyes and min(sets) >= 2 and size.images == images
+    assert sum(sets[:2]) >= eyes / 2
+
+
+def test_the_default_number_of_eyes_is_shared_as_in_the_default_size():
+    assert share_eyes(54) == DEFAULT
+
+
+@pytest.mark.parametrize("eyes", [7, 0, 5000])
+def test_too_few_or_too_many_eyes_are_refused_with_their_number(eyes):
+    with pytest.raises(ConfigError, match=f"^{eyes} eyes cannot be shared over the four sets"):
+        share_eyes(eyes)
 
 
 @given(images=st.integers(1, 25), radial=st.booleans())

@@ -6,9 +6,9 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 import torch
-
 from model.choice import find_checkpoint
 from model.heldout import apply_means, fit_means
+
 from model.training import train_csv, train_image
 from model_config import CSV_MODEL, FOLDS, IMAGE_MODELS
 from processing import columns as c

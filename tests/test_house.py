@@ -46,7 +46,7 @@ def test_imports_run_down_only(path):
     for name in ours(path):
         assert FLOORS.index(name.split(".")[0]) <= floor, f"{module_name(path)} imports {name}"
         if name.startswith("processing.demo"):
-            assert module_name(path).startswith(("processing.demo", "main"))
+            assert module_name(path).startswith(("processing.demo", "data.demonstration"))
 
 
 def test_no_circle_of_imports():

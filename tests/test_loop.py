@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from model.backward import CSVBackward
 
 from model import loop, model
-from model.backward import CSVBackward
 from model.dataset import Batch, CaseFeed
 from model.loss import CSVLoss
 from model.module import CSVModule

@@ -1,3 +1,6 @@
+"""The menu and the command line, as a user meets them."""
+
+import io
 import json
 import os
 import subprocess
@@ -6,6 +9,7 @@ import sys
 import pytest
 
 import main
+from processing import flags, terminal
 from tests.helpers import REPOSITORY, put_screen, run_main
 
 MENU = [
@@ -80,12 +84,38 @@ def test_a_missing_package_is_named_with_what_to_do(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "name"),
-    [("2", "train_csv"), ("２", "train_csv"), (" predict_all ", "predict_all"), ("train_csv + train_image",) * 2,
+    [("2", "train_csv"), ("predict_all", "predict_all"), ("train_csv + train_image",) * 2,
      ("train_csv_train_image", "train_csv + train_image"), ("22", None), ("", None), ("②", None)],
 )
 def test_options_are_found_by_number_and_name(text, name):
     option = main.find_option(text)
     assert (option and option.name) == name
+
+
+@pytest.mark.parametrize(
+    ("typed", "answer"),
+    [("２\n", "2"), ("  ｑｕｉｔ\u3000\n", "quit"), ("ＹＥＳ", "YES"), ("\n", ""), ("一\n", "一"), ("", None)],
+)
+def test_an_answer_may_be_typed_full_width_and_the_end_of_input_is_none(monkeypatch, capsys, typed, answer):
+    monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
+    assert terminal.ask("option") == answer
+    assert capsys.readouterr().out.startswith("Pick a number / 请输入数字: ")
+
+
+@pytest.mark.parametrize(
+    ("typed", "done"), [("y\n", True), ("是\n", True), ("ＹＥＳ\n", True), ("n\n", False), ("\n", False), ("", False)]
+)
+def test_a_plan_is_shown_and_done_only_after_a_yes(monkeypatch, capsys, typed, done):
+    monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
+    assert terminal.confirm("3 files") == done
+    assert capsys.readouterr().out.startswith("3 files\nDo it? y, n / 要执行吗？是、否: ")
+    assert terminal.confirm("3 files", sure=True)
+    assert capsys.readouterr().out == "3 files\n"
+
+
+def test_every_question_is_in_english_and_in_chinese():
+    for english, chinese in terminal.TEXTS.values():
+        assert english.isascii() and any("\u4e00" <= sign <= "\u9fff" for sign in chinese)
 
 
 def test_an_option_that_fails_says_why_and_the_menu_goes_on(tmp_path):
@@ -133,6 +163,25 @@ def test_every_option_works_through_the_menu(demo_copy):
         (["4", "--image-all", "x"], "unrecognized arguments"),
         (["3", "--init-from", "x"], "unrecognized arguments"),
         (["demo", "--seed", "-1"], "'-1' is no whole number, 0 or more"),
+        (["demo", "--eyes", "7"], "'7' is no whole number, 8 or more"),
+        (["demo", "--eyes", "many"], "'many' is no whole number, 8 or more"),
+        (["demo", "--eyes", "5000"], "5000 eyes cannot be shared over the four sets"),
+        (["1", "--views", "nonsense"], "views is ('nonsense',); it must be one or more of bscan, fundus, none twice."),
+        (["1", "--views", "bscan", "bscan"], "views is ('bscan', 'bscan'); it must be one or more of"),
+        (["1", "--views"], "expected at least one argument"),
+        (["1", "--pool", "eye"], "pool is 'eye'; it must be one of image, visit."),
+        (["1", "--augment", "wild"], "augment is 'wild'; it must be one of none, mild."),
+        (["1", "--normalise", "all"], "normalise is 'all'; it must be one of none, image."),
+        (["3", "--image-schedule", "linear"], "schedule is 'linear'; it must be one of constant, cosine."),
+        (["1", "--weight-decay", "-0.1"], "weight_decay is -0.1; it must be a number, 0 or more."),
+        (["1", "--weight-decay", "inf"], "weight_decay is inf; it must be a number, 0 or more."),
+        (["2", "--views", "bscan"], "unrecognized arguments"),
+        (["2", "--recipe", "best", "--init-from", "x"], "init_from is 'x'; it must be empty for the recipe best."),
+        (["2", "--resume", "--epochs", "3"], "--resume takes the run's own config; leave out --epochs."),
+        (["3", "--resume", "--image-views", "fundus"], "leave out --image-views."),
+        (["8", "--submission", "x"], "--submission and --truth belong together"),
+        (["8", "--submission", "x", "--truth", "y", "--device", "cpu"], "leave out --images and --device."),
+        (["7", " "], "An empty name was given; name folders, zip files or tables."),
     ],
 )
 def test_wrong_usage_ends_with_status_2_and_a_line(tmp_path, words, message):
@@ -144,14 +193,11 @@ def test_wrong_usage_ends_with_status_2_and_a_line(tmp_path, words, message):
 
 @pytest.mark.parametrize("option", main.OPTIONS, ids=lambda option: option.number)
 def test_every_option_has_help_by_number_and_by_name(option, capsys):
-    for word in (option.number, main._command(option)):
+    for word in (option.number, option.command):
         with pytest.raises(SystemExit) as ended:
             main.main([word, "--help"])
         assert ended.value.code == 0
-    shown = capsys.readouterr().out
-    assert option.help in shown
-    for field in main.FIELD_HELP if option.number == "1" else ():
-        assert "--" + field.replace("_", "-") in shown
+    assert option.help in capsys.readouterr().out
 
 
 def test_flags_reach_the_config_and_a_run(demo_copy):
@@ -169,7 +215,7 @@ def test_flags_reach_the_config_and_a_run(demo_copy):
 
 def test_in_option_3_a_prefixed_flag_wins_over_a_shared_one():
     arguments = main.build_parser().parse_args(["3", "--epochs", "4", "--image-epochs", "5", "--csv-recipe", "fixed"])
-    image, csv = main._image_configs(arguments, "image_")[0], main._csv_config(arguments, "csv_")
+    image, csv = flags.build_image_configs(arguments, "image_")[0], flags.build_csv_config(arguments, "csv_")
     assert (image.epochs, image.recipe, csv.epochs, csv.recipe) == (5, "seed", 4, "fixed")
 
 
@@ -200,6 +246,9 @@ def test_a_console_without_chinese_still_shows_the_menu(tmp_path):
         ("CSV_MODEL = CSVConfig(epochs=0)", "CSVConfig: epochs is 0; it must be a whole number, 1 or more."),
         ("CSV_MODEL = CSVConfig(epoch=5)", "unexpected keyword argument 'epoch'"),
         ("CSV_MODEL = CSVConfg()", "name 'CSVConfg' is not defined"),
+        ("CSV_MODEL = CSVConfig(", "'(' was never closed"),
+        ("CSV_MODEL = {}['csv']", "'csv'"),
+        ("IMAGE_MODELS[0] = replace(IMAGE_MODELS[0], views='bscan')", "ImageConfig: views is 'bscan'; it must be"),
     ],
 )
 def test_a_bad_value_in_model_config_is_one_line_with_its_place(tmp_path, edit, message):
@@ -209,7 +258,8 @@ def test_a_bad_value_in_model_config_is_one_line_with_its_place(tmp_path, edit, 
         file.write(edit + "\n")
     for words in (["0"], []):
         answer = subprocess.run(
-            [sys.executable, tmp_path / "main.py", *words], input="q\n", capture_output=True, encoding="utf-8"
+            [sys.executable, tmp_path / "main.py", *words], input="q\n", capture_output=True, encoding="utf-8",
+            env=os.environ | {"PYTHONPATH": str(REPOSITORY)},       # for the rooms, which are not copied
         )
         assert answer.returncode == 2
         assert message in answer.stderr

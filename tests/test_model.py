@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from model.model import CSVModel, ImageModel
 
 from model import dataset as dataset_module
 from model.dataset import ImageDataset, epoch_order, read_batches
 from model.device import select_device
-from model.model import CSVModel, ImageModel
 from model.module import CSVModule, ImageModule, fold_batch_norm
 from model_config import CSVConfig, ImageConfig
 from processing import columns as c

@@ -7,14 +7,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from model.choice import find_checkpoint
+from model.model import CSVModel, ImageModel
 
 from config import CROP, Paths
 from data import predict
 from data.predict import predict_all, predict_before_after
 from data.submission import Submission, write_submission
 from model.checkpoint import load_checkpoint, save_checkpoint
-from model.choice import find_checkpoint
-from model.model import CSVModel, ImageModel
 from model.training import train_csv
 from model_config import CSV_MODEL
 from processing import columns as c

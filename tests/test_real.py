@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from model.model import CSVModel, ImageModel
 
 from config import CROP
 from data.predict import predict_before_after
 from model.checkpoint import load_checkpoint
 from model.metrics import acuity_score, auc_score
-from model.model import CSVModel, ImageModel
 from model.training import train_csv, train_image
 from model.trees import TreeModel
 from model_config import CSV_MODEL, IMAGE_MODELS

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from model.choice import find_checkpoint, load_start
 
 from model import run as run_module
 from model.checkpoint import load_checkpoint
-from model.choice import find_checkpoint, load_start
 from model.module import CSVModule, ImageModule
 from model.run import Run
 from model_config import CSVConfig

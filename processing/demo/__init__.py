@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from config import Paths
+from model_config import ConfigError
 from processing import columns as c
 from processing.demo.anatomy import Visit
 from processing.demo.answers import write_tables
@@ -56,6 +57,25 @@ class DemoSize:
 SMALLEST = DemoSize(4, 3, 3, 2, images=1)   # for tests
 DEFAULT = DemoSize()                        # 324 screens: the whole demonstration in three minutes
 SIZES = {"smallest": SMALLEST, "default": DEFAULT}
+
+
+def share_eyes(eyes: int, *, images: int = DEFAULT.images) -> DemoSize:
+    """A size of so many eyes in all, in about the default size's proportions: two in each set at least.
+
+    >>> share_eyes(120)
+    DemoSize(preliminary_train=65, preliminary_test=17, final_train=21, final_test=17, images=3)
+
+    Raises:
+        ConfigError: too few or too many eyes for four sets.
+    """
+    default = np.array([DEFAULT.preliminary_train, DEFAULT.preliminary_test, DEFAULT.final_train, DEFAULT.final_test])
+    wanted = 2 + (eyes - 8) * (default - 2) / (default - 2).sum()
+    counts = np.floor(wanted).astype(int)
+    counts[np.argsort(counts - wanted, kind="stable")[:eyes - counts.sum()]] += 1       # the largest remainders
+    try:
+        return DemoSize(*counts.tolist(), images=images)
+    except ValueError as error:
+        raise ConfigError(f"{eyes} eyes cannot be shared over the four sets: {error}") from error
 
 
 class Sitting(NamedTuple):

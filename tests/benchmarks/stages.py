@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import torch
+from model.model import CSVModel, ImageModel
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -27,7 +28,6 @@ from model.cache import open_cache
 from model.dataset import ImageDataset, ImageFeed, epoch_order
 from model.device import select_device
 from model.loss import CSVLoss, ImageLoss
-from model.model import CSVModel, ImageModel
 from model.module import CROP_SIZE, CSVModule, ImageModule
 from model.run import Run
 from model_config import CSVConfig, ImageConfig

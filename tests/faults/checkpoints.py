@@ -20,10 +20,10 @@ from pathlib import Path
 from unittest import mock
 
 import torch
+from model.choice import find_checkpoint, load_start
 
 from config import Paths
 from model.checkpoint import load_checkpoint, save_checkpoint
-from model.choice import find_checkpoint, load_start
 from model.module import CSVModule, ImageModule
 from model_config import CSV_MODEL, IMAGE_MODELS
 from processing.errors import PipelineError

@@ -16,11 +16,11 @@ from unittest import mock
 import numpy as np
 import pandas as pd
 import torch
+from model.choice import find_checkpoint
 
 from config import CropBox, Paths
 from data.submission import Submission, write_submission
 from model.checkpoint import load_checkpoint, save_checkpoint
-from model.choice import find_checkpoint
 from model.history import History
 from model.module import CSVModule, ImageModule
 from processing import columns as c
