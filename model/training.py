@@ -9,7 +9,6 @@ from typing import NamedTuple
 import pandas as pd
 import torch
 
-import model_config
 from config import PATHS, Paths
 from model.checkpoint import load_checkpoint
 from model.device import select_device
@@ -19,7 +18,7 @@ from model.provenance import fingerprint_table
 from model.registry import Model, build_model, class_for, load_weights_of
 from model.run import Run, read_behind, read_config, read_specification
 from model.runs import describe_runs, find_unfinished, resolve_checkpoint
-from model_config import CSVConfig, ImageConfig
+from model_config import CSVConfig, ImageConfig, each_fold
 from processing import columns as c
 from processing.errors import PipelineError
 from processing.tables import read_processed
@@ -76,7 +75,7 @@ def train(configs: list[Config], paths: Paths = PATHS, *, resume: str | None = N
 
 
 def _prepare_all(paths: Paths, configs: list[Config], *, resume: str | None, unfinished: bool) -> list[Job]:
-    configs = [one for config in configs for one in model_config.each_fold(config)]
+    configs = [one for config in configs for one in each_fold(config)]
     table = read_processed(paths.train_table, c.TRAIN_COLUMNS)
     jobs = []
     if resume is not None:

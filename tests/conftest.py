@@ -69,8 +69,8 @@ def trained_root(demo_root, tmp_path_factory):
     """A demonstration with a finished run of every model, one epoch each. Shared as demo_root is."""
     from dataclasses import replace
 
-    from model.training import train_csv_and_image
     from model_config import CSV_MODEL, IMAGE_MODELS
+    from tests.helpers import train_csv_and_image
 
     root = tmp_path_factory.mktemp("trained") / "root"
     shutil.copytree(demo_root.root, root)

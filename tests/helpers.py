@@ -46,3 +46,26 @@ def run_main(*words, root, typed=None, timeout=300, **environment):
         env=os.environ | {"APTOS_ROOT": str(root), "PYTHONIOENCODING": "utf-8"} | environment,
         timeout=timeout,
     )
+
+
+def train_image(paths, configs=None, **how):
+    """Option 1 on these roots and configs; see model.training.train."""
+    import model_config
+    from model.training import train
+
+    return train(model_config.IMAGE_MODELS if configs is None else configs, paths, **how)
+
+
+def train_csv(paths, config=None, **how):
+    """Option 2."""
+    import model_config
+
+    return train_image(paths, [config or model_config.CSV_MODEL], **how)
+
+
+def train_csv_and_image(paths, csv_config=None, image_configs=None, **how):
+    """Option 3."""
+    import model_config
+
+    images = model_config.IMAGE_MODELS if image_configs is None else image_configs
+    return train_image(paths, [csv_config or model_config.CSV_MODEL, *images], **how)

@@ -9,11 +9,10 @@ import pytest
 
 from model import cache as cache_module
 from model.cache import open_cache
-from model.training import train_image
 from model_config import IMAGE_MODELS
 from processing.errors import PipelineError
 from processing.images import read_image
-from tests.helpers import put_screen
+from tests.helpers import put_screen, train_image
 
 IMAGE = replace(IMAGE_MODELS[1], epochs=2, batch_size=3, device="cpu")
 SIZE = (64, 96)

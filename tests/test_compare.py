@@ -6,10 +6,9 @@ import cv2
 import pytest
 
 from data.compare import compare_runs
-from model.training import train_csv
 from model_config import CSV_MODEL
 from processing.errors import PipelineError
-from tests.helpers import run_main
+from tests.helpers import run_main, train_csv
 
 CSV = replace(CSV_MODEL, epochs=3, batch_size=2, device="cpu")
 

@@ -13,9 +13,8 @@ import pytest
 import torch
 
 from model.run import Run, read_record
-from model.training import train_image
 from model_config import IMAGE_MODELS
-from tests.helpers import REPOSITORY, run_main
+from tests.helpers import REPOSITORY, run_main, train_image
 
 NAME = "Model-Image-After"
 # Adam's first steps are the signs of gradients: what is rounded differently parts the faster, the larger the steps

@@ -15,11 +15,10 @@ import pytest
 from config import Paths
 from data.evaluate import _describe_noise, evaluate, find_constant, find_fold_runs
 from model.metrics import FINAL_ITEMS, acuity_score, thickness_score
-from model.training import train_csv, train_image
 from model_config import CSV_MODEL, FOLDS, IMAGE_MODELS
 from processing import columns as c
 from processing.errors import PipelineError
-from tests.helpers import run_main
+from tests.helpers import run_main, train_csv, train_image
 
 CSV = replace(CSV_MODEL, epochs=3, batch_size=4, learning_rate=1e-3, fold="all", device="cpu", recipe="fixed")
 

@@ -18,10 +18,10 @@ from model.dataset import Batch, CaseFeed
 from model.loss import CSVLoss
 from model.module import CSVModule
 from model.run import Run
-from model.training import train_csv, train_image
 from model_config import CSV_MODEL, IMAGE_MODELS
 from processing import columns as c
 from processing.errors import PipelineError
+from tests.helpers import train_csv, train_image
 from tests.test_model import make_cases
 from tests.test_run import state
 

@@ -15,10 +15,10 @@ from data import predict
 from data.predict import predict_all, predict_before_after
 from data.submission import Submission, write_submission
 from model.checkpoint import load_checkpoint, save_checkpoint
-from model.training import train_csv
 from model_config import CSV_MODEL
 from processing import columns as c
 from processing.errors import PipelineError
+from tests.helpers import train_csv
 
 NAMES = [c.STAGE1, c.STAGE2_CASE, c.STAGE2_PIC]
 

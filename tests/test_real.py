@@ -14,7 +14,6 @@ from config import CROP
 from data.predict import predict_before_after
 from model.checkpoint import load_checkpoint
 from model.metrics import acuity_score, auc_score
-from model.training import train_csv, train_image
 from model.trees import TreeModel
 from model_config import CSV_MODEL, IMAGE_MODELS
 from processing import columns as c
@@ -23,7 +22,7 @@ from processing.data_factory import processing_data
 from processing.images import crop_image, encode_jpeg, read_image
 from processing.splits import draw_splits
 from processing.tables import build_case_table
-from tests.helpers import read_filled
+from tests.helpers import read_filled, train_csv, train_image
 
 PLACES = {
     "TrainingAnnotation.csv": "preliminary/Train_set", "PreliminaryValidationSet_Info.csv": "preliminary/Test_set",

@@ -14,10 +14,9 @@ import torch
 
 from model.checkpoint import load_checkpoint
 from model.run import Run
-from model.training import train_csv, train_image
 from model_config import CSV_MODEL, IMAGE_MODELS
 from processing.errors import PipelineError
-from tests.helpers import REPOSITORY, run_main
+from tests.helpers import REPOSITORY, run_main, train_csv, train_image
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 EPOCHS = 3

@@ -8,11 +8,12 @@ import torch
 
 from config import CROP
 from model.checkpoint import load_checkpoint
-from model.training import select_rows, train_csv, train_csv_and_image, train_image, training_means
+from model.training import select_rows, training_means
 from model_config import CSV_MODEL, IMAGE_MODELS
 from processing import columns as c
 from processing.errors import PipelineError
 from processing.tables import build_case_table, read_processed
+from tests.helpers import train_csv, train_csv_and_image, train_image
 
 QUICK_CSV = replace(CSV_MODEL, epochs=2)
 QUICK_IMAGE = replace(IMAGE_MODELS[1], epochs=1, batch_size=8)

@@ -19,13 +19,12 @@ import torch
 
 from config import CropBox, Paths
 from model.run import Run, read_record
-from model.training import train_csv, train_image
 from model_config import CSV_MODEL, IMAGE_MODELS
 from processing.data_factory import processing_data
 from processing.demo import SIZES, write_demo
 from processing.files import write_text
 from tests.faults import CLEAN, Figure, scaled
-from tests.helpers import REPOSITORY, run_main
+from tests.helpers import REPOSITORY, run_main, train_csv, train_image
 
 EPOCHS = 6
 BOX = CropBox(150, 250, 600, 900)       # small crops, a short epoch

@@ -27,13 +27,12 @@ import config
 import model_config
 from data.predict import predict_all, predict_before_after
 from model.checkpoint import load_checkpoint
-from model.training import train_csv, train_csv_and_image, train_image
 from processing.data_factory import processing_data
 from processing.demo import DemoSize, write_demo
 from processing.errors import PipelineError
 from processing.importer import import_data
 from tests.faults import Figure, scaled
-from tests.helpers import REPOSITORY
+from tests.helpers import REPOSITORY, train_csv, train_csv_and_image, train_image
 
 MOMENTS = 10
 AT_ONCE = 2                 # pseudo-terminals

@@ -9,12 +9,12 @@ import torch
 from model.choice import find_checkpoint
 from model.heldout import apply_means, fit_means
 
-from model.training import train_csv, train_image
 from model_config import CSV_MODEL, FOLDS, IMAGE_MODELS
 from processing import columns as c
 from processing.data_factory import processing_data
 from processing.errors import PipelineError
 from processing.source import find_tables
+from tests.helpers import train_csv, train_image
 
 CSV = replace(CSV_MODEL, epochs=4, batch_size=2, learning_rate=1e-3, device="cpu", fold="0")
 IMAGE = replace(IMAGE_MODELS[1], epochs=2, batch_size=4, device="cpu", fold="1", recipe="fixed")
