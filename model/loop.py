@@ -85,7 +85,7 @@ class LossSums:
 
     def add(self, losses: torch.Tensor, count: int) -> None:
         """Add the means over `count` rows: tensor of 1 + parts, the total first."""
-        self._sums.add_(losses.to(self._sums.dtype), alpha=count)
+        self._sums.add_(losses.to(self._sums), alpha=count)      # of several processes, they come from the CPU
         self._count += count
 
     def gather(self) -> None:
