@@ -48,6 +48,6 @@ def fill_by_means(cases: pd.DataFrame, means: dict[str, dict[str, float]]) -> pd
     """
     if not cases.isna().any(axis=None):
         return cases
-    return pd.concat(
-        [part.fillna(find_means(means, int(final))) for final, part in cases.groupby(c.FINAL)]
-    ).loc[cases.index]
+    by_place = cases.reset_index(drop=True)     # an eye may stand in several rows
+    filled = [part.fillna(find_means(means, int(final))) for final, part in by_place.groupby(c.FINAL)]
+    return pd.concat(filled).sort_index().set_axis(cases.index)
