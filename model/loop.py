@@ -62,7 +62,7 @@ def measure_losses(model: Any, batches: Iterable[Batch]) -> dict[str, float]:
     Of several processes each has some of the batches; all get the losses over all of them.
     """
     model.module.eval()
-    sums = LossSums(model.loss_function.parts, model.device)
+    sums = LossSums(model.plain_loss.parts, model.device)
     with torch.inference_mode():
         for batch in batches:
             sums.add(model.plain_loss(model.module(batch.inputs, batch.visits), batch), batch.visit_count)
