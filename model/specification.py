@@ -3,7 +3,7 @@
 Reads and writes nothing; checkpoints and config.json hold it.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from config import View
@@ -23,7 +23,7 @@ class ImageSpecification:
     """An image model. The defaults are the checkpoints that the 2021 system's author published."""
 
     backbone: str = "plain"             # a function build_<name> of model/backbones.py
-    views: dict[str, View] | None = None        # what it sees of a screen, by name; None: the box of 2021
+    views: dict[str, View] = field(default_factory=lambda: PUBLISHED_VIEWS)     # what it sees of a screen, by name
     pool: str = "image"                 # a key of model_config.POOLS
     heads: str = "sigmoid"              # "sigmoid": classification heads end in a Sigmoid; "logits": they do not
     findings: tuple[str, ...] = PUBLISHED_FINDINGS   # in the order of the heads' outputs
@@ -31,8 +31,7 @@ class ImageSpecification:
     normalise: str = "none"             # "image": each image's mean becomes 0 and its spread 1
 
     def __post_init__(self):
-        views = PUBLISHED_VIEWS if self.views is None else self.views
-        views = {name: view if isinstance(view, View) else View(**view) for name, view in views.items()}
+        views = {name: view if isinstance(view, View) else View(**view) for name, view in self.views.items()}
         object.__setattr__(self, "views", views)
         object.__setattr__(self, "findings", tuple(self.findings))
 
