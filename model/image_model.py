@@ -12,8 +12,9 @@ import torch
 
 import config as places
 from config import Paths
+from model.batches import read_batches
 from model.cache import open_cache
-from model.dataset import Batch, ImageData, plan_epoch, plan_in_order, read_batches
+from model.dataset import Batch, ImageData, plan_epoch, plan_in_order
 from model.distributed import SharedLoss, first_process_first, share_network
 from model.guard import build_guard, check_weights
 from model.loop import augment_batches, halve_batch, measure_losses, say_epoch, set_learning_rate, train_epoch
