@@ -225,7 +225,8 @@ def check_crops(names, paths, view):
     if other:
         raise PipelineError(
             f"{len(other)} of {len(names)} crops were not cut with the box {wanted[0]} of config.py, the first is "
-            f"{paths.root / other[0]} ({cut.get(other[0], ('unknown',))[0]}). Option 0 (processing_data) cuts them anew."
+            f"{paths.root / other[0]} ({cut.get(other[0], ('unknown',))[0]}). "
+            "Option 0 (processing_data) cuts them anew."
         )
 
 
