@@ -195,6 +195,7 @@ class ImageNetwork:
             probabilities, 0-1. Of a model that pools visits, the images of a visit share their CST; findings that are
             labelled by eye (preliminary round) too.
         """
+        keep_freed_memory()
         data, module = ImageData(rows, paths, self._what), fold_batch_norm(self.module)
         answers = np.zeros((len(data), 1 + len(self._what.findings)), np.float32)
         plan = plan_in_order(data.visit_of_row, PREDICT_BATCH_SIZE)

@@ -5,6 +5,7 @@ prediction with which box a crop was cut.
 """
 
 import csv
+import functools
 import io
 import time
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from processing import columns as c
-from processing.files import write_text
+from processing.files import stat_files, write_text
 
 CROP, BOX, CHANNELS, HAD_COLOURS = "crop_path", "box", "channels", "had_colours"
 WIDTH, HEIGHT = "screen_width", "screen_height"     # px
@@ -79,6 +80,12 @@ class CropRecord:
 
 def find_crops(path: Path, box: str, channels: int) -> set[str]:
     """Paths of the crops that were cut with a box (as describe_view puts it) and kept with so many channels."""
+    state, = stat_files(path.parent, [path.name])
+    return set() if state is None else _find_crops(path, box, channels, (state.st_mtime_ns, state.st_size))
+
+
+@functools.lru_cache(maxsize=8)     # a training reads the record for each of its tables and views
+def _find_crops(path: Path, box: str, channels: int, _state: tuple[int, int]) -> set[str]:
     place = slice(RECORD_COLUMNS.index(BOX), RECORD_COLUMNS.index(BOX) + 2)     # CHANNELS stands behind it
     return {row[0] for row in _read_rows(path) if row[place] == [box, str(channels)]}
 

@@ -5,19 +5,21 @@ import simplejpeg
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config import CROP, CropBox
+from config import VIEWS, View
 from processing.images import ImageError, crop_image, decode_image, encode_jpeg, read_image, read_size, write_image
 from tests.helpers import make_screen
+
+BSCAN = VIEWS["bscan"]
 
 
 def test_crop_cuts_the_rows_and_columns_of_the_box():
     screen = make_screen()
-    np.testing.assert_array_equal(crop_image(screen, CROP), screen[50:450, 550:1200])
+    np.testing.assert_array_equal(crop_image(screen, BSCAN), screen[50:450, 550:1200])
 
 
 def test_a_narrow_screen_is_padded_with_black_on_the_right():
     screen = np.full((596, 1008, 3), 200, np.uint8)
-    crop = crop_image(screen, CROP)
+    crop = crop_image(screen, BSCAN)
     assert crop.shape == (400, 650, 3)
     assert (crop[:, :458] == 200).all()
     assert (crop[:, 458:] == 0).all()
@@ -26,7 +28,7 @@ def test_a_narrow_screen_is_padded_with_black_on_the_right():
 @given(st.integers(1, 60), st.integers(1, 60), st.integers(0, 50), st.integers(0, 50), st.integers(1, 30),
        st.integers(1, 30))
 def test_a_crop_has_the_size_of_the_box_whatever_the_image(height, width, top, left, rows, columns):
-    box = CropBox(top, top + rows, left, left + columns)
+    box = View(top, top + rows, left, left + columns)
     image = np.full((height, width, 3), 7, np.uint8)
     if top >= height or left >= width:
         with pytest.raises(ImageError, match="too small"):

@@ -10,7 +10,7 @@ import torch
 from model.choice import find_checkpoint
 from model.model import CSVModel, ImageModel
 
-from config import CROP, Paths
+from config import VIEWS, Paths
 from data import predict
 from data.predict import predict_all, predict_before_after
 from data.submission import Submission, write_submission
@@ -228,7 +228,7 @@ def test_a_model_of_another_crop_box_is_refused(trained_copy):
     message = "was trained on crops of the box 50:450,500:1150; config.py says 50:450,550:1200"
     with pytest.raises(PipelineError, match=message):
         predict_all(trained_copy)
-    assert list(CROP) == [50, 450, 550, 1200]
+    assert list(VIEWS["bscan"][:4]) == [50, 450, 550, 1200]
 
 
 def test_means_of_the_other_round_come_in_this_rounds_unit_of_acuity():

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import torch
 
-from config import CROP
+from config import VIEWS
 from model.checkpoint import load_checkpoint
 from model.training import select_rows, training_means
 from model_config import CSV_MODEL, IMAGE_MODELS
@@ -75,7 +75,7 @@ def test_without_processed_data_it_says_which_option_makes_it(paths):
 
 
 def test_missing_crops_are_named_before_a_run_is_made(demo_copy):
-    gone = sorted(demo_copy.crops.rglob("train/*_1_*.jpg"))[0]
+    gone = sorted(demo_copy.view_folder(VIEWS["bscan"]).rglob("train/*_1_*.jpg"))[0]
     gone.unlink()
     with pytest.raises(PipelineError, match=f"1 of .* crops are not there, the first is .*{gone.name}"):
         train_image(demo_copy, [replace(QUICK_IMAGE, visit="all")])
@@ -101,7 +101,7 @@ def test_a_start_that_does_not_fit_makes_no_run(trained_copy):
 
 def test_crops_of_another_box_are_never_trained_on(demo_copy):
     """An edited box without option 0, and an option 0 that was stopped half way: both leave crops of another box."""
-    moved = CROP._replace(left=CROP.left - 50, right=CROP.right - 50)
+    moved = VIEWS["bscan"]._replace(left=500, right=1150)
     with pytest.raises(PipelineError, match=r"crops were not cut with the box 50:450,500:1150 of config.py"):
         train_image(demo_copy, [QUICK_IMAGE], box=moved)
     lines = demo_copy.crop_record.read_text().splitlines()
@@ -118,7 +118,7 @@ def test_crops_of_another_box_are_never_trained_on(demo_copy):
 )
 def test_option_3_refuses_all_that_it_can_before_the_first_training(demo_copy, values):
     if "name" in values:
-        sorted(demo_copy.crops.rglob("train/*_1_?_*.jpg"))[0].unlink()
+        sorted(demo_copy.view_folder(VIEWS["bscan"]).rglob("train/*_1_?_*.jpg"))[0].unlink()
     with pytest.raises(PipelineError, match="is not there|has no mps|are not there"):
         train_csv_and_image(demo_copy, QUICK_CSV, [replace(QUICK_IMAGE, **values)])
     assert not demo_copy.ckpt.exists()

@@ -98,6 +98,8 @@ KINDS = {
     "image-identical": Kind(WARNS, "two names, one picture", _KEPT),
     "screen-odd": Kind(WARNS, "no screen of the device has this size: the crop box may miss the B-scan",
                        "is cropped as it is; what lies outside the screen is black"),
+    "bscan-coloured": Kind(WARNS, "the B-scan has colours; no device of this data set makes such",
+                           "is turned grey (ITU-R BT.601)"),
     "screen-narrow": Kind(NOTES, "a screen with a 512-pixel B-scan", "the crop is padded with black on the right"),
     # What option 0 made
     "processed-missing": Kind(STOPS, "option 0 did not finish", _REMAKE),
@@ -109,7 +111,8 @@ KINDS = {
                             "and run option 0"),
     "crop-size": Kind(STOPS, "the models want crops of the box's size", "training and prediction refuse it; delete the "
                       "file and run option 0"),
-    "crop-box": Kind(STOPS, "it was cut with another box", _REMAKE),
+    "crop-box": Kind(WARNS, "it was cut with another box or not at all", "training and prediction cut it from its "
+                     "screen each time: slower; option 0 cuts it anew"),
     "crop-stale": Kind(NOTES, "there is no crop of the image as it is now", "training and prediction know nothing of "
                        "it; option 0 cuts it"),
     "crop-unused": Kind(NOTES, "no table names this crop", _UNUSED),

@@ -248,7 +248,7 @@ def _load(case, root):
 
     def load(_paths, image_models, *_, **__):
         means = {"training_means": {"preliminary": MEANS, "final": MEANS}} if case.means else {}
-        models = {name: loaded(_Images(case.bad_images), {"crop_box": list(config.CROP)})
+        models = {name: loaded(_Images(case.bad_images), {"crop_box": list(config.VIEWS["bscan"][:4])})
                   for name in image_models.values()}
         return models | {predict.CSV_MODEL: loaded(_Eyes(case.bad_eyes), means)}
 
