@@ -196,8 +196,9 @@ def test_a_record_of_an_older_version_is_none_and_everything_is_cut_again(paths,
     table.drop(columns="channels").to_csv(paths.crop_record, index=False)
     assert processing_data(paths).crops == 4
     lines = paths.crop_record.read_text(encoding="utf-8").splitlines()
-    paths.crop_record.write_text("\n".join([*lines[:-1], lines[-1][:50]]), encoding="utf-8")     # damaged in one row
-    assert processing_data(paths).crops == 1
+    for damaged in (lines[-1][:50], lines[-1].replace(",596,", ",high,")):
+        paths.crop_record.write_text("\n".join([*lines[:-1], damaged]), encoding="utf-8")
+        assert processing_data(paths).crops == 1
 
 
 def test_a_run_that_was_stopped_goes_on(paths, source, monkeypatch):

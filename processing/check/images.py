@@ -44,10 +44,10 @@ class Task(NamedTuple):
 
     paths: Paths
     views: dict             # name -> View; the pixels of bscan are looked at, the others are only to be there
-    record: CropRecord | None
+    record: CropRecord
     screens: dict           # source_path -> width, height (px) of the screens that crops were cut from
     cut: dict               # path of a crop -> box and channels that it was cut with, as text
-    coloured: frozenset     # paths of the crops where the screen has colours
+    turned_grey: set        # paths of the crops whose colours were taken away
     listed: frozenset       # processed_path of the crops that the processed tables name
 
 
@@ -134,14 +134,10 @@ def check_images(paths: Paths, images: pd.DataFrame, processed: pd.DataFrame, vi
 
 
 def _read_record(paths):
-    """The fields record to coloured of a Task; None and nothing where the record is not usable."""
+    """The fields record to turned_grey of a Task."""
     record = CropRecord(paths.crop_record)
-    try:
-        sizes = record.screens()
-    except ValueError:      # edited by hand: none of its crops is believed to be current
-        return None, {}, {}, frozenset()
-    screens = {source: (width, height) for source, width, height in sizes.itertuples(index=False)}
-    return record, screens, record.views(), record.find_coloured()
+    screens = {source: (width, height) for source, width, height in record.screens().itertuples(index=False)}
+    return record, screens, record.views(), record.find_turned_grey()
 
 
 def _look_at(row, task):
@@ -152,9 +148,9 @@ def _look_at(row, task):
     if not source.is_file():
         found += [find("source-gone", crop, row[c.SOURCE])]
         return _look_at_crop(row, crop_file, task, found) if crop_file.is_file() else Look(found, None)
-    if task.record is not None and is_current(crop, row[c.SOURCE], view, paths=paths, record=task.record):
+    if is_current(crop, row[c.SOURCE], view, paths=paths, record=task.record):
         found += _check_screen(row, task.screens[row[c.SOURCE]], view)
-        found += [find("bscan-coloured", row[c.SOURCE])] if crop in task.coloured else []
+        found += [find("bscan-coloured", row[c.SOURCE])] if crop in task.turned_grey else []
         return _look_at_crop(row, crop_file, task, found)
     if crop in task.listed and crop_file.is_file():
         found += _look_at_crop(row, crop_file, task, []).findings
@@ -205,11 +201,11 @@ def _look_at_screen(row, file, task, found):
     view = task.views["bscan"]
     try:
         screen = read_image(file)
-        data, had_colours = cut_view(screen, view)
+        data, turned_grey = cut_view(screen, view)
     except ImageError as error:
         return Look([*found, find("image-unreadable", row[c.SOURCE], detail=str(error))], None)
     found = found + _check_screen(row, screen.shape[1::-1], view)
-    found += [find("bscan-coloured", row[c.SOURCE])] if had_colours else []
+    found += [find("bscan-coloured", row[c.SOURCE])] if turned_grey else []
     return _look_at_pixels(row, crop_image(screen, view), data, found)
 
 
