@@ -112,9 +112,6 @@ def fill_missing(table: pd.DataFrame, path: Path) -> pd.DataFrame:
 
 # ---- Processed tables
 
-TEXT_COLUMNS = (c.PATIENT, c.INJECTION, c.IMAGE, c.PROCESSED, c.SOURCE, c.DATA_TYPE)      # the others hold numbers
-
-
 def build_eye_table(raw: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """One row per annotated eye of both rounds, nothing filled in: what held-out scores and recipe best go by.
 
@@ -237,9 +234,9 @@ def read_processed(path: Path, columns: list[str]) -> pd.DataFrame:
     """
     if not path.is_file():
         raise PipelineError(f"{path} is not there. Option 0 (processing_data) makes it.")
-    numbers = {name: ["", "nan"] for name in columns if name not in TEXT_COLUMNS}
+    numbers = {name: ["", "nan"] for name in columns if name not in c.TEXT_COLUMNS}
     try:
-        table = pd.read_csv(path, dtype=dict.fromkeys(TEXT_COLUMNS, str), keep_default_na=False, na_values=numbers)
+        table = pd.read_csv(path, dtype=dict.fromkeys(c.TEXT_COLUMNS, str), keep_default_na=False, na_values=numbers)
     except (ValueError, OSError) as error:
         raise PipelineError(f"{path} cannot be read: {error}. {_MAKE_ANEW}") from error
     absent = [name for name in columns if name not in table]
