@@ -57,8 +57,9 @@ PARSERS = {
     "pic": {c.PATIENT: parse_patient, c.INJECTION: parse_visit, c.IMAGE: text} | dict.fromkeys(c.FINDINGS, number),
     "final_info": _FINAL_CLINICAL,
 }
-# What names a row of the tables and of the submission templates
-KEY_PARSERS = {c.IMAGE_NUMBER: text, c.PATIENT: parse_patient, c.INJECTION: parse_visit, c.IMAGE: text}
+# What names a row of the submission templates, by file
+_KEY_PARSERS = {c.IMAGE_NUMBER: text, c.PATIENT: parse_patient, c.INJECTION: parse_visit, c.IMAGE: text}
+TEMPLATE_PARSERS = {file: {key: _KEY_PARSERS[key] for key in keys} for file, keys in c.SUBMISSION_KEYS.items()}
 
 # Which tables have a row per eye: round and set
 EYE_TABLES = {
