@@ -112,10 +112,9 @@ def check_templates(paths: Paths, images: pd.DataFrame, tables: dict) -> list[Fi
             continue
         final = int(file_name != c.STAGE1)
         own = images[(images[c.DATA_TYPE] == "test") & (images[c.FINAL] == final)]
-        table, _, faults = check_cells(name, file, parsers, unique=[*parsers][:1], known=c.SUBMISSION_COLUMNS[file_name])
-        header = {column.lower() for column in read_header(file)}
-        found += faults + [find("template-column", name, column=column) for column in c.TEMPLATE_COLUMNS[file_name]
-                           if column not in parsers and column.lower() not in header]
+        header = read_header(file)
+        table, _, faults = check_cells(name, file, parsers, unique=[*parsers][:1], known=header)
+        found += faults + _check_header(file_name, name, header)
         if c.PATIENT in table:
             info = tables.get("final_info" if final else "preliminary_info", own)
             eyes = set(own[c.PATIENT]) | set(info.get(c.PATIENT, own[c.PATIENT]).dropna())
@@ -130,3 +129,15 @@ def check_templates(paths: Paths, images: pd.DataFrame, tables: dict) -> list[Fi
             found += [find("template-image-missing", images[c.SOURCE][row], key, detail=f"not in {name}")
                       for row, key in left.items()]
     return found
+
+
+def _check_header(file_name, name, header):
+    """Columns that a template lacks, and those that options 4 and 5 cannot answer."""
+    keys = [column.lower() for column in TEMPLATE_PARSERS[file_name]]
+    answered = {column.lower() for column in c.TEMPLATE_ANSWERS[file_name]}
+    there = [column.lower() for column in header]
+    found = [find("template-column", name, column=column) for column in c.TEMPLATE_COLUMNS[file_name]
+             if column.lower() not in [*there, *keys]]
+    found += [find("template-extra", name, column=column) for column, lowered in zip(header, there, strict=True)
+              if lowered not in keys and (lowered not in answered or there.count(lowered) > 1)]
+    return found + ([find("template-empty", name)] if there and set(there) <= set(keys) else [])
