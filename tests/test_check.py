@@ -340,10 +340,23 @@ def test_templates_that_ask_for_other_eyes_images_and_columns(clean):
     assert only(found, "template-image-unknown")[0].value == "8L, Post injection, c"
     assert only(found, "template-image-missing")[0].file.endswith("/b.jpg")
     assert only(found, "template-column")[0].column == c.VA
-    assert only(found, "column-extra")[0].column == "Acuity"
+    extra, = only(found, "template-extra")
+    assert (extra.column, extra.severity) == ("Acuity", "stops")
     assert only(found, "cell-blank")[0].value == "c "
+    (clean.submit / "submit_stage2_case.csv").write_text("patient ID\n8L\n")
+    assert only(check_data(clean), "template-empty")[0].file == "data/submit/submit_stage2_case.csv"
+    (clean.submit / "submit_stage2_case.csv").write_text("patient ID,CST,cst\n8L,0,0\n")
+    assert only(check_data(clean), "template-extra")[1].column == "cst"
     edit(clean.submit / "submit_stage1.csv", "patient ID", "who")
     assert only(check_data(clean), "column-missing")[0].file == "data/submit/submit_stage1.csv"
+
+
+def test_a_template_may_ask_for_whatever_a_model_answers(clean):
+    edit(clean.submit / "submit_stage2_pic.csv", "PED\n", "PED,hrf\n")
+    for row in ("a,0,0,0", "b,0,0,0"):
+        edit(clean.submit / "submit_stage2_pic.csv", row, row + ",0")
+    edit(clean.submit / "submit_stage2_case.csv", ",CST\n8L", ",CST,preIRF\n8L,0")
+    assert check_data(clean) == []
 
 
 # ---- Images

@@ -60,7 +60,7 @@ def check_data(paths=config.PATHS, views=config.VIEWS):
     write_csv(paths.check_table, pd.DataFrame(found, columns=Finding._fields, dtype=object))
     suspects = _read_suspects(found, pd.concat([layout.images, processed]), paths, views["bscan"])
     counts = Counter((each.severity, each.kind) for each in found)
-    draw_check(paths.check_picture, _collect(tables, layout.images), counts, suspects)
+    draw_check(paths.check_picture, _collect_numbers(tables, layout.images), counts, suspects)
     _say_findings(found, counts, paths)
     return found
 
@@ -69,19 +69,19 @@ def _order(finding):
     return SEVERITIES.index(finding.severity), list(KINDS).index(finding.kind), finding.file, finding.row or 0
 
 
-def _collect(tables, images):
+def _collect_numbers(tables, images):
     """The numbers whose distributions are drawn."""
     def values(column, *keys):
-        parts = [tables[key][column].dropna().to_numpy(float) for key in keys if column in tables.get(key, ())]
-        return [value for part in parts for value in part]
+        return [value for key in keys if column in tables.get(key, ())
+                for value in tables[key][column].dropna().to_numpy(float)]
 
     visits = images.groupby([c.PATIENT, c.FINAL, c.AFTER]).size().reset_index(name="count")
+    preliminary, final = ("annotation", "preliminary_info"), ("case", "final_info")
     return Distributions(
-        age={"preliminary": values(c.AGE, "annotation", "preliminary_info"), "final": values(c.AGE, "case",
-                                                                                             "final_info")},
-        logmar={c.PRE_VA: values(c.PRE_VA, "annotation", "preliminary_info"), c.VA: values(c.VA, "annotation")},
-        decimal={c.PRE_VA: values(c.PRE_VA, "case", "final_info"), c.VA: values(c.VA, "case")},
-        cst_um={c.PRE_CST: values(c.PRE_CST, "annotation", "case"), c.CST: values(c.CST, "annotation", "case")},
+        age={"preliminary": values(c.AGE, *preliminary), "final": values(c.AGE, *final)},
+        logmar={c.PRE_VA: values(c.PRE_VA, *preliminary), c.VA: values(c.VA, "annotation")},
+        decimal={c.PRE_VA: values(c.PRE_VA, *final), c.VA: values(c.VA, "case")},
+        cst_um={column: values(column, "annotation", "case") for column in (c.PRE_CST, c.CST)},
         images={name: visits["count"][visits[c.AFTER] == after].tolist()
                 for name, after in (("before treatment", 0), ("after treatment", 1))},
     )

@@ -29,7 +29,6 @@ LEAST_CONTRAST = 14
 CONTRAST_QUARTILE = 75      # a quarter of the columns suffices: narrow screens end in black, vessels cast shadows
 CROPS = "crops"             # of an image: name of a view -> path of the crop
 KEY = [c.PATIENT, c.AFTER, c.DATA_TYPE, c.SOURCE, c.PROCESSED]
-TEXT_COLUMNS = (c.PATIENT, c.INJECTION, c.IMAGE, c.PROCESSED, c.SOURCE, c.DATA_TYPE)
 
 
 class Look(NamedTuple):
@@ -51,7 +50,7 @@ class Task(NamedTuple):
     listed: frozenset       # processed_path of the crops that the processed tables name
 
 
-def check_processed(paths):
+def check_processed(paths: Paths) -> tuple[pd.DataFrame, list]:
     """Check image_data.csv, train.csv and test.csv, if option 0 has made any of them.
 
     Args:
@@ -59,48 +58,32 @@ def check_processed(paths):
 
     Returns:
         images: DataFrame with the columns KEY, one row per crop that a table names.
-        findings: list of Finding.
+        findings: list of Finding; tables.read_processed would refuse the table at the first of them.
     """
     wanted = {paths.image_table: c.IMAGE_COLUMNS, paths.train_table: c.TRAIN_COLUMNS, paths.test_table: c.TEST_COLUMNS}
     parts, found = [pd.DataFrame(columns=KEY)], []
+    if not any(file.is_file() for file in wanted):      # option 0 has not run
+        return parts[0], found
     for file, columns in wanted.items():
         name = paths.relative(file)
         if not file.is_file():
             found.append(find("processed-missing", name))
             continue
-        table, fault = _read_texts(file)
-        if fault:
-            found.append(find("processed-broken", name, detail=fault))
+        try:
+            table = pd.read_csv(file, dtype=str, keep_default_na=False)
+            if not isinstance(table.index, pd.RangeIndex):      # pandas took the first cells for an index
+                raise ValueError("rows have more cells than the header")
+        except (ValueError, OSError) as error:
+            found.append(find("processed-broken", name, detail=str(error)))
             continue
         found += [find("processed-column", name, column=column) for column in columns if column not in table]
-        found += _check_numbers(name, table, [column for column in columns if column in table])
+        for column in table.columns.intersection(columns).difference(c.TEXT_COLUMNS, sort=False):
+            values = pd.to_numeric(table[column], errors="coerce").astype(float)
+            found += [find("processed-number", name, cell, row=place + 2, column=column)    # + 2: the header is row 1
+                      for place, cell in table[column][~np.isfinite(values)].items()]
         if set(KEY) <= set(table):
             parts.append(table[KEY])
-    if len(found) == len(wanted) and {each.kind for each in found} == {"processed-missing"}:
-        return parts[0], []         # option 0 has not run
     return pd.concat(parts).drop_duplicates(c.PROCESSED), found
-
-
-def _read_texts(file):
-    """A processed table as text (tables.read_processed refuses it whole), and what is wrong with it or ""."""
-    try:
-        table = pd.read_csv(file, dtype=str, keep_default_na=False)
-    except (ValueError, OSError) as error:
-        return None, str(error)
-    if not isinstance(table.index, pd.RangeIndex):      # pandas took the first cells for an index
-        return None, "rows have more cells than the header"
-    return table, ""
-
-
-def _check_numbers(name, table, columns):
-    found = []
-    for column in columns:
-        if column not in TEXT_COLUMNS:
-            values = pd.to_numeric(table[column], errors="coerce")
-            wrong = table[column][~np.isfinite(values.astype(float))]
-            found += [find("processed-number", name, cell, row=place + 2, column=column)
-                      for place, cell in wrong.items()]     # + 2: the header is row 1
-    return found
 
 
 def check_images(paths: Paths, images: pd.DataFrame, processed: pd.DataFrame, views: dict[str, View]) -> list:
@@ -217,7 +200,7 @@ def _look_at_pixels(row, crop, data, found):
     return Look(found, hashlib.blake2b(data, digest_size=16).digest())
 
 
-def measure_contrast(crop):
+def measure_contrast(crop: np.ndarray) -> float:
     """By how much a crop's columns vary in brightness from top to bottom: the bands of a retina.
 
     Args:

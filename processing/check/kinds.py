@@ -47,7 +47,10 @@ KINDS = {
     "table-unreadable": Kind(STOPS, "it is no table", _REFUSED),
     "column-missing": Kind(STOPS, "a stage needs this column, once", _REFUSED),
     "column-extra": Kind(NOTES, "no stage knows this column", _UNUSED),
-    "template-column": Kind(NOTES, "the template lacks a column of the submission", "the submission has it"),
+    "template-column": Kind(NOTES, "the template lacks a column of the competition's", "is not submitted"),
+    "template-extra": Kind(STOPS, "no model answers this column, or it is there twice", "options 4 and 5 refuse the "
+                           "template; take the column out"),
+    "template-empty": Kind(STOPS, "it has no column to be answered", "options 4 and 5 refuse the template"),
     "table-unused": Kind(NOTES, "no image needs this table", _UNUSED),
     "set-absent": Kind(NOTES, "this part of the data set has no images", "is left out"),
     "file-unused": Kind(NOTES, "it is neither a table nor an image of a set", _UNUSED),
