@@ -23,6 +23,7 @@ from model.metrics import (
     hits_thickness,
     thickness_tolerance,
 )
+from model.model import ImageModel
 from processing import columns as c
 from processing.acuity import UNITS
 from processing.files import write_text
@@ -44,7 +45,7 @@ STYLE = """body{font:16px/1.5 sans-serif;max-width:75em;margin:2em auto;padding:
 img{max-width:100%;height:auto}pre{background:#f4f4f4;padding:1em;overflow-x:auto;line-height:1.3}"""
 
 
-def draw_pictures(folder, pairs):
+def draw_pictures(folder: Path, pairs: dict[str, tuple[pd.DataFrame, pd.DataFrame]]) -> None:
     """Draw agreement, ROC and calibration, as far as the pairs have them.
 
     Args:
@@ -58,17 +59,19 @@ def draw_pictures(folder, pairs):
     for name, panels in (("thickness.png", thickness), ("acuity.png", acuity)):
         if any(panels):
             draw_agreement(folder / name, [panel for panel in panels if panel])
-    rows = {file: list(_classified(*pair, file)) for file, pair in pairs.items()}
-    roc = [(_title(file), [_roc(*row) for row in part]) for file, part in rows.items() if part]
-    calibration = [(_title(file), [_calibration(*row) for row in part]) for file, part in rows.items() if part]
-    if roc:
-        draw_curves(folder / "roc.png", roc, xlabel="false positive rate", ylabel="true positive rate",
-                    diagonal="chance")
-        draw_curves(folder / "calibration.png", calibration, xlabel="predicted probability",
-                    ylabel="share that is positive", diagonal="perfect")
+    rows = {file: list(_select_classes(*pair, file)) for file, pair in pairs.items()}
+    titled = [(ROUND_OF.get(file, "final round, per image"), part) for file, part in rows.items() if part]
+    if titled:
+        draw_curves(folder / "roc.png", [(title, [_trace_roc(*row) for row in part]) for title, part in titled],
+                    xlabel="false positive rate", ylabel="true positive rate", diagonal="chance")
+        draw_curves(folder / "calibration.png",
+                    [(title, [_trace_calibration(*row) for row in part]) for title, part in titled],
+                    xlabel="predicted probability", ylabel="share that is positive", diagonal="perfect")
 
 
-def draw_gallery_of_eyes(path, eyes, predictions, images, root):
+def draw_gallery_of_eyes(
+    path: Path, eyes: pd.DataFrame, predictions: pd.DataFrame, *, images: pd.DataFrame, root: Path
+) -> None:
     """Draw a crop of the eyes whose thickness after treatment was predicted best and worst.
 
     Args:
@@ -97,7 +100,7 @@ def draw_gallery_of_eyes(path, eyes, predictions, images, root):
     draw_gallery(path, rows)
 
 
-def draw_attention(path, images, model, root):
+def draw_attention(path: Path, images: pd.DataFrame, model: ImageModel, *, root: Path) -> None:
     """Draw Grad-CAM maps over the crops that a model is surest of, for each finding.
 
     Args:
@@ -119,19 +122,18 @@ def draw_attention(path, images, model, root):
     draw_gallery(path, rows)
 
 
-def draw_learning(path, runs):
+def draw_learning(path: Path, runs: dict[tuple[str, int], Path]) -> None:
     """Draw the loss curves of runs that have any, one panel per model.
 
     Args:
         path: the PNG to write.
-        runs: dict of "<model name>, fold <number>" -> run folder.
+        runs: dict of (model name, fold number) -> run folder.
     """
     panels = {}
-    for name, folder in runs.items():
-        file = Path(folder) / "history.csv"
+    for (name, fold), folder in runs.items():
+        file = folder / "history.csv"
         if file.is_file():
-            model, fold = name.split(", ")
-            panels.setdefault(model, []).append((fold, pd.read_csv(file)))
+            panels.setdefault(name, []).append((f"fold {fold}", pd.read_csv(file)))
     if panels:
         draw_comparison(path, list(panels.items()))
 
@@ -146,7 +148,7 @@ def _compare_values(pairs, file, column, unit, *, hits, tolerance):
     return f"{column}, {ROUND_OF[file]}", unit, true, predicted, hits(true, predicted), tolerance
 
 
-def _classified(true, predicted, file):
+def _select_classes(true, predicted, file):
     """(column, truth, probability) of the columns scored by AUC whose truth has both classes."""
     for column, rule in FINAL_ITEMS[file].items():
         if RULES[rule] is auc_score and column in predicted:
@@ -156,22 +158,18 @@ def _classified(true, predicted, file):
                 yield column, answer, predicted[column][known].to_numpy(float)
 
 
-def _roc(column, answer, probability):
+def _trace_roc(column, answer, probability):
     false_positive, true_positive, _ = roc_curve(answer, probability)
     return f"{column}: AUC {auc_score(answer, probability):.3f}, {len(answer)} rows", false_positive, true_positive
 
 
-def _calibration(column, answer, probability):
+def _trace_calibration(column, answer, probability):
     bins = min(BINS, max(1, len(answer) // LEAST_IN_BIN))
     share, mean = calibration_curve(answer, probability, n_bins=bins, strategy="quantile")
     return f"{column}, {len(answer)} rows", mean, share
 
 
-def _title(file):
-    return ROUND_OF.get(file, "final round, per image")
-
-
-def write_report(folder, *, text, origin, commands):
+def write_report(folder: Path, *, text: str, origin: str, commands: str) -> None:
     """Write report.html from what lies in the folder.
 
     Args:
