@@ -39,8 +39,22 @@ def find_means(means: dict[str, dict[str, float]], final: int) -> dict[str, floa
     return other | {name: float(convert_va(other[name], 1 - final, final)) for name in (c.PRE_VA, c.VA)}
 
 
-def fill_by_means(cases: pd.DataFrame, means: dict[str, dict[str, float]]) -> pd.DataFrame:
-    """`cases` with the mean of its round at each NaN; raises PipelineError where means are wanted and there are none.
+def fill_missing(table: pd.DataFrame, means: dict[str, dict[str, float]], final: int) -> pd.DataFrame:
+    """Put the mean of its column at each NaN.
+
+    Args:
+        table: rows of eyes or images of one round.
+        means: of fit_case_means.
+        final: the round.
+
+    Raises:
+        PipelineError: something is missing and there are no means.
+    """
+    return table.fillna(find_means(means, final)) if table.isna().any(axis=None) else table
+
+
+def fill_rounds(cases: pd.DataFrame, means: dict[str, dict[str, float]]) -> pd.DataFrame:
+    """The same for cases of both rounds; raises PipelineError where means are wanted and there are none.
 
     Args:
         cases: DataFrame with final; one row per eye.
@@ -48,6 +62,5 @@ def fill_by_means(cases: pd.DataFrame, means: dict[str, dict[str, float]]) -> pd
     """
     if not cases.isna().any(axis=None):
         return cases
-    return pd.concat(
-        [part.fillna(find_means(means, int(final))) for final, part in cases.groupby(c.FINAL)]
-    ).loc[cases.index]
+    parts = [fill_missing(part, means, int(final)) for final, part in cases.groupby(c.FINAL)]
+    return pd.concat(parts).loc[cases.index]

@@ -12,8 +12,9 @@ from model.model import CSVModel, ImageModel
 
 from config import VIEWS, Paths
 from data import predict
+from data.pipeline import fill_missing
 from data.predict import predict_all, predict_before_after
-from data.submission import Submission, write_submission
+from data.submission import Sheet, Submission, write_submission
 from model.checkpoint import load_checkpoint, save_checkpoint
 from model_config import CSV_MODEL
 from processing import columns as c
@@ -48,7 +49,7 @@ def test_the_files_have_the_templates_rows_in_their_order(trained, result):
     for table, name in zip(read(result), NAMES, strict=True):
         wanted = template(trained, name)
         keys = [key for key in ("image number", c.PATIENT, c.INJECTION, c.IMAGE) if key in wanted]
-        assert table.columns.tolist() == c.SUBMISSION_COLUMNS[name]
+        assert table.columns.tolist() == wanted.columns.tolist()
         pd.testing.assert_frame_equal(table[keys], wanted[keys])
 
 
@@ -100,7 +101,8 @@ def test_option_5_takes_model_image_all_for_both_visits(trained, result):
 def test_without_templates_the_test_table_gives_the_rows(trained_copy):
     for name in NAMES:
         (trained_copy.submit / name).unlink()
-    stage1, case, pic = read(predict_all(trained_copy))
+    stage1, case, pic = tables = read(predict_all(trained_copy))
+    assert [table.columns.tolist() for table in tables] == list(c.SUBMISSION_COLUMNS.values())      # as in 2021
     test = pd.read_csv(trained_copy.test_table, dtype={c.PATIENT: str, c.IMAGE: str})
     assert stage1[c.PATIENT].tolist() == test[test[c.FINAL] == 0][c.PATIENT].drop_duplicates().tolist()
     assert case[c.PATIENT].tolist() == test[test[c.FINAL] == 1][c.PATIENT].drop_duplicates().tolist()
@@ -210,10 +212,11 @@ def test_a_faulty_template_is_named(trained_copy):
 
 
 def test_a_value_that_is_none_writes_nothing(paths):
-    rows = ({column: 0.5 for column in columns} for columns in c.SUBMISSION_COLUMNS.values())
-    tables = Submission(*(pd.DataFrame([row]) for row in rows))
+    tables = Submission(*(Sheet(pd.DataFrame([dict.fromkeys(columns, 0.5)]), {column: column for column in columns})
+                          for columns in c.SUBMISSION_COLUMNS.values()))
+    rows, header = tables.stage2_case
     for column, value in ((c.CST, np.nan), (c.VA, np.inf), (c.CONTINUE, 1.5), (c.PRE_CST, -1)):
-        broken = tables._replace(stage2_case=tables.stage2_case.assign(**{column: value}))
+        broken = tables._replace(stage2_case=Sheet(rows.assign(**{column: value}), header))
         with pytest.raises(PipelineError, match=f"{c.STAGE2_CASE}: {column} of"):
             write_submission(paths, broken, {})
     assert not paths.result.exists()
@@ -232,10 +235,11 @@ def test_a_model_of_another_crop_box_is_refused(trained_copy):
 
 
 def test_means_of_the_other_round_come_in_this_rounds_unit_of_acuity():
-    means = predict._in_units_of(1, {c.VA: 1.0, "preVA": 0.3, c.CST: 300.0})
-    assert means == {c.VA: pytest.approx(0.1), "preVA": pytest.approx(0.501, abs=1e-3), c.CST: 300.0}
-    means = predict._in_units_of(0, {c.VA: 0.1, "preVA": 0.5, c.CST: 300.0})
-    assert means == {c.VA: pytest.approx(1.0), "preVA": pytest.approx(0.301, abs=1e-3), c.CST: 300.0}
+    unknown = pd.DataFrame([dict.fromkeys([c.VA, c.PRE_VA, c.CST], np.nan)])
+    filled = fill_missing(unknown, {"preliminary": {c.VA: 1.0, c.PRE_VA: 0.3, c.CST: 300.0}}, 1)
+    assert filled.loc[0].tolist() == pytest.approx([0.1, 0.501, 300], abs=1e-3)
+    filled = fill_missing(unknown, {"final": {c.VA: 0.1, c.PRE_VA: 0.5, c.CST: 300.0}}, 0)
+    assert filled.loc[0].tolist() == pytest.approx([1.0, 0.301, 300], abs=1e-3)
 
 
 def test_a_model_without_training_means_still_predicts_where_none_is_needed(trained_copy):
@@ -249,6 +253,42 @@ def test_a_model_without_training_means_still_predicts_where_none_is_needed(trai
     wanted.to_csv(trained_copy.submit / c.STAGE1, index=False)
     with pytest.raises(PipelineError, match="does not carry the means of its training data"):
         predict_all(trained_copy)
+
+
+def test_real_templates_are_answered_with_exactly_their_columns_in_their_order(real, trained_copy):
+    for name in NAMES:
+        shutil.copy(real / "tables" / name, trained_copy.submit / name)
+    folder = predict_all(trained_copy)
+    for name, table in zip(NAMES, read(folder), strict=True):
+        wanted = (real / "tables" / name).read_text(encoding="utf-8-sig").splitlines()
+        assert (folder / name).read_text().splitlines()[0] == wanted[0].strip()
+        assert len(table) == len(wanted) - 1
+        assert np.isfinite(table.select_dtypes("number")).all(axis=None)
+    assert "HRF" not in wanted[0]       # of stage2_pic, though the 2021 system's own file has it
+
+
+def test_a_templates_order_and_spelling_stay_and_any_finding_may_be_asked_for(trained_copy):
+    wanted = template(trained_copy, c.STAGE2_CASE)[[c.PATIENT]].assign(**{"cst": 0, "preIRF": 0, "va": 0})
+    wanted[["va", "cst", c.PATIENT, "preIRF"]].to_csv(trained_copy.submit / c.STAGE2_CASE, index=False)
+    table = pd.read_csv(predict_all(trained_copy) / c.STAGE2_CASE)
+    assert list(table) == ["va", "cst", c.PATIENT, "preIRF"]
+    assert (table["cst"] > 10).all() and table["preIRF"].between(0, 1).all()
+
+
+@pytest.mark.parametrize(("columns", "message"), [
+    ({"note": ""}, "no model answers the column 'note'; take it out of the template. Answered are .*CST"),
+    ({"": 0, "IRF.1": 0}, "no model answers the column '', 'IRF.1'"),
+    ({"irf": 0}, "the column 'IRF' is there 2 times; keep one"),
+])
+def test_a_template_that_asks_for_what_no_model_answers_is_refused(trained_copy, columns, message):
+    file = trained_copy.submit / c.STAGE1
+    template(trained_copy, c.STAGE1).assign(**columns, CST=0).to_csv(file, index=False)
+    with pytest.raises(PipelineError, match=f"{c.STAGE1}: {message}"):
+        predict_all(trained_copy)
+    template(trained_copy, c.STAGE2_CASE)[[c.PATIENT]].to_csv(file, index=False)
+    with pytest.raises(PipelineError, match=f"{c.STAGE1} asks for nothing: it has no column to be answered"):
+        predict_all(trained_copy)
+    assert not trained_copy.result.exists()
 
 
 def test_a_template_is_found_in_any_case(trained_copy):

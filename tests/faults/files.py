@@ -16,21 +16,19 @@ from unittest import mock
 import numpy as np
 import pandas as pd
 import torch
-from model.choice import find_checkpoint
 
-from config import VIEWS, Paths
-from data.submission import Submission, write_submission
+from config import CropBox, Paths
+from data.submission import Sheet, Submission, write_submission
 from model.checkpoint import load_checkpoint, save_checkpoint
+from model.choice import find_checkpoint
 from model.history import History
 from model.module import CSVModule, ImageModule
 from processing import columns as c
-from processing.crop_record import CROP, RECORD_COLUMNS, CropRecord
-from processing.crops import crop_all
+from processing.crops import RECORD_COLUMNS, CropRecord, crop_all
 from processing.errors import PipelineError
 from processing.files import write_csv, write_json, write_text
 from processing.images import write_image
 from processing.plots import draw_crop_preview, plot_log
-from processing.views import view_paths
 from tests.faults import CLEAN, Figure, scaled
 from tests.helpers import make_screen, put_screen
 
@@ -191,11 +189,10 @@ def steps_watched(folder, fault=None):
 
 def _writers(folder):
     """What writes: dict of a name -> (function of a number that decides the content, path that an error names)."""
-    paths, view = Paths(folder), VIEWS["bscan"]
+    paths, box = Paths(folder), CropBox(50, 450, 550, 1200)
     source = paths.source / "screen.jpg"
     put_screen(source)
-    images = pd.DataFrame([{c.PATIENT: "7R", c.FINAL: 1, c.AFTER: 0, c.SIDE: 1, c.IMAGE: "screen",
-                            c.DATA_TYPE: "test", c.SOURCE: paths.relative(source)}])
+    row = {c.PROCESSED: paths.relative(paths.crops / "test" / "crop.jpg"), c.SOURCE: paths.relative(source)}
     losses = pd.DataFrame({"epoch": [1, 2, 3], "loss": [3.0, 2.0, 1.0], "loss CST": [2.0, 1.0, 0.5]})
     tables = [folder / f"losses-{number}.csv" for number in range(3)]
     for number, table in enumerate(tables):
@@ -208,7 +205,7 @@ def _writers(folder):
 
     def write_record(number):
         record = CropRecord(folder / "crops.csv")
-        record.add(dict.fromkeys(RECORD_COLUMNS, number) | {CROP: "a.jpg"})
+        record.add(dict.fromkeys(RECORD_COLUMNS, number) | {c.PROCESSED: "a.jpg"})
         record.save()
 
     one = {
@@ -217,7 +214,7 @@ def _writers(folder):
         "run.json": lambda path, number: write_json(path, {"epochs_done": number}),
         "notes.txt": lambda path, number: write_text(path, f"第 {number} 次"),
         "loss.png": lambda path, number: plot_log(tables[number], path),
-        "preview.png": lambda path, number: draw_crop_preview(path, [(f"number {number}", source)], VIEWS),
+        "preview.png": lambda path, number: draw_crop_preview(path, [(f"number {number}", source)], box),
         "Model-CSV.pt": lambda path, number: save_checkpoint(path, _module(CSVModule, number), epoch=number),
         "Model-Image.pt": lambda path, number: save_checkpoint(path, _module(ImageModule, number), epoch=number),
     }
@@ -226,8 +223,8 @@ def _writers(folder):
     return writers | {
         "history.csv": (write_history, folder / "history.csv"),
         "crops.csv": (write_record, folder / "crops.csv"),
-        "crop of option 0": (lambda number: crop_all(images, paths, {"bscan": view._replace(top=number)}),
-                             paths.root / view_paths(images, view)[0]),
+        "crop of option 0": (lambda number: crop_all([row], paths, box._replace(top=number)),
+                             paths.root / row[c.PROCESSED]),
         "submission": (lambda number: write_submission(paths, _submission(number), {"option": 5}), paths.result),
     }
 
@@ -237,7 +234,7 @@ def _submission(number):
     words = {c.PATIENT: ["9501L", "9502R"], c.IMAGE: ["a", "b"], c.IMAGE_NUMBER: ["1", "2"], c.INJECTION: [c.PRE,
                                                                                                            c.PRE]}
     values = np.full(2, 1 / (number + 2))
-    return Submission(*(pd.DataFrame({name: words.get(name, values) for name in names})
+    return Submission(*(Sheet(pd.DataFrame({name: words.get(name, values) for name in names}), {n: n for n in names})
                         for names in c.SUBMISSION_COLUMNS.values()))
 
 
