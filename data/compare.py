@@ -63,8 +63,9 @@ def _find_run(paths, run):
     """The run folder that a user named."""
     folder = find_path(paths, run)
     if not (folder / "history.csv").is_file():
-        if read_record(folder) and not read_config(folder).recipe_of().has_epochs:
-            raise PipelineError(f"{folder} has no loss curve: its recipe has no epochs. Option 8 scores it.")
+        if read_record(folder) and not (config := read_config(folder)).recipe_of().has_epochs:
+            raise PipelineError(f"{folder} has no loss curve: the recipe {config.recipe} has no epochs. "
+                                "Option 8 scores it.")
         raise PipelineError(f"{folder} is no run folder with an epoch in it; name one below {paths.ckpt}.")
     return folder.resolve()
 

@@ -119,10 +119,11 @@ def draw_attention(path: Path, images: pd.DataFrame, model: Model, *, paths: Pat
         pictures = []
         for place, row in enumerate(surest.to_dict("records")):
             pixels = {name: reader.read(place) for name, reader in readers.items()}          # C x H x W each
-            inputs = {name: torch.tensor(array[None].copy(), device=model.device) / 255 for name, array in pixels.items()}
+            inputs = {name: torch.tensor(array[None].copy(), device=model.device) / 255
+                      for name, array in pixels.items()}
             attention = grad_cam(model.module, inputs)[0, number].cpu().numpy()
-            pictures.append((f"{row[c.PATIENT]}: {finding} {row[finding]:.2f}", to_picture(next(iter(pixels.values()))),
-                             attention))
+            caption = f"{row[c.PATIENT]}: {finding} {row[finding]:.2f}"
+            pictures.append((caption, to_picture(next(iter(pixels.values()))), attention))
         rows.append((finding, pictures))
     draw_gallery(path, rows)
 

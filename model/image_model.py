@@ -197,6 +197,8 @@ class ImageNetwork:
         """
         keep_freed_memory()
         data, module = ImageData(rows, paths, self._what), fold_batch_norm(self.module)
+        for reader in data.readers.values():
+            reader.check()
         answers = np.zeros((len(data), 1 + len(self._what.findings)), np.float32)
         plan = plan_in_order(data.visit_of_row, PREDICT_BATCH_SIZE)
         batches = read_batches(data, plan, self.device)

@@ -16,6 +16,8 @@ def fit_case_means(cases: pd.DataFrame) -> dict[str, dict[str, float]]:
     Returns:
         dict of round name -> dict of column -> mean; a round without eyes has none.
     """
+    if cases.empty:     # its columns have no types
+        return {}
     return {
         c.ROUND_NAMES[final]: rows.mean().to_dict() for final, rows in cases.select_dtypes("number").groupby(c.FINAL)
     }

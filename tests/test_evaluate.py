@@ -20,11 +20,10 @@ from data.references import find_constant
 from data.report import draw_pictures
 from data.scores import describe_noise, pair_truth
 from model.metrics import FINAL_ITEMS, acuity_score, final_score, thickness_score
-from model.training import train_csv, train_image
 from model_config import CSV_MODEL, FOLDS, IMAGE_MODELS
 from processing import columns as c
 from processing.errors import PipelineError
-from tests.helpers import run_main
+from tests.helpers import run_main, train_csv, train_image
 
 CSV = replace(CSV_MODEL, epochs=3, batch_size=4, learning_rate=1e-3, fold="all", device="cpu", recipe="fixed")
 

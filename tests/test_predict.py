@@ -7,20 +7,25 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from model.choice import find_checkpoint
-from model.model import CSVModel, ImageModel
 
-from config import VIEWS, Paths
+import config
+from config import Paths
 from data import predict
-from data.pipeline import fill_missing
 from data.predict import predict_all, predict_before_after
 from data.submission import Sheet, Submission, write_submission
-from model.checkpoint import load_checkpoint, save_checkpoint
+from model.checkpoint import save_checkpoint
+from model.csv_model import CSVNetwork
+from model.image_model import ImageNetwork
+from model.means import fill_missing, fit_case_means
+from model.registry import load_model
+from model.runs import find_checkpoint
 from model_config import CSV_MODEL
 from processing import columns as c
+from processing.data_factory import processing_data
 from processing.errors import PipelineError
 from tests.helpers import train_csv
 
+CPU = torch.device("cpu")
 NAMES = [c.STAGE1, c.STAGE2_CASE, c.STAGE2_PIC]
 
 
@@ -80,9 +85,8 @@ def test_an_eyes_values_are_the_means_over_its_visits_images(trained, result):
 
     for name, after, column in (("Model-Image-Before", 0, c.PRE_CST), ("Model-Image-After", 1, c.CST)):
         rows = test[test[c.AFTER] == after]
-        module, _ = load_checkpoint(find_checkpoint(trained, name), "ImageModule")
-        model = ImageModel(module, torch.device("cpu"))
-        predicted = rows.join(model.eval(rows, trained.root))
+        model = load_model(find_checkpoint(trained, name), CPU, unit="images")
+        predicted = rows.join(model.predict(rows, trained))
         means = predicted.groupby(c.PATIENT)[c.CST].mean()
         np.testing.assert_allclose(case.set_index(c.PATIENT)[column], means[case[c.PATIENT]], rtol=1e-4)
         merged = pic.merge(predicted, on=[c.PATIENT, c.IMAGE, c.INJECTION], suffixes=("", "_image"))
@@ -129,10 +133,9 @@ def test_eyes_and_visits_without_images_take_training_means_and_are_named(traine
     assert "0000-9999L" in said
     assert eyes[0] in said
 
-    from model.training import training_means
     from processing.tables import build_case_table, read_processed
 
-    means = training_means(build_case_table(read_processed(trained_copy.train_table, c.TRAIN_COLUMNS)))
+    means = fit_case_means(build_case_table(read_processed(trained_copy.train_table, c.TRAIN_COLUMNS)))
     last = stage1.iloc[-1]
     assert last[[c.PRE_CST, c.CST, c.VA, c.CONTINUE]].tolist() == pytest.approx(
         [means["preliminary"][name] for name in (c.PRE_CST, c.CST, c.VA, c.CONTINUE)], abs=1e-5
@@ -172,7 +175,7 @@ def test_a_named_checkpoint_is_taken_and_a_wrong_one_refused(trained_copy, capsy
     image, = (trained_copy.ckpt / "Model-Image-Before").iterdir()
     predict_all(trained_copy, checkpoints={"Model-Image-All": str(image)})
     assert str(image) in capsys.readouterr().out
-    message = "holds the weights of CSVModule; those of ImageModule are needed here. Runs of Model-Image-All: "
+    message = "holds a CSVNetwork, which answers for eyes; a model for images is needed here. Runs of Model-Image-All: "
     with pytest.raises(PipelineError, match=message):
         predict_all(trained_copy, checkpoints={"Model-Image-All": str(csv)})
 
@@ -224,14 +227,15 @@ def test_a_value_that_is_none_writes_nothing(paths):
     assert sorted(file.name for file in folder.iterdir()) == sorted([*NAMES, "runs.json", "submit.zip"])
 
 
-def test_a_model_of_another_crop_box_is_refused(trained_copy):
-    file = next((trained_copy.ckpt / "Model-Image-All").glob("*/*.pt"))
-    module, values = load_checkpoint(file, "ImageModule")
-    save_checkpoint(file, module, **values | {"values": {"crop_box": [50, 450, 500, 1150]}})
-    message = "was trained on crops of the box 50:450,500:1150; config.py says 50:450,550:1200"
-    with pytest.raises(PipelineError, match=message):
-        predict_all(trained_copy)
-    assert list(VIEWS["bscan"][:4]) == [50, 450, 550, 1200]
+def test_a_run_predicts_with_its_own_box_whatever_config_says_now(trained_copy, monkeypatch, capsys):
+    before = read(predict_all(trained_copy))
+    other = config.VIEWS["bscan"]._replace(left=500, right=1150)
+    monkeypatch.setitem(config.VIEWS, "bscan", other)
+    processing_data(trained_copy)
+    after = read(predict_all(trained_copy))
+    assert "these images are cut from their screens" in capsys.readouterr().out
+    for one, two in zip(before, after, strict=True):
+        pd.testing.assert_frame_equal(one, two)
 
 
 def test_means_of_the_other_round_come_in_this_rounds_unit_of_acuity():
@@ -244,8 +248,9 @@ def test_means_of_the_other_round_come_in_this_rounds_unit_of_acuity():
 
 def test_a_model_without_training_means_still_predicts_where_none_is_needed(trained_copy):
     file = next((trained_copy.ckpt / "Model-CSV").glob("*/*.pt"))
-    module, _ = load_checkpoint(file, "CSVModule")
-    save_checkpoint(file, module, name="Model-CSV", values={})
+    model = load_model(file, CPU, unit="eyes")
+    model.means = {}
+    save_checkpoint(file, model, model.state_dict(), name="Model-CSV")
     pd.read_csv(trained_copy.train_table).head(0).to_csv(trained_copy.train_table, index=False)
     assert predict_all(trained_copy).is_dir()
     wanted = template(trained_copy, c.STAGE1)
@@ -312,16 +317,16 @@ def test_paths_in_config_are_taken_from_the_root(trained_copy, monkeypatch, caps
 @pytest.mark.parametrize("kind", ["image", "eye"])
 def test_a_prediction_that_is_no_number_is_never_filled_with_a_mean(trained_copy, monkeypatch, kind):
     target, column, named = {
-        "image": (ImageModel, c.CST, r"\.jpg: CST is nan"), "eye": (CSVModel, c.VA, r"[LR]: VA is nan"),
+        "image": (ImageNetwork, c.CST, r"\.(jpg|JPG): CST is nan"), "eye": (CSVNetwork, c.VA, r"[LR]: VA is nan"),
     }[kind]
-    evaluate = target.eval
+    evaluate = target.predict
 
     def spoil(self, rows, *arguments, **named_arguments):
         predicted = evaluate(self, rows, *arguments, **named_arguments)
         predicted.iloc[0, predicted.columns.get_loc(column)] = np.nan
         return predicted
 
-    monkeypatch.setattr(target, "eval", spoil)
+    monkeypatch.setattr(target, "predict", spoil)
     with pytest.raises(PipelineError, match=f"{named}.*train it again"):
         predict_all(trained_copy)
     assert not trained_copy.result.exists()

@@ -20,9 +20,9 @@ import torch
 from config import CropBox, Paths
 from data.submission import Sheet, Submission, write_submission
 from model.checkpoint import load_checkpoint, save_checkpoint
-from model.choice import find_checkpoint
 from model.history import History
 from model.module import CSVModule, ImageModule
+from model.runs import find_checkpoint
 from processing import columns as c
 from processing.crops import RECORD_COLUMNS, CropRecord, crop_all
 from processing.errors import PipelineError

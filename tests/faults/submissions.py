@@ -19,6 +19,7 @@ import pandas as pd
 import config
 from data import predict
 from data.pipeline import CSV_MODEL, Loaded
+from model.means import fill_rounds
 from processing.errors import PipelineError
 from tests.faults import Figure, scaled
 
@@ -236,7 +237,7 @@ class _Images:
     def __init__(self, bad):
         self._bad = bad
 
-    def eval(self, rows, _root, **_):
+    def predict(self, rows, _paths, **_):
         """CST and findings of each row."""
         answers = []
         for name in rows["processed_path"]:
@@ -249,14 +250,12 @@ class _Images:
 class _Eyes:
     """The same for eyes."""
 
-    takes_missing = False
+    def __init__(self, bad, means):
+        self._bad, self.means = bad, means
 
-    def __init__(self, bad):
-        self._bad = bad
-
-    def eval(self, eyes):
-        """VA and continue injection of each row."""
-        if not eyes.map(math.isfinite).all(axis=None):
+    def predict(self, eyes):
+        """VA and continue injection of each row; what is not known takes the means, as in Model-CSV."""
+        if not fill_rounds(eyes, self.means).map(math.isfinite).all(axis=None):
             raise PipelineError("Model-CSV was given what is no number.")
         answers = [[self._bad.get(eye, 0.3), self._bad.get(eye, 0.6)] for eye in eyes.index]
         return pd.DataFrame(answers, columns=["VA", "continue injection"], index=eyes.index)
@@ -264,14 +263,10 @@ class _Eyes:
 
 def _load(case, root):
     """What predict._load_models gives."""
-    def loaded(model, values):
-        return Loaded(model, values, None, root / "weights")
-
     def load(_paths, image_models, *_, **__):
-        means = {"training_means": {"preliminary": MEANS, "final": MEANS}} if case.means else {}
-        models = {name: loaded(_Images(case.bad_images), {"crop_box": list(config.CROP)})
-                  for name in image_models}
-        return models | {CSV_MODEL: loaded(_Eyes(case.bad_eyes), means)}
+        means = {"preliminary": MEANS, "final": MEANS} if case.means else {}
+        models = {name: Loaded(_Images(case.bad_images), root / "weights") for name in image_models}
+        return models | {CSV_MODEL: Loaded(_Eyes(case.bad_eyes, means), root / "weights")}
 
     return load
 
@@ -282,8 +277,7 @@ def _check(case, paths):
     """(what went wrong or nothing, whether files were written)."""
     option = predict.predict_all if len(case.test) % 2 else predict.predict_before_after
     quiet = contextlib.redirect_stdout(io.StringIO())
-    with mock.patch.object(predict, "_load_models", _load(case, paths.root)), quiet, \
-            mock.patch.object(predict, "check_crops"):
+    with mock.patch.object(predict, "_load_models", _load(case, paths.root)), quiet:
         try:
             folder = option(paths)
         except PipelineError as error:
