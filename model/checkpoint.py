@@ -22,7 +22,7 @@ from processing.files import write_bytes
 FORMAT = 2                              # raised when the content changes its meaning
 _COMMENT = b"sha256:"                   # then 64 hexadecimal digits
 _COMMENT_BYTES = len(_COMMENT) + 64
-_FIELDS = {"kind", "specification", "state"}
+_FIELDS = {"kind": str, "specification": dict, "state": dict}
 
 # All that a published checkpoint may hold: whole pickled modules of torch 1.9, nothing else is built
 PUBLISHED_CLASSES = [
@@ -74,7 +74,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
             raise PipelineError(f"{path} is damaged: its content does not match its SHA-256. Use another checkpoint.")
         if content["format"] != FORMAT:
             raise PipelineError(f"{path} was made by another version of this program. Train the model again.")
-    if isinstance(content, dict) and is_sealed and content.keys() >= _FIELDS:
+    if isinstance(content, dict) and is_sealed and _is_complete(content):
         found = Checkpoint(*(content.pop(name) for name in ("kind", "specification", "state")), content)
     elif type(content) in PUBLISHED_KINDS:
         found = Checkpoint(PUBLISHED_KINDS[type(content)], {}, _read_published(path, content), {})
@@ -84,6 +84,13 @@ def load_checkpoint(path: Path) -> Checkpoint:
     if wrong:
         raise PipelineError(f"{path} has weights that are no finite numbers ({wrong[0]}). Use another checkpoint.")
     return found
+
+
+def _is_complete(content: dict) -> bool:
+    """Whether all that save_checkpoint writes is there, each of its kind."""
+    if not all(isinstance(content.get(name), kind) for name, kind in _FIELDS.items()):
+        return False
+    return all(isinstance(value, torch.Tensor) for value in content["state"].values())
 
 
 def _read_published(path: Path, module: nn.Module) -> dict[str, torch.Tensor]:

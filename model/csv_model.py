@@ -109,9 +109,12 @@ class CSVNetwork:
             bar.update(run.epochs_done)
             for epoch in range(run.epochs_done + 1, config.epochs + 1):
                 started = time.monotonic()
-                sums = take()
                 try:
+                    sums = take()
                     guard.check([batch.rows for batch in batches], patients.__getitem__)
+                except torch.OutOfMemoryError as error:     # a step takes next to nothing: smaller ones would not help
+                    raise PipelineError(f"{run.name}: the graphics card has too little memory left. Close other "
+                                        "programs that use it, or train on another device (--device cpu).") from error
                 except PipelineError as error:
                     raise PipelineError(f"{run.name}, epoch {epoch}: {error}") from error
                 check_weights(self.module, epoch, backward.parameters)

@@ -62,7 +62,7 @@ def measure_losses(model: Any, batches: Iterable[Batch]) -> dict[str, float]:
     Of several processes each has some of the batches; all get the losses over all of them.
     """
     model.module.eval()
-    sums = LossSums(model.loss_function.parts, model.device)
+    sums = LossSums(model.plain_loss.parts, model.device)
     with torch.inference_mode():
         for batch in batches:
             sums.add(model.plain_loss(model.module(batch.inputs, batch.visits), batch), batch.visit_count)
@@ -85,7 +85,7 @@ class LossSums:
 
     def add(self, losses: torch.Tensor, count: int) -> None:
         """Add the means over `count` rows: tensor of 1 + parts, the total first."""
-        self._sums.add_(losses.to(self._sums.dtype), alpha=count)
+        self._sums.add_(losses.to(self._sums), alpha=count)      # of several processes, they come from the CPU
         self._count += count
 
     def gather(self) -> None:

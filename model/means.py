@@ -64,5 +64,6 @@ def fill_rounds(cases: pd.DataFrame, means: dict[str, dict[str, float]]) -> pd.D
     """
     if not cases.isna().any(axis=None):
         return cases
-    parts = [fill_missing(part, means, int(final)) for final, part in cases.groupby(c.FINAL)]
-    return pd.concat(parts).loc[cases.index]
+    by_place = cases.reset_index(drop=True)     # an eye may stand in several rows
+    filled = [fill_missing(part, means, int(final)) for final, part in by_place.groupby(c.FINAL)]
+    return pd.concat(filled).sort_index().set_axis(cases.index)

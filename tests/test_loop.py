@@ -1,238 +1,195 @@
-"""What stops a training before harm is done."""
+"""The training loop: losses, rates, too little memory."""
 
-import contextlib
 import json
+import math
 import weakref
 from dataclasses import replace
 from pathlib import Path
-from unittest import mock
 
-import numpy as np
-import pandas as pd
 import pytest
 import torch
-from model.backward import CSVBackward
 
-from model import loop, model
-from model.dataset import Batch, CaseFeed
-from model.loss import CSVLoss
-from model.module import CSVModule
+from model.csv_model import CSVNetwork
+from model.csv_steps import CSVBackward, build_case_batches, take_steps
+from model.guard import build_guard
+from model.loop import LossSums, measure_losses, say_epoch, set_learning_rate
+from model.module import ImageModule
 from model.run import Run
-from model_config import CSV_MODEL, IMAGE_MODELS
+from model_config import CSV_MODEL
 from processing import columns as c
 from processing.errors import PipelineError
-from tests.helpers import train_csv, train_image
-from tests.test_model import make_cases
-from tests.test_run import state
+from tests.helpers import train_csv
+from tests.toys import CPU, Recorder, build_images, image_config, make_cases, make_images, train_images
 
 CSV = replace(CSV_MODEL, epochs=3, batch_size=2, device="cpu")
-IMAGE = replace(IMAGE_MODELS[1], epochs=1, batch_size=4, device="cpu")
-CPU = torch.device("cpu")
-STEPS = 3       # of an epoch of the smallest demonstration's after-images in batches of 3
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("column", [c.CSV_FEATURES[0], c.CSV_FEATURES[15], c.VA, c.CONTINUE])
-def test_a_feature_or_label_that_is_no_number_is_named_by_eye_and_column(column, value):
-    cases = make_cases(5)
-    cases.loc[3, column] = value
-    with pytest.raises(PipelineError, match=f"3L: {column} is {value}"):
-        CaseFeed(cases, CPU)
-
-
-def test_a_label_of_an_image_that_is_no_number_is_named_by_file(demo_copy):
-    table = pd.read_csv(demo_copy.train_table)
-    row = table.index[table["after"] == 1][2]
-    table.loc[row, "CST"] = np.inf
-    table.to_csv(demo_copy.train_table, index=False)
-    with pytest.raises(PipelineError, match=r"img/train/.*\.jpg: CST is inf"):
-        train_image(demo_copy, [IMAGE])
-
-
-def test_no_tensor_of_a_step_outlives_the_next_on_a_cpu():
+def test_no_tensor_of_a_step_outlives_the_next_on_a_cpu(paths):
     """Small ones would lie amid the memory of large ones, and a training would take more with each step."""
-    feed, module, seen = CaseFeed(make_cases(12), CPU), CSVModule(), []
-    backward = CSVBackward(module)
+    rows, model, seen = make_images(paths, 12), build_images(), []
+    loss_function = model.plain_loss
 
     class Watched:
-        parameters = backward.parameters
+        parts = loss_function.parts
 
         def __call__(self, *arguments):
             assert all(loss() is None for loss in seen[:-1])
-            loss = backward(*arguments)
+            loss = loss_function(*arguments)
             seen.append(weakref.ref(loss))
             return loss
 
-    steps = loop.Steps(module, CSVLoss(), torch.optim.Adam(backward.parameters, fused=True), Watched())
-    loop.train_epoch(steps, feed.epoch(1, 2))
+    model.plain_loss = Watched()
+    model.fit(rows, Recorder(image_config(epochs=1, batch_size=2)), paths, held_out=rows.head(0))
     assert len(seen) == 6
 
 
-class Poison(torch.nn.Module):
-    """A loss that goes wrong in one step of one epoch: in its value, or in its gradient alone."""
-
-    parts = ("VA", "continue injection")
-
-    def __init__(self, step, *, kind):
-        super().__init__()
-        self.step, self.kind, self.calls = step, kind, 0
-
-    def forward(self, outputs, targets):
-        self.calls += 1
-        loss = (outputs[0] - targets[0]).square().mean()
-        if self.calls == self.step:
-            finite_with_a_slope_that_is_not = torch.sqrt(outputs[0].sum() * 0)
-            loss = loss + (torch.nan if self.kind == "loss" else finite_with_a_slope_that_is_not)
-        return loss, (loss, loss)
+def test_losses_are_added_up_by_rows_and_divided_once():
+    sums = LossSums(("CST", "findings"), CPU)
+    assert all(math.isnan(value) for value in sums.means("loss").values())
+    sums.add(torch.tensor([1.0, 2.0, 3.0]), 3)
+    sums.add(torch.tensor([5.0, 6.0, 7.0]), 1)
+    sums.gather()
+    assert sums.means("loss") == {"loss": 2.0, "loss CST": 3.0, "loss findings": 4.0}
 
 
-@pytest.mark.parametrize(("kind", "what"), [("loss", "the loss"), ("gradient", "a gradient")])
-def test_a_loss_or_gradient_that_is_not_finite_stops_before_the_weights_change(demo_copy, monkeypatch, kind, what):
-    seen = []
-    step = torch.optim.Adam.step
-    monkeypatch.setattr(torch.optim.Adam, "step", lambda self, *a: (step(self, *a), seen.append(1))[0])
-    monkeypatch.setattr(model, "ImageLoss", lambda: Poison(STEPS + 2, kind=kind))
-    message = rf"Model-Image-After, epoch 2: {what} is not finite in batch 2 \(.+jpg, .+jpg, .+jpg\)\. "
-    with pytest.raises(PipelineError, match=message):
-        train_image(demo_copy, [replace(IMAGE, epochs=2, batch_size=3)])
-    assert len(seen) == STEPS + 1
-    folder, = (demo_copy.ckpt / IMAGE.name).iterdir()
-    assert state(folder) == "failed"
-    assert torch.load(folder / f"{IMAGE.name}.pt", weights_only=True)["epoch"] == 1
+def test_no_row_is_lost_to_rounding_in_a_long_epoch():
+    sums = LossSums((), CPU)
+    sums.add(torch.tensor([2.0**24]), 1)
+    for _ in range(1000):
+        sums.add(torch.ones(1), 1)
+    assert sums.means("loss")["loss"] == (2**24 + 1000) / 1001
 
 
-def test_a_guard_that_is_asked_late_lets_no_step_pass_after_the_bad_one():
-    """As on a graphics card, where nothing waits for the answer before the epoch ends."""
-    torch.manual_seed(0)
-    module = CSVModule()
-    optimizer = torch.optim.Adam(module.parameters(), lr=0.1, fused=True)
-    guard, weights, complaints = loop.LateGuard(list(module.parameters()), optimizer), [], []
-    for loss in (1.0, torch.nan, 1.0):
-        module(torch.rand(3, 16))[0].sum().backward()
-        assert guard.judge(torch.tensor(loss))
-        optimizer.step()
-        weights.append(module.layers[0].weight.detach().clone())
-        complaints.append(guard.found())
-    assert complaints == [False, True, True]
-    assert torch.equal(weights[0], weights[1]) and torch.equal(weights[1], weights[2])
-    losses = [torch.tensor([1.0]), torch.tensor([torch.nan]), torch.tensor([1.0])]
-    complaint = guard.complaint(losses, [["a"], ["b"], ["c"]], list)
-    assert "the loss is not finite in batch 2 (b)" in str(complaint)
+def test_measuring_without_a_batch_gives_no_number_and_changes_nothing(paths):
+    losses = measure_losses(build_images(), [])
+    assert list(losses) == ["held-out loss", "held-out loss CST", "held-out loss findings"]
+    assert all(map(math.isnan, losses.values()))
 
 
-def test_weights_that_are_not_finite_are_never_saved(demo_copy, monkeypatch):
-    train_epoch = loop.train_epoch
+@pytest.mark.parametrize(("schedule", "epochs", "rates"), [
+    ("constant", 3, [0.2, 0.2, 0.2]),
+    ("cosine", 5, [0.2, 0.2 * (0.01 + 0.99 * (1 + 0.5**0.5) / 2), 0.2 * 0.505, 0.2 * (0.01 + 0.99 * (1 - 0.5**0.5) / 2),
+                   0.002]),
+    ("cosine", 1, [0.2]),
+])
+def test_the_rate_of_an_epoch_follows_from_its_number_alone(schedule, epochs, rates):
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=9)
+    config = image_config(schedule=schedule, epochs=epochs, learning_rate=0.2)
+    for epoch in reversed(range(1, epochs + 1)):
+        set_learning_rate(optimizer, config, epoch)
+        assert optimizer.param_groups[0]["lr"] == pytest.approx(rates[epoch - 1])
 
-    def spoil(steps, *arguments):
-        losses = train_epoch(steps, *arguments)
-        spoil.calls += 1
-        if spoil.calls == 2:
-            torch.nn.init.constant_(steps.module.layers[0].bias, torch.inf)
-        return losses
 
-    spoil.calls = 0
-    monkeypatch.setattr(loop, "train_epoch", spoil)
-    with pytest.raises(PipelineError, match="not finite after epoch 2"):
-        train_csv(demo_copy, CSV)
-    folder, = (demo_copy.ckpt / "Model-CSV").iterdir()
-    saved = torch.load(folder / "Model-CSV.pt", weights_only=True)
-    assert saved["epoch"] == 1
-    assert all(value.isfinite().all() for value in saved["state"].values())
+def test_each_epoch_of_a_training_is_taken_at_its_rate(paths):
+    rows, config, rates = make_images(paths, 4), image_config(schedule="cosine", epochs=3, batch_size=4), []
 
+    class RateRecorder(Recorder):
+        def finish_epoch(self, epoch, optimizer, losses):
+            super().finish_epoch(epoch, optimizer, losses)
+            rates.append(optimizer.param_groups[0]["lr"])
+
+    build_images().fit(rows, RateRecorder(config), paths, held_out=rows.head(0))
+    assert rates == pytest.approx([1e-3, 1e-3 * 0.505, 1e-5])
+
+
+def test_all_epochs_of_a_short_run_are_said_and_some_of_a_long_one_and_the_last(capsys):
+    losses = {"loss": 1.0, "loss CST": 0.5, "loss findings": 0.25, "held-out loss": 2.0, "held-out loss CST": 0.5}
+    say_epoch(image_config(epochs=3), 2, losses, 0.123)
+    assert capsys.readouterr().out == (
+        "Model-Image-After epoch 2/3: loss 1.0000 (CST 0.5000, findings 0.2500), held-out 2.0000, 0.12 s\n")
+    for epoch in range(1, 1002):
+        say_epoch(image_config(epochs=1001), epoch, {"loss": 1.0}, 1)
+    said = capsys.readouterr().out
+    assert said.count("\n") == 167 and "epoch 6/1001: loss 1.0000" in said and "epoch 1001/1001" in said
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_half_the_precision_learns_much_the_same(paths, precision):
+    _, losses = train_images(make_images(paths, 8), paths, recipe="fixed", epochs=15, batch_size=8,
+                             learning_rate=3e-3, precision=precision)
+    assert losses[-1]["loss"] < 0.3 * losses[0]["loss"]
+
+
+# ---- Too little memory
 
 def out_of_memory_above(limit, monkeypatch, let_pass=0):
-    """Let every step of more than `limit` rows, but the first few, fail as a graphics card's memory does."""
-    backward, passed = CSVBackward.__call__, []
+    """Let every step of more than `limit` images, but the first few, fail as a graphics card's memory does."""
+    forward, passed = ImageModule.forward, []
 
-    def step_or_fail(self, module, loss, batch):
-        count = len(batch.inputs)
+    def forward_or_fail(self, inputs, visits=None):
+        count = len(inputs["bscan"])
         if count > limit and len(passed) == let_pass:
             raise torch.OutOfMemoryError("CUDA out of memory")
         passed.extend([count] if count > limit else [])
-        return backward(self, module, loss, batch)
+        return forward(self, inputs, visits)
 
-    monkeypatch.setattr(CSVBackward, "__call__", step_or_fail)
+    monkeypatch.setattr(ImageModule, "forward", forward_or_fail)
 
 
-def test_too_little_memory_halves_the_batch_says_so_and_records_it(demo_copy, monkeypatch, capsys):
-    out_of_memory_above(1, monkeypatch, let_pass=1)
-    folder, = train_csv(demo_copy, replace(CSV, batch_size=2))
-    assert "going on with batches of 1" in capsys.readouterr().out
+def train_a_run(paths, rows, **values):
+    """The folder of a run on small images."""
+    config, model = image_config(**values), build_images(**values)
+    with Run.start(paths, config, model, data={}) as run:
+        model.fit(rows, run, paths, held_out=rows.head(0))
+    return run.folder
+
+
+def test_too_little_memory_halves_the_batch_says_so_and_records_it(paths, monkeypatch, capsys, one_thread):
+    """The second step of an epoch fails: it is begun anew, as if there had never been larger batches."""
+    rows = make_images(paths, 8)
+    out_of_memory_above(2, monkeypatch, let_pass=3)
+    folder = train_a_run(paths, rows, epochs=3, batch_size=4)
+    assert "Model-Image-After: too little memory on the graphics card; going on with batches of 2" in (
+        capsys.readouterr().out)
     record = json.loads((folder / "run.json").read_text())
-    assert (record["state"], record["batch_size"], record["halvings"]) == ("finished", 1, 1)
+    assert (record["state"], record["batch_size"], record["halvings"]) == ("finished", 2, 1)
     monkeypatch.undo()
-    whole, = train_csv(demo_copy, replace(CSV, batch_size=1))
+    whole = train_a_run(paths, rows, epochs=3, batch_size=2)
+    assert (folder / "history.csv").read_bytes() != (whole / "history.csv").read_bytes()    # an epoch of larger ones
+    out_of_memory_above(2, monkeypatch, let_pass=1)
+    folder = train_a_run(paths, rows, epochs=3, batch_size=4)
     assert (folder / "history.csv").read_bytes() == (whole / "history.csv").read_bytes()
 
 
-def test_after_three_halvings_it_stops_with_advice(demo_copy, monkeypatch):
+def test_after_three_halvings_it_stops_with_advice(paths, monkeypatch):
+    rows = make_images(paths, 32)
     out_of_memory_above(0, monkeypatch)
     with pytest.raises(PipelineError, match=r"too little memory even for batches of 2\. .*--device cpu"):
-        train_csv(demo_copy, replace(CSV, batch_size=16))
+        train_a_run(paths, rows, epochs=1, batch_size=16)
 
 
-def test_an_error_of_a_batch_half_way_starts_the_epoch_anew(monkeypatch):
-    """Out of memory in the second batch: the first one's step is taken back."""
+def test_of_several_processes_none_goes_on_alone(paths, monkeypatch):
+    from model.loop import halve_batch
+
+    for name, value in {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 2, "MASTER_ADDR": "x"}.items():
+        monkeypatch.setenv(name, str(value))
+    with pytest.raises(PipelineError, match="even for batches of 16"):
+        halve_batch(Recorder(image_config(batch_size=16)), torch.OutOfMemoryError())
+
+
+def test_too_little_memory_for_model_csv_is_said_with_advice(demo_copy, monkeypatch):
+    def fail(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(CSVBackward, "__call__", fail)
+    with pytest.raises(PipelineError, match="Model-CSV: the graphics card has too little memory.*--device cpu"):
+        train_csv(demo_copy, CSV)
+
+
+def test_what_a_run_is_rewound_to_is_its_last_complete_epoch():
+    """Out of memory in a later batch: the steps of the earlier ones are taken back."""
     cases = make_cases(6)
     torch.manual_seed(0)
-    module = CSVModule()
-    start = {name: value.clone() for name, value in module.state_dict().items()}
-    optimizer = torch.optim.Adam(module.parameters(), lr=0.1, fused=True)
-    run = Run(Path("unused"), CSV, record={}, values={})
-    run.restore(module, optimizer)
-    batches = list(CaseFeed(cases, CPU).epoch(1, 2))
-    loop.train_epoch(loop.Steps(module, Poison(0, kind="loss"), optimizer), batches[:1])
-    assert not torch.equal(module.layers[0].weight, start["layers.0.weight"])
-    run.rewind(module, optimizer)
-    for name, value in module.state_dict().items():
+    model = CSVNetwork(CSVNetwork.specify(CSV, cases), CPU)
+    backward = CSVBackward(model.module)
+    start = {name: value.clone() for name, value in model.state_dict().items()}
+    optimizer = torch.optim.Adam(backward.parameters, lr=0.1, fused=True)
+    run = Run(Path("unused"), CSV, record={})
+    run.restore(model, optimizer)
+    batches = build_case_batches(cases, tuple(c.CSV_FEATURES), 2, CPU)
+    take_steps(backward, batches[:1], optimizer, build_guard(backward.parameters, optimizer))
+    assert not torch.equal(model.module.layers[0].weight, start["layers.0.weight"])
+    run.rewind(model.module, optimizer)
+    for name, value in model.state_dict().items():
         assert torch.equal(value, start[name])
     assert optimizer.state_dict()["state"] == {}
-
-
-def train_cases(steps_class, device, epochs=5):
-    """The losses of so many epochs of Model-CSV over twelve eyes, and its weights."""
-    torch.manual_seed(0)
-    module = CSVModule().to(device)
-    backward = CSVBackward(module)
-    optimizer = torch.optim.Adam(backward.parameters, lr=0.01, fused=True)
-    steps = steps_class(module, CSVLoss(), optimizer, backward)
-    feed = CaseFeed(make_cases(12), device)
-    losses = [loop.train_epoch(steps, feed.epoch(number, 4), feed.names) for number in range(epochs)]
-    return losses, backward.parameters[0].detach().cpu()
-
-
-@pytest.mark.parametrize("fails_at", ["once", "the end of the first steps"])
-def test_where_no_cuda_graph_can_be_made_the_steps_are_taken_one_by_one(monkeypatch, capsys, fails_at):
-    if fails_at == "once" and torch.cuda.is_available():
-        pytest.skip("there is a card")
-    if fails_at != "once":
-        @contextlib.contextmanager
-        def stream(_):
-            yield
-            raise RuntimeError("streams are not supported\nand more")
-
-        monkeypatch.setattr(torch.cuda, "Stream", mock.MagicMock())
-        monkeypatch.setattr(torch.cuda, "current_stream", mock.MagicMock())
-        monkeypatch.setattr(torch.cuda, "stream", stream)
-    losses, weights = train_cases(loop.GraphedSteps, CPU)
-    out = capsys.readouterr().out
-    assert out.count("The steps cannot be made one CUDA graph") == 1 and "the same results" in out
-    plain_losses, plain_weights = train_cases(loop.Steps, CPU)
-    assert losses == plain_losses and torch.equal(weights, plain_weights)
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no graphics card")
-def test_a_cuda_graph_takes_the_same_steps(capsys):
-    losses, weights = train_cases(loop.GraphedSteps, torch.device("cuda"))
-    assert capsys.readouterr().out == ""
-    plain_losses, plain_weights = train_cases(loop.Steps, torch.device("cuda"))
-    pd.testing.assert_frame_equal(pd.DataFrame(losses), pd.DataFrame(plain_losses), rtol=1e-5)
-    assert torch.allclose(weights, plain_weights, atol=1e-5)
-
-
-def test_a_batch_names_its_rows():
-    cases = make_cases(5)
-    feed = CaseFeed(cases, CPU)
-    batch = feed.epoch(1, 2)[1]
-    assert isinstance(batch, Batch)
-    assert feed.names(batch.rows) == cases[c.PATIENT].tolist()[2:4]
