@@ -112,5 +112,5 @@ def test_a_split_that_shares_a_person_stops_the_run(demo_copy):
 def test_training_without_an_eye_of_both_visits_is_refused(demo_copy):
     table = pd.read_csv(demo_copy.train_table, dtype=str, keep_default_na=False)
     table[table["after"] == "1"].to_csv(demo_copy.train_table, index=False)
-    with pytest.raises(PipelineError, match="no eyes of the visits"):
+    with pytest.raises(PipelineError, match="Model-CSV on: no eyes of the visits that it wants"):
         train_csv(demo_copy, replace(CSV, fold="none"))
