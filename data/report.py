@@ -13,6 +13,7 @@ import torch
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import roc_curve
 
+from config import VIEWS, Paths
 from model.gradcam import grad_cam
 from model.metrics import (
     FINAL_ITEMS,
@@ -23,11 +24,12 @@ from model.metrics import (
     hits_thickness,
     thickness_tolerance,
 )
+from model.registry import Model
 from processing import columns as c
 from processing.acuity import UNITS
 from processing.files import write_text
-from processing.images import read_image
 from processing.plots import draw_agreement, draw_comparison, draw_curves, draw_gallery
+from processing.views import ViewReader
 
 BINS, LEAST_IN_BIN = 8, 10      # of a calibration curve, of equally many rows each: fewer rows make a share of noise
 ROUND_OF = {c.STAGE1: "preliminary round", c.STAGE2_CASE: "final round"}
@@ -44,7 +46,7 @@ STYLE = """body{font:16px/1.5 sans-serif;max-width:75em;margin:2em auto;padding:
 img{max-width:100%;height:auto}pre{background:#f4f4f4;padding:1em;overflow-x:auto;line-height:1.3}"""
 
 
-def draw_pictures(folder, pairs):
+def draw_pictures(folder: Path, pairs: dict[str, tuple[pd.DataFrame, pd.DataFrame]]) -> None:
     """Draw agreement, ROC and calibration, as far as the pairs have them.
 
     Args:
@@ -58,80 +60,91 @@ def draw_pictures(folder, pairs):
     for name, panels in (("thickness.png", thickness), ("acuity.png", acuity)):
         if any(panels):
             draw_agreement(folder / name, [panel for panel in panels if panel])
-    rows = {file: list(_classified(*pair, file)) for file, pair in pairs.items()}
-    roc = [(_title(file), [_roc(*row) for row in part]) for file, part in rows.items() if part]
-    calibration = [(_title(file), [_calibration(*row) for row in part]) for file, part in rows.items() if part]
-    if roc:
-        draw_curves(folder / "roc.png", roc, xlabel="false positive rate", ylabel="true positive rate",
-                    diagonal="chance")
-        draw_curves(folder / "calibration.png", calibration, xlabel="predicted probability",
-                    ylabel="share that is positive", diagonal="perfect")
+    rows = {file: list(_select_classes(*pair, file)) for file, pair in pairs.items()}
+    titled = [(ROUND_OF.get(file, "final round, per image"), part) for file, part in rows.items() if part]
+    if titled:
+        draw_curves(folder / "roc.png", [(title, [_trace_roc(*row) for row in part]) for title, part in titled],
+                    xlabel="false positive rate", ylabel="true positive rate", diagonal="chance")
+        draw_curves(folder / "calibration.png",
+                    [(title, [_trace_calibration(*row) for row in part]) for title, part in titled],
+                    xlabel="predicted probability", ylabel="share that is positive", diagonal="perfect")
 
 
-def draw_gallery_of_eyes(path, eyes, predictions, images, root):
+def draw_gallery_of_eyes(
+    path: Path, eyes: pd.DataFrame, predictions: pd.DataFrame, *, images: pd.DataFrame, paths: Paths
+) -> None:
     """Draw a crop of the eyes whose thickness after treatment was predicted best and worst.
 
     Args:
         path: the PNG to write.
         eyes: DataFrame of the truth, indexed by patient ID.
         predictions: DataFrame of the same index, with CST and VA.
-        images: DataFrame with patient ID and processed_path of after-images.
-        root: what processed_path is relative to.
+        images: DataFrame of train.csv's after-images.
+        paths: config.Paths.
     """
     known = eyes.index[eyes[c.CST].notna() & predictions[c.CST].notna() & eyes.index.isin(images[c.PATIENT])]
     off = (predictions[c.CST].loc[known] / eyes[c.CST].loc[known] - 1).abs().sort_values()
     count = min(GALLERY, len(off) // 2)
     if not count:
         return
-    middle = images.groupby(c.PATIENT)[c.PROCESSED].agg(lambda names: sorted(names)[len(names) // 2])
+    groups = images.sort_values(c.SOURCE).groupby(c.PATIENT)
+    middle = pd.concat([part.iloc[[len(part) // 2]] for _, part in groups])
+    reader, places = ViewReader(paths, middle, VIEWS["bscan"]), {eye: n for n, eye in enumerate(middle[c.PATIENT])}
     rows = []
     for title, chosen in (("best", off.index[:count]), ("worst", off.index[::-1][:count])):
         pictures = [
             (f"{eye}: CST {predictions[c.CST][eye]:.0f} um, true {eyes[c.CST][eye]:.0f}\n"
              f"VA {predictions[c.VA][eye]:.2f}, "
              f"true {eyes[c.VA][eye]:.2f} ({UNITS[eyes[c.FINAL][eye]]})".replace("nan", "unknown"),
-             read_image(root / middle[eye]), None)
+             to_picture(reader.read(places[eye])), None)
             for eye in chosen
         ]
         rows.append((f"{title}: thickness off by {off[chosen].mean():.0%} on average", pictures))
     draw_gallery(path, rows)
 
 
-def draw_attention(path, images, model, root):
-    """Draw Grad-CAM maps over the crops that a model is surest of, for each finding.
+def draw_attention(path: Path, images: pd.DataFrame, model: Model, *, paths: Paths) -> None:
+    """Draw Grad-CAM maps over the images that a model is surest of, for each finding; over its first view.
 
     Args:
         path: the PNG to write.
-        images: DataFrame with processed_path and FINDINGS as the model predicts them.
-        model: ImageModel.
-        root: what processed_path is relative to.
+        images: DataFrame of train.csv's images, with the findings as the model predicts them.
+        model: of model.registry, for images.
+        paths: config.Paths.
     """
-    rows = []
-    for number, finding in enumerate(c.FINDINGS):
-        pictures = []
+    views, rows = model.module.specification.views, []
+    for number, finding in enumerate(model.module.specification.findings):
         surest = images.sort_values(finding, ascending=False).drop_duplicates(c.PATIENT).head(GALLERY)
-        for row in surest.to_dict("records"):
-            crop = read_image(root / row[c.PROCESSED])
-            tensor = torch.tensor(crop[..., ::-1].copy(), device=model.device) / 255         # H x W x 3
-            attention = grad_cam(model.module, tensor.permute(2, 0, 1)[None])[0, number].cpu().numpy()
-            pictures.append((f"{row[c.PATIENT]}: {finding} {row[finding]:.2f}", crop, attention))
+        readers = {name: ViewReader(paths, surest, view) for name, view in views.items()}
+        pictures = []
+        for place, row in enumerate(surest.to_dict("records")):
+            pixels = {name: reader.read(place) for name, reader in readers.items()}          # C x H x W each
+            inputs = {name: torch.tensor(array[None].copy(), device=model.device) / 255
+                      for name, array in pixels.items()}
+            attention = grad_cam(model.module, inputs)[0, number].cpu().numpy()
+            caption = f"{row[c.PATIENT]}: {finding} {row[finding]:.2f}"
+            pictures.append((caption, to_picture(next(iter(pixels.values()))), attention))
         rows.append((finding, pictures))
     draw_gallery(path, rows)
 
 
-def draw_learning(path, runs):
+def to_picture(pixels: np.ndarray) -> np.ndarray:
+    """C x H x W pixels, red first, as a picture: H x W x 3, blue first."""
+    return np.broadcast_to(pixels[::-1].transpose(1, 2, 0), (*pixels.shape[1:], 3))
+
+
+def draw_learning(path: Path, runs: dict[tuple[str, int], Path]) -> None:
     """Draw the loss curves of runs that have any, one panel per model.
 
     Args:
         path: the PNG to write.
-        runs: dict of "<model name>, fold <number>" -> run folder.
+        runs: dict of (model name, fold number) -> run folder.
     """
     panels = {}
-    for name, folder in runs.items():
-        file = Path(folder) / "history.csv"
+    for (name, fold), folder in runs.items():
+        file = folder / "history.csv"
         if file.is_file():
-            model, fold = name.split(", ")
-            panels.setdefault(model, []).append((fold, pd.read_csv(file)))
+            panels.setdefault(name, []).append((f"fold {fold}", pd.read_csv(file)))
     if panels:
         draw_comparison(path, list(panels.items()))
 
@@ -146,7 +159,7 @@ def _compare_values(pairs, file, column, unit, *, hits, tolerance):
     return f"{column}, {ROUND_OF[file]}", unit, true, predicted, hits(true, predicted), tolerance
 
 
-def _classified(true, predicted, file):
+def _select_classes(true, predicted, file):
     """(column, truth, probability) of the columns scored by AUC whose truth has both classes."""
     for column, rule in FINAL_ITEMS[file].items():
         if RULES[rule] is auc_score and column in predicted:
@@ -156,22 +169,18 @@ def _classified(true, predicted, file):
                 yield column, answer, predicted[column][known].to_numpy(float)
 
 
-def _roc(column, answer, probability):
+def _trace_roc(column, answer, probability):
     false_positive, true_positive, _ = roc_curve(answer, probability)
     return f"{column}: AUC {auc_score(answer, probability):.3f}, {len(answer)} rows", false_positive, true_positive
 
 
-def _calibration(column, answer, probability):
+def _trace_calibration(column, answer, probability):
     bins = min(BINS, max(1, len(answer) // LEAST_IN_BIN))
     share, mean = calibration_curve(answer, probability, n_bins=bins, strategy="quantile")
     return f"{column}, {len(answer)} rows", mean, share
 
 
-def _title(file):
-    return ROUND_OF.get(file, "final round, per image")
-
-
-def write_report(folder, *, text, origin, commands):
+def write_report(folder: Path, *, text: str, origin: str, commands: str) -> None:
     """Write report.html from what lies in the folder.
 
     Args:

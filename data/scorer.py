@@ -7,50 +7,49 @@ Nothing is scored before every file holds what it must; all that is wrong with t
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
+from data.submission import KEYS as ROW_KEYS
 from model.metrics import FINAL_ITEMS, PRELIMINARY_ITEMS, final_score, preliminary_score, total_score
 from processing import columns as c
+from processing.acuity import parse_decimal_va
 from processing.errors import PipelineError
-from processing.reader import CellError, number, parse_table, read_header, text
-from processing.tables import parse_patient, parse_visit
+from processing.reader import CellError, number, parse_table, read_header
 
-KEYS = {
-    c.STAGE1: {c.PATIENT: parse_patient},
-    c.STAGE2_CASE: {c.PATIENT: parse_patient},
-    c.STAGE2_PIC: {c.PATIENT: parse_patient, c.INJECTION: parse_visit, c.IMAGE: text},
-}
+# What says which row is meant; the image number is the template's own
+KEYS = {file: {column: parse for column, parse in keys.items() if column != c.IMAGE_NUMBER}
+        for file, keys in ROW_KEYS.items()}
 LEAST_VA = {c.STAGE1: -0.3, c.STAGE2_CASE: 0}       # logMAR: the best line of a chart; decimal: no light perception
 MAX_FAULTS_SHOWN = 1000                         # of a file: more eyes than either round has
 
 
 # ---- What a cell may hold
 
-def _thickness(cell):
-    """um; NaN where it is missing."""
-    return _at_least(0, number(cell))
+def _parse_thickness(cell):
+    return _check_least(0, number(cell))
 
 
-def _true_thickness(cell):
+def _parse_true_thickness(cell):
     value = number(cell)
     if value == 0:
         raise CellError("a thickness is more than 0; leave the cell empty where it is unknown")
-    return _at_least(0, value)
+    return _check_least(0, value)
 
 
-def _acuity(file):
+def _make_acuity_parser(file):
     def parse(cell):
-        return _at_least(LEAST_VA[file], 0.0 if cell.upper() == "NLP" and file == c.STAGE2_CASE else number(cell))
+        return _check_least(LEAST_VA[file], parse_decimal_va(cell) if file == c.STAGE2_CASE else number(cell))
     return parse
 
 
-def _probability(cell):
-    value = _at_least(0, number(cell))
+def _parse_probability(cell):
+    value = _check_least(0, number(cell))
     if value > 1:
         raise CellError("a probability, 0 to 1, is wanted")
     return value
 
 
-def _label(cell):
+def _parse_label(cell):
     """0 or 1; NaN where it is missing."""
     value = number(cell)
     if value not in (0, 1) and not np.isnan(value):
@@ -58,63 +57,55 @@ def _label(cell):
     return value
 
 
-def _continued(cell):
-    """As _label, but a whole number above 1 counts as 1: annotation tables hold a 6, and training takes it so."""
+def _parse_continued(cell):
+    """As _parse_label, but a whole number above 1 counts as 1: annotation tables hold a 6, and training takes it so."""
     value = number(cell)
-    return 1.0 if value > 1 and value.is_integer() else _label(cell)
+    return 1.0 if value > 1 and value.is_integer() else _parse_label(cell)
 
 
-def _at_least(least, value):
+def _check_least(least, value):
     if value < least:
         raise CellError(f"{least} or more is wanted")
     return value
 
 
-def _parsers(file):
+def _list_parsers(file):
     """Parsers of a file's scored columns: in a truth, in a submission."""
     truth, answers = {}, {}
     for column, rule in FINAL_ITEMS[file].items():
         if rule == "thickness":
-            truth[column], answers[column] = _true_thickness, _thickness
+            truth[column], answers[column] = _parse_true_thickness, _parse_thickness
         elif rule == "acuity":
-            truth[column] = answers[column] = _acuity(file)
+            truth[column] = answers[column] = _make_acuity_parser(file)
         else:
-            truth[column] = _continued if column == c.CONTINUE else _label
-            answers[column] = _probability
-    return truth, {column: _wanted(parse) for column, parse in answers.items()}
+            truth[column] = _parse_continued if column == c.CONTINUE else _parse_label
+            answers[column] = _parse_probability
+    return truth, {column: _refuse_empty(parse) for column, parse in answers.items()}
 
 
-def _wanted(parse):
+def _refuse_empty(parse):
     """`parse`, but an empty cell is a fault: every row is to be answered."""
-    def parse_or_complain(cell):
+    def parse_answer(cell):
         value = parse(cell)
         if np.isnan(value):
             raise CellError("a number is wanted")
         return value
-    return parse_or_complain
+    return parse_answer
 
 
 # ---- Scores
 
-def score_submission(submission, truth):
-    """The items of the final round's score, of the files that both have.
+def describe_scores(submission: list[str | Path], truth: list[str | Path]) -> str:
+    """Score a submission: the table of items, the total and the preliminary round's points, as text.
 
     Args:
         submission, truth: lists of folders and CSV files: submission files, or tables of the same rows with the true
             values (annotation tables will do). Empty cells of the truth, and rows of it that contradict each other,
             do not count.
 
-    Returns:
-        dict of (submission file, column) -> score in 0-1, NaN where it is not defined.
-
     Raises:
         PipelineError: no file in common, a file twice; or one message with every column, row and cell at fault.
     """
-    return final_score(read_pairs(submission, truth)[0])
-
-
-def describe_scores(submission, truth):
-    """The table of items, the total and the preliminary round's points, as text; arguments as for score_submission."""
     pairs, notes = read_pairs(submission, truth)
     scores = final_score(pairs)
     if not np.isfinite(list(scores.values())).any():
@@ -122,11 +113,11 @@ def describe_scores(submission, truth):
     lines = [f"{'file':24}{'item':20}{'score':>8}{'rows':>8}"]
     for (file, column), score in scores.items():
         known = int(pairs[file][0][column].notna().sum())
-        lines.append(f"{file:24}{column:20}{_shown(score):>8}{known:>8}")
+        lines.append(f"{file:24}{column:20}{_format(score):>8}{known:>8}")
     count = sum(len(items) for items in FINAL_ITEMS.values())
     defined = int(np.isfinite(list(scores.values())).sum())
     name = "total, final round" if defined == count else f"mean of {defined} of the final round's {count} items"
-    lines.append(f"{name:44}{_shown(total_score(scores)):>8}")
+    lines.append(f"{name:44}{_format(total_score(scores)):>8}")
     if c.STAGE1 in pairs and PRELIMINARY_ITEMS.keys() <= set(pairs[c.STAGE1][0].columns):
         points = preliminary_score(*pairs[c.STAGE1])
         most = int(pairs[c.STAGE1][0][list(PRELIMINARY_ITEMS)].notna().sum().sum())
@@ -139,22 +130,24 @@ def describe_scores(submission, truth):
     return "\n".join([*lines, *notes])
 
 
-def describe_match(submission, truth):
-    """One line that says how well a submission matches the truth: folders."""
+def describe_match(submission: Path, truth: Path) -> str:
+    """Say in one line how well a submission matches the truth: two folders."""
     pairs, _ = read_pairs([submission], [truth])
     means = {}
     for (_, column), score in final_score(pairs).items():
         means.setdefault(column, []).append(score)
     items = ", ".join(f"{column} {np.nanmean(values):.2f}" for column, values in means.items())
-    thickness = [[table[[c.PRE_CST, c.CST]].to_numpy().ravel() for table in pairs[name]] for name in (c.STAGE1,
-                                                                                                      c.STAGE2_CASE)]
+    thickness = [[table[[c.PRE_CST, c.CST]].to_numpy().ravel() for table in pairs[name]]
+                 for name in (c.STAGE1, c.STAGE2_CASE)]
     true, predicted = (np.concatenate(side) for side in zip(*thickness, strict=True))
     error, correlation = np.abs(predicted - true).mean(), np.corrcoef(predicted, true)[0, 1]
     return f"thickness off by {error:.0f} um on average, r = {correlation:.2f}; scores: {items}"
 
 
-def read_pairs(submission, truth):
-    """Truth and submission of the same rows.
+def read_pairs(
+    submission: list[str | Path], truth: list[str | Path]
+) -> tuple[dict[str, tuple[pd.DataFrame, pd.DataFrame]], list[str]]:
+    """Read truth and submission of the same rows. Arguments and errors are those of describe_scores.
 
     Returns:
         pairs: dict of submission file -> (truth, submission), DataFrames indexed by the file's keys, with the columns
@@ -164,9 +157,10 @@ def read_pairs(submission, truth):
     answers, truths = _find_files(submission, "submission"), _find_files(truth, "truth")
     common = [name for name in KEYS if name in answers and name in truths]
     if not common:
+        places = [", ".join(map(str, side)) for side in (submission, truth)]
         raise PipelineError(
-            f"Nothing can be scored: {_named(submission)} holds {', '.join(answers) or 'no submission file'} and "
-            f"{_named(truth)} {', '.join(truths) or 'none'}; they have no file in common. Known are "
+            f"Nothing can be scored: {places[0]} holds {', '.join(answers) or 'no submission file'} and "
+            f"{places[1]} {', '.join(truths) or 'none'}; they have no file in common. Known are "
             f"{', '.join(KEYS)}, or CSV files with their columns."
         )
     same = [str(answers[name]) for name in common if answers[name].samefile(truths[name])]
@@ -203,10 +197,6 @@ def _find_files(places, what):
     return found
 
 
-def _named(places):
-    return ", ".join(map(str, places))
-
-
 def _recognise(file):
     """Which submission file a table is, by its name or else by its columns, or None."""
     if file.name.lower() in KEYS:
@@ -222,7 +212,7 @@ def _recognise(file):
 def _read_pair(name, answer_file, true_file):
     """The pair (None where something is wrong), what is wrong, and what does not count: lists of lines."""
     keys = list(KEYS[name])
-    for_truth, for_answers = _parsers(name)
+    for_truth, for_answers = _list_parsers(name)
     header = {column.strip().lower() for column in read_header(true_file)}
     there = [column for column in for_truth if column.lower() in header]
     true, faults = _read(true_file, KEYS[name], {column: for_truth[column] for column in there},
@@ -237,7 +227,7 @@ def _read_pair(name, answer_file, true_file):
         return None, faults, []
     once = true.drop_duplicates()
     kept = once[~once.duplicated(keys, keep=False)].set_index(keys)     # contradicting rows are no truth
-    notes = _note(true_file, once, kept)
+    notes = _note_gaps(true_file, once, kept)
     absent = [column for column in for_truth if column not in there]
     if absent:
         notes.append(f"{true_file} lacks {', '.join(absent)}: not scored.")
@@ -267,7 +257,7 @@ def _compare_keys(answers, answer_file, true, true_file, keys):
     return lines
 
 
-def _note(file, once, kept):
+def _note_gaps(file, once, kept):
     """What of a truth does not count, as lines."""
     notes = []
     if len(kept) < len(once):
@@ -279,5 +269,5 @@ def _note(file, once, kept):
     return notes
 
 
-def _shown(score):
+def _format(score):
     return "-" if np.isnan(score) else f"{score:.4f}"

@@ -1,4 +1,4 @@
-"""The three submission files: which rows they have, and writing them whole or not at all.
+"""The three submission files: which rows and columns they have, and writing them whole or not at all.
 
 Reads the templates in data/submit; writes model/result/<time>/.
 """
@@ -6,73 +6,103 @@ Reads the templates in data/submit; writes model/result/<time>/.
 import io
 import zipfile
 from datetime import datetime
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from config import Paths
 from processing import columns as c
 from processing.errors import PipelineError
 from processing.files import new_timed_folder, write_bytes, write_csv, write_json
-from processing.reader import read_table, text
+from processing.reader import read_header, read_table, text
 from processing.tables import parse_patient, parse_visit
 
 DECIMALS = 6
+# What says which row is meant, by file: column -> how its cells are read
+KEYS = {
+    c.STAGE1: {c.PATIENT: parse_patient},
+    c.STAGE2_CASE: {c.PATIENT: parse_patient},
+    c.STAGE2_PIC: {c.IMAGE_NUMBER: text, c.PATIENT: parse_patient, c.INJECTION: parse_visit, c.IMAGE: text},
+}
+# What a template may ask of a row
+ANSWERS_OF_EYE = [c.PRE_CST, *c.PRE_FINDINGS, c.CST, *c.FINDINGS, c.VA, c.CONTINUE]
+ANSWERS = {c.STAGE1: ANSWERS_OF_EYE, c.STAGE2_CASE: ANSWERS_OF_EYE, c.STAGE2_PIC: c.FINDINGS}
+PROBABILITIES = [c.CONTINUE, *c.PRE_FINDINGS, *c.FINDINGS]
+
+
+class Sheet(NamedTuple):
+    """One submission file: first the rows that are asked for, in the end with all that is answered."""
+
+    rows: pd.DataFrame      # what the file's KEYS say; of images, `after` too; in the end every column of `header`
+    header: dict[str, str]  # column -> its name in the file, in the file's order
 
 
 class Submission(NamedTuple):
-    """One DataFrame per file: first the rows that are asked for, in the end with all of SUBMISSION_COLUMNS."""
+    """The three files."""
 
-    stage1: pd.DataFrame
-    stage2_case: pd.DataFrame
-    stage2_pic: pd.DataFrame
+    stage1: Sheet
+    stage2_case: Sheet
+    stage2_pic: Sheet
 
 
-def read_templates(paths, test):
-    """The rows that each file must have, in order: the template's, or without one the test table's.
+def read_templates(paths: Paths, test: pd.DataFrame) -> Submission:
+    """Read which rows and columns each file must have: the template's, or without one the test table's and 2021's.
 
     Args:
         paths: config.Paths.
         test: test.csv's table.
 
     Returns:
-        Submission of tables with patient ID (stage2_pic: all of its columns but the findings, and `after`).
+        Submission whose sheets have rows without answers.
 
     Raises:
-        PipelineError: a faulty template.
+        PipelineError: a template is faulty, or asks for what no model answers.
     """
-    eyes = {final: rows[[c.PATIENT]].drop_duplicates(ignore_index=True) for final, rows in test.groupby(c.FINAL)}
-    no_eyes = test[[c.PATIENT]].head(0)
-    parsers = {c.IMAGE_NUMBER: text, c.PATIENT: parse_patient, c.INJECTION: parse_visit, c.IMAGE: text}
-    pic = _read_template(paths.submit / c.STAGE2_PIC, parsers, unique=[c.IMAGE_NUMBER])
-    if pic is None:
-        pic = test[test[c.FINAL] == 1].reset_index(drop=True)
-        pic = pic.assign(**{c.IMAGE_NUMBER: [str(number + 1) for number in range(len(pic))]})[list(parsers)]
-    pic = pic.assign(**{c.AFTER: (pic[c.INJECTION] == c.POST).astype(int)})
-    stage1, stage2 = (
-        _read_template(paths.submit / name, {c.PATIENT: parse_patient}, unique=[c.PATIENT])
-        for name in (c.STAGE1, c.STAGE2_CASE)
-    )
-    return Submission(
-        eyes.get(0, no_eyes) if stage1 is None else stage1,
-        eyes.get(1, no_eyes) if stage2 is None else stage2,
-        pic,
-    )
+    rounds = {c.STAGE1: 0, c.STAGE2_CASE: 1, c.STAGE2_PIC: 1}
+    folder = list(paths.submit.iterdir()) if paths.submit.is_dir() else []
+    sheets = []
+    for name, final in rounds.items():
+        file = next((file for file in folder if file.name.lower() == name), None)
+        if file:
+            rows, header = read_table(file, KEYS[name], unique=[next(iter(KEYS[name]))]), _read_columns(file, name)
+        else:
+            rows = test[test[c.FINAL] == final].reset_index(drop=True)
+            rows[c.IMAGE_NUMBER] = [str(number + 1) for number in range(len(rows))]
+            rows, header = rows[[*KEYS[name]]], {column: column for column in c.SUBMISSION_COLUMNS[name]}
+        if name == c.STAGE2_PIC:
+            rows = rows.assign(**{c.AFTER: (rows[c.INJECTION] == c.POST).astype(int)})
+        else:
+            rows = rows.drop_duplicates(ignore_index=True)
+        sheets.append(Sheet(rows, header))
+    return Submission(*sheets)
 
 
-def _read_template(path, parsers, unique):
-    """The template of that name, in any case, or None where there is none."""
-    folder = path.parent.iterdir() if path.parent.is_dir() else ()
-    files = [file for file in folder if file.name.lower() == path.name.lower()]
-    return read_table(files[0], parsers, unique=unique) if files else None
+def _read_columns(file, name):
+    """The columns of a template, and how it spells each: what is not known, or there twice, cannot be answered."""
+    known = {column.lower(): column for column in (*KEYS[name], *ANSWERS[name])}
+    names = read_header(file)
+    unknown = [column for column in names if column.lower() not in known]
+    lowered = [column.lower() for column in names]
+    doubled = [column for column in names if lowered.count(column.lower()) > 1]
+    answers = ", ".join(ANSWERS[name])
+    if unknown:
+        raise PipelineError(f"{file}: no model answers the column {', '.join(map(repr, unknown))}; take it out of the "
+                            f"template. Answered are {answers}.")
+    if doubled:
+        raise PipelineError(f"{file}: the column {doubled[0]!r} is there {len(doubled)} times; keep one.")
+    if len(names) == len(KEYS[name]):
+        raise PipelineError(f"{file} asks for nothing: it has no column to be answered. Answered are {answers}.")
+    return {known[column.lower()]: column for column in names}
 
 
-def write_submission(paths, submission, origin):
+def write_submission(paths: Paths, submission: Submission, origin: dict) -> Path:
     """Write the three files, submit.zip and runs.json into a new folder under model/result.
 
     Args:
         paths: config.Paths.
-        submission: Submission, each table with the columns of SUBMISSION_COLUMNS.
+        submission: Submission, each sheet with every column of its header.
         origin: dict of plain values: which option and runs it came from.
 
     Returns:
@@ -82,34 +112,30 @@ def write_submission(paths, submission, origin):
         PipelineError: a value is not finite or out of range, or the folder cannot be written; nothing is left.
     """
     tables = {}
-    for (name, columns), table in zip(c.SUBMISSION_COLUMNS.items(), submission, strict=True):
-        tables[name] = table[columns].round(DECIMALS)
-        _check_values(name, tables[name])
+    for name, (rows, header) in zip(c.SUBMISSION_COLUMNS, submission, strict=True):
+        table = rows[[*header]].round(DECIMALS)
+        _check_values(name, table)
+        tables[name] = table.rename(columns=header)
     with new_timed_folder(paths.result) as folder:
         for name, table in tables.items():
             write_csv(folder.path / name, table)
-        write_bytes(folder.path / "submit.zip", _zip(folder.path / name for name in tables))
+        archive = io.BytesIO()
+        with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+            for name in tables:
+                file.writestr(zipfile.ZipInfo(name), (folder.path / name).read_bytes(), zipfile.ZIP_DEFLATED)
+        write_bytes(folder.path / "submit.zip", archive.getvalue())
         write_json(folder.path / "runs.json", origin | {"written": datetime.now().isoformat(timespec="seconds")})
     return folder.path
 
 
 def _check_values(name, table):
     """Every number finite, 0 or more; probabilities 1 or less."""
-    for column in table.columns.difference([c.IMAGE_NUMBER, c.PATIENT, c.INJECTION, c.IMAGE]):
+    for column in table.columns.difference([*KEYS[name]]):
         values = table[column].to_numpy(float)
-        top = 1 if column in (c.CONTINUE, *c.FINDINGS) else np.inf
-        wrong = ~np.isfinite(values) | (values < 0) | (values > top)
+        wrong = ~np.isfinite(values) | (values < 0) | (values > (1 if column in PROBABILITIES else np.inf))
         if wrong.any():
             row = table[wrong].iloc[0]
             raise PipelineError(
                 f"{name}: {column} of {row[c.PATIENT]} would be {row[column]} (and {wrong.sum() - 1} more such "
                 "values); nothing was written. A model gives numbers that are none: train it again."
             )
-
-
-def _zip(files):
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for file in files:
-            archive.writestr(zipfile.ZipInfo(file.name), file.read_bytes(), zipfile.ZIP_DEFLATED)
-    return buffer.getvalue()

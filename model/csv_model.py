@@ -17,7 +17,7 @@ from model.device import one_thread
 from model.guard import build_guard, check_weights
 from model.loop import say_epoch
 from model.loss import CSVLoss
-from model.means import fill_by_means, fit_case_means
+from model.means import fill_rounds, fit_case_means
 from model.module import CSVModule
 from model.run import Run
 from model_config import CSVConfig
@@ -156,7 +156,7 @@ class CSVNetwork:
             PipelineError: something is not known, and the model carries no means; or it is infinite.
         """
         features = list(self.module.features)
-        known = fill_by_means(rows[[c.FINAL, *features]], self.means)
+        known = fill_rounds(rows[[c.FINAL, *features]], self.means)
         check_finite(known, features, list(rows.get(c.PATIENT, rows.index)))
         self.module.eval()
         with torch.inference_mode():

@@ -3,7 +3,6 @@
 B images of a batch and V visits (V = B where each image stands alone), C channels, H and W pixels, K findings.
 """
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +16,6 @@ from model.pooling import find_pool
 from model.specification import ImageSpecification
 from processing import columns as c
 from processing.errors import PipelineError
-from processing.parallel import CORES, map_in_threads, this_process
 from processing.views import ViewReader
 from processing.visits import number_visits
 
@@ -185,43 +183,7 @@ def _cut(visits: list[np.ndarray], batch_size: int) -> list[Portion]:
     return portions
 
 
-# ---- Reading them
-
-def read_batches(data: ImageData, portions: list[Portion], device: torch.device, *, workers: int = -1,
-                 share: bool = False) -> Iterator[Batch]:
-    """Batches on `device`, read ahead in threads; images become float32 in 0-1 there.
-
-    Args:
-        data: ImageData.
-        portions: of plan_epoch or plan_in_order.
-        device: torch.device.
-        workers: reading threads; 0: none but the caller's; -1: one beside a CPU that computes, else up to MAX_THREADS.
-        share: whether several processes share each batch out.
-
-    Yields:
-        Batch.
-
-    Raises:
-        PipelineError: an image could not be read.
-    """
-    if workers < 0:
-        workers = 1 if device.type == "cpu" else min(MAX_THREADS, CORES)
-    process = this_process()
-    rank, count = (process.rank, process.count) if share else (0, 1)
-
-    def read(portion: Portion) -> tuple[dict[str, torch.Tensor], Portion, Portion]:
-        own = portion.share(rank, count)
-        return data.read(own.rows), own, portion
-
-    loaded = map_in_threads(read, portions, threads=workers)
-    if device.type == "cuda":
-        from model.card import upload_ahead
-
-        loaded = upload_ahead(loaded, device)
-    for images, own, whole in loaded:
-        inputs = {view: as_fractions(pixels.to(device)) for view, pixels in images.items()}
-        yield build_batch(data, inputs, own, whole)
-
+# ---- Batches of them
 
 def build_batch(data: ImageData, inputs: dict[str, torch.Tensor], own: Portion, whole: Portion) -> Batch:
     """The batch of the images `inputs` (of the share `own` of the portion `whole`), with labels where there are any."""

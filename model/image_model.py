@@ -12,8 +12,9 @@ import torch
 
 import config as places
 from config import Paths
+from model.batches import read_batches
 from model.cache import open_cache
-from model.dataset import Batch, ImageData, plan_epoch, plan_in_order, read_batches
+from model.dataset import Batch, ImageData, plan_epoch, plan_in_order
 from model.distributed import SharedLoss, first_process_first, share_network
 from model.guard import build_guard, check_weights
 from model.loop import augment_batches, halve_batch, measure_losses, say_epoch, set_learning_rate, train_epoch
@@ -194,7 +195,10 @@ class ImageNetwork:
             probabilities, 0-1. Of a model that pools visits, the images of a visit share their CST; findings that are
             labelled by eye (preliminary round) too.
         """
+        keep_freed_memory()
         data, module = ImageData(rows, paths, self._what), fold_batch_norm(self.module)
+        for reader in data.readers.values():
+            reader.check()
         answers = np.zeros((len(data), 1 + len(self._what.findings)), np.float32)
         plan = plan_in_order(data.visit_of_row, PREDICT_BATCH_SIZE)
         batches = read_batches(data, plan, self.device)

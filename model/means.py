@@ -16,6 +16,8 @@ def fit_case_means(cases: pd.DataFrame) -> dict[str, dict[str, float]]:
     Returns:
         dict of round name -> dict of column -> mean; a round without eyes has none.
     """
+    if cases.empty:     # its columns have no types
+        return {}
     return {
         c.ROUND_NAMES[final]: rows.mean().to_dict() for final, rows in cases.select_dtypes("number").groupby(c.FINAL)
     }
@@ -39,8 +41,22 @@ def find_means(means: dict[str, dict[str, float]], final: int) -> dict[str, floa
     return other | {name: float(convert_va(other[name], 1 - final, final)) for name in (c.PRE_VA, c.VA)}
 
 
-def fill_by_means(cases: pd.DataFrame, means: dict[str, dict[str, float]]) -> pd.DataFrame:
-    """`cases` with the mean of its round at each NaN; raises PipelineError where means are wanted and there are none.
+def fill_missing(table: pd.DataFrame, means: dict[str, dict[str, float]], final: int) -> pd.DataFrame:
+    """Put the mean of its column at each NaN.
+
+    Args:
+        table: rows of eyes or images of one round.
+        means: of fit_case_means.
+        final: the round.
+
+    Raises:
+        PipelineError: something is missing and there are no means.
+    """
+    return table.fillna(find_means(means, final)) if table.isna().any(axis=None) else table
+
+
+def fill_rounds(cases: pd.DataFrame, means: dict[str, dict[str, float]]) -> pd.DataFrame:
+    """The same for cases of both rounds; raises PipelineError where means are wanted and there are none.
 
     Args:
         cases: DataFrame with final; one row per eye.
@@ -49,5 +65,5 @@ def fill_by_means(cases: pd.DataFrame, means: dict[str, dict[str, float]]) -> pd
     if not cases.isna().any(axis=None):
         return cases
     by_place = cases.reset_index(drop=True)     # an eye may stand in several rows
-    filled = [part.fillna(find_means(means, int(final))) for final, part in by_place.groupby(c.FINAL)]
+    filled = [fill_missing(part, means, int(final)) for final, part in by_place.groupby(c.FINAL)]
     return pd.concat(filled).sort_index().set_axis(cases.index)

@@ -45,12 +45,17 @@ def find_checkpoint(paths: Paths, name: str, chosen: str | Path | None = None, *
     return (of_all_eyes or files)[-1]
 
 
-def fold_of(folder: Path) -> str:
-    """The fold that a run left out, "none" where it trained on all eyes (or its config.json is damaged)."""
+def read_config_field(folder: Path, field: str, default: str) -> str:
+    """A field of a run's config.json, `default` where there is none (or the file is damaged, or no run's)."""
     try:
-        return json.loads((folder / "config.json").read_text(encoding="utf-8")).get("fold", "none")
+        return json.loads((folder / "config.json").read_text(encoding="utf-8")).get(field, default)
     except (OSError, ValueError, AttributeError):
-        return "none"
+        return default
+
+
+def fold_of(folder: Path) -> str:
+    """The fold that a run left out, "none" where it trained on all eyes."""
+    return read_config_field(folder, "fold", "none")
 
 
 def resolve_checkpoint(paths: Paths, chosen: str | Path, *, unfinished: bool = False) -> Path:

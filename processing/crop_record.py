@@ -5,6 +5,7 @@ prediction with which box a crop was cut.
 """
 
 import csv
+import functools
 import io
 import time
 from pathlib import Path
@@ -12,13 +13,13 @@ from pathlib import Path
 import pandas as pd
 
 from processing import columns as c
-from processing.files import write_text
+from processing.files import stat_files, write_text
 
-CROP, BOX, CHANNELS, HAD_COLOURS = "crop_path", "box", "channels", "had_colours"
+CROP, BOX, CHANNELS, TURNED_GREY = "crop_path", "box", "channels", "turned_grey"
 WIDTH, HEIGHT = "screen_width", "screen_height"     # px
 RECORD_COLUMNS = [
     CROP, c.SOURCE, "source_bytes", "source_mtime_ns", "crop_bytes", "crop_mtime_ns", WIDTH, HEIGHT, BOX, CHANNELS,
-    HAD_COLOURS,        # 1: the screen has colours within the box
+    TURNED_GREY,        # 1: the screen has colours within the box of a grey view
 ]
 SAVE_EVERY_S = 10       # a killed run loses the record of its last seconds' crops and cuts those again
 
@@ -62,33 +63,37 @@ class CropRecord:
         box, channels = RECORD_COLUMNS.index(BOX), RECORD_COLUMNS.index(CHANNELS)
         return {crop: (row[box], row[channels]) for crop, row in self._rows.items()}
 
-    def find_coloured(self) -> set[str]:
-        """Paths of the crops where the screen has colours."""
-        place = RECORD_COLUMNS.index(HAD_COLOURS)
+    def find_turned_grey(self) -> set[str]:
+        """Paths of the crops whose colours were taken away."""
+        place = RECORD_COLUMNS.index(TURNED_GREY)
         return {crop for crop, row in self._rows.items() if row[place] == "1"}
 
     def screens(self) -> pd.DataFrame:
-        """source_path, screen_width, screen_height (px), one row per screen.
-
-        Raises:
-            ValueError: a size is no whole number: the table was edited by hand.
-        """
+        """source_path, screen_width, screen_height (px), one row per screen."""
         table = pd.DataFrame(self._rows.values(), columns=RECORD_COLUMNS)[[c.SOURCE, WIDTH, HEIGHT]]
         return table.drop_duplicates(c.SOURCE).astype({WIDTH: int, HEIGHT: int})
 
 
 def find_crops(path: Path, box: str, channels: int) -> set[str]:
     """Paths of the crops that were cut with a box (as describe_view puts it) and kept with so many channels."""
+    state, = stat_files(path.parent, [path.name])
+    return set() if state is None else _find_crops(path, box, channels, (state.st_mtime_ns, state.st_size))
+
+
+@functools.lru_cache(maxsize=8)     # a training reads the record for each of its tables and views
+def _find_crops(path: Path, box: str, channels: int, _state: tuple[int, int]) -> set[str]:
     place = slice(RECORD_COLUMNS.index(BOX), RECORD_COLUMNS.index(BOX) + 2)     # CHANNELS stands behind it
     return {row[0] for row in _read_rows(path) if row[place] == [box, str(channels)]}
 
 
 def _read_rows(path):
     """Texts of RECORD_COLUMNS, crop by crop; none where the file is no such table. Damaged rows are passed over."""
+    size = slice(RECORD_COLUMNS.index(WIDTH), RECORD_COLUMNS.index(HEIGHT) + 1)
     try:
         with open(path, encoding="utf-8", newline="") as file:
             rows = csv.reader(file)
             if next(rows, None) == RECORD_COLUMNS:
-                yield from (row for row in rows if len(row) == len(RECORD_COLUMNS))
+                yield from (row for row in rows
+                            if len(row) == len(RECORD_COLUMNS) and all(cell.isdecimal() for cell in row[size]))
     except (OSError, ValueError, csv.Error):        # ValueError: no UTF-8
         return

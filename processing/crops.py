@@ -10,7 +10,7 @@ import pandas as pd
 
 from config import Paths, View
 from processing import columns as c
-from processing.crop_record import BOX, CHANNELS, CROP, HAD_COLOURS, HEIGHT, WIDTH, CropRecord
+from processing.crop_record import BOX, CHANNELS, CROP, HEIGHT, TURNED_GREY, WIDTH, CropRecord
 from processing.files import replacing
 from processing.images import ImageError, cut_view, read_image
 from processing.parallel import CORES, map_in_threads, one_image_per_thread
@@ -92,11 +92,11 @@ def _cut_screen(source, crops, paths, record):
     except ImageError as error:
         return error
     rows = []
-    for (crop, view), (data, had_colours) in zip(stale, cuts, strict=True):
+    for (crop, view), (data, turned_grey) in zip(stale, cuts, strict=True):
         with replacing(paths.root / crop) as temporary:
             temporary.write_bytes(data)
         rows.append(_describe_cut(crop, source, view, state) | _describe_crop(paths.root / crop) | {
-            WIDTH: screen.shape[1], HEIGHT: screen.shape[0], HAD_COLOURS: int(had_colours)})
+            WIDTH: screen.shape[1], HEIGHT: screen.shape[0], TURNED_GREY: int(turned_grey)})
     return rows
 
 

@@ -105,9 +105,9 @@ def crop_img(rows: list[dict], paths: Paths, views: dict[str, View]) -> Crops:
     images = images[~images[c.SOURCE].isin([source for source, _ in problems])].reset_index(drop=True)
     if len(images) and _is_older(paths.crop_preview, paths.crop_record):
         draw_crop_preview(paths.crop_preview, _preview_sources(images, record.screens(), paths), views)
-    had_colours = record.find_coloured()
-    grey = [view_paths(images, view) for view in views.values() if view.channels == 1]
-    coloured = [source for source, *crops in zip(images[c.SOURCE], *grey, strict=True) if had_colours & set(crops)]
+    turned_grey = record.find_turned_grey()
+    crops = [view_paths(images, view) for view in views.values()]
+    coloured = [source for source, *names in zip(images[c.SOURCE], *crops, strict=True) if turned_grey & set(names)]
     return Crops(images, problems, made, coloured)
 
 

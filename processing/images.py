@@ -164,17 +164,17 @@ def cut_view(screen: np.ndarray, view: View) -> tuple[bytes, bool]:
 
     Returns:
         data: the bytes of the JPEG file.
-        had_colours: whether a pixel of the crop has colour, before anything is turned grey.
+        turned_grey: whether colours were taken away.
 
     Raises:
         ImageError: the screen holds nothing of the view's box.
     """
     crop = crop_image(screen, view)
-    grey = find_grey(crop)
-    had_colours = grey is None
-    if view.channels == 1:
-        crop = cv2.cvtColor(crop, cv2.COLOR_BGR2GRAY) if had_colours else grey
-    return cv2.imencode(".jpg", crop)[1].tobytes(), had_colours
+    grey = find_grey(crop) if view.channels == 1 else crop
+    turned_grey = grey is None
+    if turned_grey:
+        grey = cv2.cvtColor(crop, cv2.COLOR_BGR2GRAY)
+    return cv2.imencode(".jpg", grey)[1].tobytes(), turned_grey
 
 
 def find_grey(image: np.ndarray) -> np.ndarray | None:

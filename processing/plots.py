@@ -40,6 +40,7 @@ def draw_crop_preview(path: Path, sources: list[tuple[str, Path]], views: dict[s
     for (left, *others), (title, source) in zip(axes, sources, strict=True):
         screen = read_image(source)
         _show_image(left, screen[..., ::-1], title)
+        left.set_facecolor("0.85")      # beyond the screen, where a crop is black
         left.set_xlim(0, max(screen.shape[1], *(view.right for view in views.values())) - 0.5)
         left.set_ylim(max(screen.shape[0], *(view.bottom for view in views.values())) - 0.5, 0)
         for axis, (name, view), color in zip(others, views.items(), cycle(VIEW_COLORS), strict=False):
@@ -48,8 +49,8 @@ def draw_crop_preview(path: Path, sources: list[tuple[str, Path]], views: dict[s
             left.text(view.left + 8, view.bottom - 10, name, backgroundcolor=color, fontsize=11)
             crop = decode_pixels(cut_view(screen, view)[0], view.channels).transpose(1, 2, 0)
             _show_image(axis, np.broadcast_to(crop, (*crop.shape[:2], 3)),
-                        f"{name}: rows {view.top}-{view.bottom}, columns {view.left}-{view.right}, "
-                        f"{'grey' if view.channels == 1 else 'in colour'}")
+                        f"{name}, {'grey' if view.channels == 1 else 'in colour'}:\n"
+                        f"rows {view.top}-{view.bottom - 1}, columns {view.left}-{view.right - 1}")
             for side in axis.spines.values():
                 side.set(edgecolor=color, linewidth=2.5)
     save_figure(figure, path)

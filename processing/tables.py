@@ -54,8 +54,9 @@ PARSERS = {
     "pic": {c.PATIENT: parse_patient, c.INJECTION: parse_visit, c.IMAGE: text} | dict.fromkeys(c.FINDINGS, number),
     "final_info": _FINAL_CLINICAL,
 }
-# What names a row of the tables and of the submission templates
-KEY_PARSERS = {c.IMAGE_NUMBER: text, c.PATIENT: parse_patient, c.INJECTION: parse_visit, c.IMAGE: text}
+# What names a row of the submission templates, by file
+_KEY_PARSERS = {c.IMAGE_NUMBER: text, c.PATIENT: parse_patient, c.INJECTION: parse_visit, c.IMAGE: text}
+TEMPLATE_PARSERS = {file: {key: _KEY_PARSERS[key] for key in keys} for file, keys in c.SUBMISSION_KEYS.items()}
 
 # Which tables have a row per eye: round and set
 EYE_TABLES = {
@@ -108,9 +109,6 @@ def fill_missing(table: pd.DataFrame, path: Path) -> pd.DataFrame:
 
 
 # ---- Processed tables
-
-TEXT_COLUMNS = (c.PATIENT, c.INJECTION, c.IMAGE, c.PROCESSED, c.SOURCE, c.DATA_TYPE)      # the others hold numbers
-
 
 def build_eye_table(raw: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """One row per annotated eye of both rounds, nothing filled in: what held-out scores and recipe best go by.
@@ -225,9 +223,9 @@ def read_processed(path: Path, columns: list[str]) -> pd.DataFrame:
     """
     if not path.is_file():
         raise PipelineError(f"{path} is not there. Option 0 (processing_data) makes it.")
-    numbers = {name: ["", "nan"] for name in columns if name not in TEXT_COLUMNS}
+    numbers = {name: ["", "nan"] for name in columns if name not in c.TEXT_COLUMNS}
     try:
-        table = pd.read_csv(path, dtype=dict.fromkeys(TEXT_COLUMNS, str), keep_default_na=False, na_values=numbers)
+        table = pd.read_csv(path, dtype=dict.fromkeys(c.TEXT_COLUMNS, str), keep_default_na=False, na_values=numbers)
     except (ValueError, OSError) as error:
         raise PipelineError(f"{path} cannot be read: {error}. {_MAKE_ANEW}") from error
     absent = [name for name in columns if name not in table]

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from config import CropBox
+from config import VIEWS
 from processing import columns as c
 from processing.check import check_data
 from processing.check.images import LEAST_CONTRAST, measure_contrast
@@ -21,7 +21,8 @@ from processing.errors import PipelineError
 from processing.images import crop_image, read_image
 from tests.helpers import put_screen
 
-BOX = CropBox(top=50, bottom=450, left=550, right=1200)
+BOX = VIEWS["bscan"]
+OTHER_BOX = VIEWS | {"bscan": BOX._replace(top=0, bottom=100, left=500, right=700)}
 TABLES = {
     "preliminary/Train_set/TrainingAnnotation.csv": (
         "patient ID,gender,age,diagnosis,preVA,anti-VEGF,preCST,preIRF,preSRF,prePED,preHRF,VA,continue injection,CST,"
@@ -339,10 +340,23 @@ def test_templates_that_ask_for_other_eyes_images_and_columns(clean):
     assert only(found, "template-image-unknown")[0].value == "8L, Post injection, c"
     assert only(found, "template-image-missing")[0].file.endswith("/b.jpg")
     assert only(found, "template-column")[0].column == c.VA
-    assert only(found, "column-extra")[0].column == "Acuity"
+    extra, = only(found, "template-extra")
+    assert (extra.column, extra.severity) == ("Acuity", "stops")
     assert only(found, "cell-blank")[0].value == "c "
+    (clean.submit / "submit_stage2_case.csv").write_text("patient ID\n8L\n")
+    assert only(check_data(clean), "template-empty")[0].file == "data/submit/submit_stage2_case.csv"
+    (clean.submit / "submit_stage2_case.csv").write_text("patient ID,CST,cst\n8L,0,0\n")
+    assert only(check_data(clean), "template-extra")[1].column == "cst"
     edit(clean.submit / "submit_stage1.csv", "patient ID", "who")
     assert only(check_data(clean), "column-missing")[0].file == "data/submit/submit_stage1.csv"
+
+
+def test_a_template_may_ask_for_whatever_a_model_answers(clean):
+    edit(clean.submit / "submit_stage2_pic.csv", "PED\n", "PED,hrf\n")
+    for row in ("a,0,0,0", "b,0,0,0"):
+        edit(clean.submit / "submit_stage2_pic.csv", row, row + ",0")
+    edit(clean.submit / "submit_stage2_case.csv", ",CST\n8L", ",CST,preIRF\n8L,0")
+    assert check_data(clean) == []
 
 
 # ---- Images
@@ -392,7 +406,8 @@ def test_real_and_synthetic_scans_are_far_from_empty(real, demo_root):
     crop = crop_image(read_image(real / "images" / "radial_OS_normal.jpg"), BOX)
     assert measure_contrast(crop) > 3 * LEAST_CONTRAST
     assert measure_contrast((crop * 0.4).astype(np.uint8)) > LEAST_CONTRAST
-    assert min(measure_contrast(read_image(file)) for file in demo_root.crops.rglob("*.jpg")) > 2 * LEAST_CONTRAST
+    files = demo_root.view_folder(BOX).rglob("*.jpg")
+    assert min(measure_contrast(read_image(file)) for file in files) > 2 * LEAST_CONTRAST
 
 
 @pytest.mark.parametrize("done", [False, True])
@@ -411,7 +426,7 @@ def test_one_picture_under_two_names_also_after_option_0(clean, done):
 # ---- After option 0
 
 def test_crops_that_are_missing_broken_of_another_size_or_old(processed):
-    crops = sorted((processed.crops / "train").iterdir())
+    crops = sorted((processed.view_folder(BOX) / "train").iterdir())
     crops[0].unlink()
     crops[1].write_bytes(crops[1].read_bytes()[:500])
     put_screen(crops[2], width=100, height=90)
@@ -429,19 +444,47 @@ def test_crops_that_are_missing_broken_of_another_size_or_old(processed):
     assert f"data/source/{IMAGES[5]}" not in {each.file for each in found if each.kind == "crop-stale"}
 
 
+def test_crops_of_the_other_view_that_are_missing_broken_or_of_another_size(processed):
+    folder = processed.view_folder(VIEWS["fundus"])
+    crops = sorted((folder / "train").iterdir())
+    crops[0].unlink()
+    crops[1].write_bytes(crops[1].read_bytes()[:500])
+    put_screen(crops[2], width=100, height=90)
+    shutil.copy(crops[3], crops[3].with_name("more.jpg"))
+    found = check_data(processed)
+    for kind, crop in zip(("crop-missing", "crop-unreadable", "crop-size"), crops, strict=False):
+        each, = only(found, kind)
+        assert (each.file, each.severity) == (processed.relative(crop), "stops")
+    assert only(found, "crop-unused")[0].file == "data/processed/fundus/train/more.jpg"
+    assert len(found) == 4
+    shutil.rmtree(folder)
+    assert len(only(check_data(processed), "crop-missing")) == len(IMAGES)
+    processed.crop_record.unlink()      # as after an older version, which knew one view
+    values = [each.value for each in only(check_data(processed), "crop-box")]
+    assert sorted(values) == ["not cut"] * len(IMAGES) + ["unknown"] * len(IMAGES)
+
+
+def test_a_coloured_scan_is_found_before_and_after_option_0(clean):
+    put_screen(clean.source / FIRST, seed=5, grey=False)
+    assert only(check_data(clean), "bscan-coloured")[0].file == f"data/source/{FIRST}"
+    processing_data(clean)
+    coloured, = only(check_data(clean), "bscan-coloured")
+    assert (coloured.severity, coloured.action) == ("warns", "is turned grey (ITU-R BT.601)")
+
+
 def test_crops_are_read_instead_of_screens_where_they_are_current(processed, monkeypatch):
     monkeypatch.setattr("processing.check.images.read_image", lambda _: pytest.fail("a screen was opened"))
     check_data(processed)
     with pytest.raises(pytest.fail.Exception):
-        check_data(processed, CropBox(0, 100, 500, 700))      # another box: no crop is current
+        check_data(processed, OTHER_BOX)      # another box: no crop is current
 
 
-def test_crops_of_another_box_stop(processed):
-    boxes = only(check_data(processed, CropBox(0, 100, 500, 700)), "crop-box")
+def test_crops_of_another_box_are_cut_from_their_screens(processed):
+    boxes = only(check_data(processed, OTHER_BOX), "crop-box")
     assert len(boxes) == len(IMAGES)
-    assert (boxes[0].severity, boxes[0].value) == ("stops", "50:450,550:1200")
-    with pytest.raises(PipelineError, match="config.CROP"):
-        check_data(processed, CropBox(100, 0, 500, 700))
+    assert (boxes[0].severity, boxes[0].value) == ("warns", "50:450,550:1200")
+    with pytest.raises(PipelineError, match=r"config.VIEWS\['bscan'\]"):
+        check_data(processed, VIEWS | {"bscan": BOX._replace(top=100, bottom=0)})
 
 
 def test_crops_whose_screens_are_gone_are_still_looked_at(processed):

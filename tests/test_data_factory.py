@@ -5,13 +5,23 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from config import CROP, CropBox, Paths
+from config import VIEWS, Paths, View
 from processing import columns as c
 from processing.data_factory import _preview_sources, processing_data
 from processing.errors import PipelineError
+from processing.images import crop_image, cut_view, encode_jpeg, read_image
 from tests.helpers import make_screen, put_screen
 
+BSCAN, FUNDUS = VIEWS["bscan"], VIEWS["fundus"]
+
 INFO = "patient ID,gender,age,diagnosis,anti-VEGF,preVA\n7R,Male,60,DME,Avastin,0.5\n"
+
+
+@pytest.fixture(autouse=True)
+def _undrawn(request, monkeypatch):
+    """The preview is drawn for the tests that look at it."""
+    if "preview" not in request.node.name:
+        monkeypatch.setattr("processing.data_factory.draw_crop_preview", lambda *_: None)
 
 
 @pytest.fixture
@@ -24,8 +34,17 @@ def source(paths):
     return folder
 
 
-def crops(paths):
-    return {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in paths.crops.rglob("*.jpg")}
+def crops(paths, view=BSCAN):
+    return {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in paths.view_folder(view).rglob("*.jpg")}
+
+
+def with_box(*edges):
+    """The views with another box of the B-scan."""
+    return VIEWS | {"bscan": View(*edges)}
+
+
+def decode(file):
+    return cv2.imdecode(np.fromfile(file, np.uint8), cv2.IMREAD_UNCHANGED)
 
 
 def tables(paths):
@@ -35,10 +54,10 @@ def tables(paths):
 
 def test_it_writes_crops_tables_and_the_preview(paths, source):
     made = processing_data(paths)
-    assert (made.images, made.train, made.test, made.crops, made.problems) == (2, 0, 2, 2, 0)
+    assert made == (2, 0, 2, 4, 0, 0)
     images = pd.read_csv(paths.image_table)
     assert images.columns.tolist() == c.IMAGE_COLUMNS
-    assert set(crops(paths)) == {"7R_1_0_1_眼 (1).jpg", "7R_1_1_1_127. (16).jpg"}
+    assert set(crops(paths)) == set(crops(paths, FUNDUS)) == {"7R_1_0_1_眼 (1).jpg", "7R_1_1_1_127. (16).jpg"}
     for row in images.to_dict("records"):
         crop = cv2.imdecode(np.fromfile(paths.root / row[c.PROCESSED], np.uint8), cv2.IMREAD_COLOR)
         screen = cv2.imdecode(np.fromfile(paths.root / row[c.SOURCE], np.uint8), cv2.IMREAD_COLOR)
@@ -49,6 +68,61 @@ def test_it_writes_crops_tables_and_the_preview(paths, source):
     preview = cv2.imdecode(np.fromfile(paths.crop_preview, np.uint8), cv2.IMREAD_COLOR)
     assert preview.shape[0] > 500
     assert preview.std() > 20
+
+
+def test_each_view_has_its_own_folder_channels_and_box_and_a_grey_crop_its_old_bytes(paths, source):
+    put_screen(source / "7R" / "Pre Injection OCT Images" / "small.png", seed=4, height=200, width=560)
+    processing_data(paths)
+    for row in pd.read_csv(paths.image_table).to_dict("records"):
+        screen, name = read_image(paths.root / row[c.SOURCE]), os.path.basename(row[c.PROCESSED])
+        assert (paths.root / row[c.PROCESSED]).read_bytes() == encode_jpeg(crop_image(screen, BSCAN))
+        assert decode(paths.root / row[c.PROCESSED]).shape == (400, 650)
+        fundus = decode(paths.view_folder(FUNDUS) / "test" / name)
+        assert fundus.shape == (496, 496, 3)
+        assert np.abs(fundus[:screen.shape[0]].astype(int) - screen[:496, :496]).mean() < 3
+        assert fundus[screen.shape[0] + 8:].max(initial=0) < 10
+
+
+def test_a_third_view_is_one_entry(paths, source, monkeypatch):
+    processing_data(paths)
+    before = crops(paths) | crops(paths, FUNDUS)
+    monkeypatch.setitem(VIEWS, "caption", View(496, 596, 0, 300, channels=3, folder="caption"))
+    assert processing_data(paths).crops == 2
+    assert crops(paths) | crops(paths, FUNDUS) == before
+    files = sorted(paths.view_folder(VIEWS["caption"]).rglob("*.jpg"))
+    assert [file.name for file in files] == sorted(crops(paths))
+    assert {decode(file).shape for file in files} == {(100, 300, 3)}
+
+
+def test_a_screen_is_decoded_once_for_all_views(paths, source, monkeypatch):
+    opened = []
+    monkeypatch.setattr("processing.crops.read_image", lambda file: opened.append(file) or read_image(file))
+    assert processing_data(paths).crops == 4
+    assert len(opened) == 2
+
+
+def test_colours_where_a_view_is_grey_are_turned_grey_counted_and_said(paths, source, capsys):
+    file = source / "7R" / "Post Injection OCT Images" / "0.png"
+    screen = put_screen(file, seed=5, grey=False)
+    mixed = source / "7R" / "Post Injection OCT Images" / "1.png"
+    cv2.imwrite(str(mixed.parent.parent.parent / "1.png"), np.hstack([screen[:, :496], make_screen(596, 768)]))
+    (mixed.parent.parent.parent / "1.png").rename(mixed)        # coloured in the fundus picture alone
+    for _ in range(2):          # the second run decodes nothing
+        assert processing_data(paths).coloured == 1
+        assert "1 images have colours where the device makes none; their crops were turned grey (ITU-R BT.601). " \
+               f"The first is {paths.relative(file)}." in capsys.readouterr().out
+    crop = decode(paths.view_folder(BSCAN) / "test" / "7R_1_1_1_0.jpg")
+    luma = screen[50:450, 550:1200] @ [0.114, 0.587, 0.299]
+    assert crop.shape == (400, 650)
+    assert np.abs(crop - luma).mean() < 3
+    fundus = decode(paths.view_folder(FUNDUS) / "test" / "7R_1_1_1_0.jpg").astype(int)
+    assert np.abs(fundus[..., 0] - fundus[..., 2]).mean() > 20
+
+
+def test_opencv_has_its_threads_back(paths, source):
+    threads = cv2.getNumThreads()
+    processing_data(paths)
+    assert cv2.getNumThreads() == threads
 
 
 def test_two_roots_of_the_same_data_give_the_same_bytes(paths, source, tmp_path):
@@ -67,11 +141,12 @@ def test_two_roots_of_the_same_data_give_the_same_bytes(paths, source, tmp_path)
 def test_a_second_run_cuts_only_what_is_new_or_changed(paths, source):
     processing_data(paths)
     before = crops(paths)
+    fundus = crops(paths, FUNDUS)
     assert processing_data(paths).crops == 0
-    assert crops(paths) == before
+    assert (crops(paths), crops(paths, FUNDUS)) == (before, fundus)
     put_screen(source / "7R" / "Pre Injection OCT Images" / "眼 (1).jpg", seed=9)
     put_screen(source / "7R" / "Pre Injection OCT Images" / "new.jpg", seed=3)
-    assert processing_data(paths).crops == 2
+    assert processing_data(paths).crops == 4
     after = crops(paths)
     assert after["7R_1_1_1_127. (16).jpg"] == before["7R_1_1_1_127. (16).jpg"]
     assert after["7R_1_0_1_眼 (1).jpg"][0] != before["7R_1_0_1_眼 (1).jpg"][0]
@@ -85,14 +160,14 @@ def test_a_source_that_changed_without_changing_its_size_is_cut_again(paths, sou
     processing_data(paths)
     before = crops(paths)["7R_1_0_1_眼 (1).jpg"][0]
     file.write_bytes(second.ljust(size, b"\0"))
-    assert processing_data(paths).crops == 1
+    assert processing_data(paths).crops == 2
     assert crops(paths)["7R_1_0_1_眼 (1).jpg"][0] != before
 
 
 def test_a_lost_or_cut_crop_is_made_again(paths, source):
     processing_data(paths)
     before = crops(paths)
-    first, second = sorted(paths.crops.rglob("*.jpg"))
+    first, second = sorted(paths.view_folder(BSCAN).rglob("*.jpg"))
     first.unlink()
     second.write_bytes(second.read_bytes()[:500])
     assert processing_data(paths).crops == 2
@@ -101,13 +176,44 @@ def test_a_lost_or_cut_crop_is_made_again(paths, source):
     }
 
 
-def test_another_box_cuts_all_crops_and_the_preview_again(paths, source):
+def test_another_box_of_a_view_cuts_its_crops_and_the_preview_again(paths, source):
     processing_data(paths)
-    preview = paths.crop_preview.read_bytes()
-    assert processing_data(paths, CropBox(0, 100, 500, 700)).crops == 2
-    assert cv2.imdecode(np.fromfile(next(paths.crops.rglob("*.jpg")), np.uint8), 1).shape == (100, 200, 3)
+    preview, fundus = paths.crop_preview.read_bytes(), crops(paths, FUNDUS)
+    assert processing_data(paths, with_box(0, 100, 500, 700)).crops == 2
+    assert {decode(file).shape for file in paths.view_folder(BSCAN).rglob("*.jpg")} == {(100, 200)}
     assert paths.crop_preview.read_bytes() != preview
-    assert processing_data(paths, CROP).crops == 2
+    assert processing_data(paths, VIEWS | {"fundus": FUNDUS._replace(channels=1)}).crops == 4
+    assert {decode(file).shape for file in paths.view_folder(FUNDUS).rglob("*.jpg")} == {(496, 496)}
+    assert processing_data(paths).crops == 2
+    assert {name: data for name, (data, _) in crops(paths, FUNDUS).items()} == {
+        name: data for name, (data, _) in fundus.items()
+    }
+
+
+def test_a_record_of_an_older_version_is_none_and_everything_is_cut_again(paths, source):
+    processing_data(paths)
+    table = pd.read_csv(paths.crop_record, dtype=str)
+    table.drop(columns="channels").to_csv(paths.crop_record, index=False)
+    assert processing_data(paths).crops == 4
+    lines = paths.crop_record.read_text(encoding="utf-8").splitlines()
+    for damaged in (lines[-1][:50], lines[-1].replace(",596,", ",high,")):
+        paths.crop_record.write_text("\n".join([*lines[:-1], damaged]), encoding="utf-8")
+        assert processing_data(paths).crops == 1
+
+
+def test_a_run_that_was_stopped_goes_on(paths, source, monkeypatch):
+    def fail(screen, view):
+        if screen.shape[1] == 1264:     # the second one
+            raise KeyboardInterrupt
+        return cut_view(screen, view)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("processing.crops.cut_view", fail)
+        processing_data(paths)
+    before = crops(paths)
+    assert len(before) == 1
+    assert processing_data(paths).crops == 2
+    assert before.items() <= crops(paths).items()
 
 
 def test_bad_images_are_skipped_and_named_and_the_rest_goes_on(paths, source, capsys):
@@ -172,7 +278,7 @@ def test_a_missing_table_is_asked_for_before_any_crop_is_cut(paths, source):
     (source / "test_info.csv").unlink()
     with pytest.raises(PipelineError, match=r"test_info.csv or test_info_stage2.csv is missing: put it anywhere below"):
         processing_data(paths)
-    assert not paths.crops.exists()
+    assert not paths.processed.exists()
 
 
 def test_a_faulty_table_leaves_what_was_there(paths, source):
@@ -204,28 +310,28 @@ def test_the_demonstration_reaches_every_table(demo_root):
 
 @pytest.mark.parametrize(
     "box",
-    [CropBox(450, 50, 550, 1200), CropBox(-50, 450, 550, 1200), CropBox(50, 50, 550, 1200), CropBox(50, 450, -1, 9),
-     CropBox(50, 450, 550.0, 1200), CropBox(0, 100_000, 0, 100_000)],
+    [(450, 50, 550, 1200), (-50, 450, 550, 1200), (50, 50, 550, 1200), (50, 450, -1, 9), (50, 450, 550.0, 1200),
+     (0, 100_000, 0, 100_000)],
 )
 def test_a_box_that_cannot_be_cut_is_refused_before_anything_is_touched(paths, source, box):
     processing_data(paths)
     before = tables(paths) | crops(paths)
-    with pytest.raises(PipelineError, match="config.CROP is"):
-        processing_data(paths, box)
+    with pytest.raises(PipelineError, match=r"config.VIEWS\['bscan'\] is"):
+        processing_data(paths, with_box(*box))
     assert tables(paths) | crops(paths) == before
 
 
 def test_a_box_outside_every_screen_keeps_the_old_crops(paths, source):
     processing_data(paths)
-    before = crops(paths)
+    before, fundus = crops(paths), crops(paths, FUNDUS)
     with pytest.raises(PipelineError, match="None of 2 images could be cropped"):
-        processing_data(paths, CropBox(50, 450, 2000, 2100))
-    assert crops(paths) == before
+        processing_data(paths, with_box(50, 450, 2000, 2100))
+    assert (crops(paths), crops(paths, FUNDUS)) == (before, fundus)
 
 
 def test_a_crop_that_was_damaged_without_changing_its_size_is_cut_again(paths, source):
     processing_data(paths)
-    crop = next(paths.crops.rglob("*.jpg"))
+    crop = next(paths.view_folder(BSCAN).rglob("*.jpg"))
     good = crop.read_bytes()
     crop.write_bytes(bytes(len(good)))
     assert processing_data(paths).crops == 1

@@ -7,14 +7,19 @@ import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from config import Paths
-from data.evaluate import _describe_noise, evaluate, find_constant, find_fold_runs
-from model.metrics import FINAL_ITEMS, acuity_score, thickness_score
+from data.evaluate import evaluate
+from data.folds import Data, Predictions, find_fold_runs
+from data.references import find_constant
+from data.report import draw_pictures
+from data.scores import describe_noise, pair_truth
+from model.metrics import FINAL_ITEMS, acuity_score, final_score, thickness_score
 from model_config import CSV_MODEL, FOLDS, IMAGE_MODELS
 from processing import columns as c
 from processing.errors import PipelineError
@@ -80,7 +85,8 @@ def test_all_fourteen_items_have_a_score_an_interval_and_references(fold_copy, c
 
 def test_the_pictures_show_treated_eyes_only_as_those_that_are_scored(fold_copy, monkeypatch):
     shown = []
-    monkeypatch.setattr("data.evaluate.draw_gallery_of_eyes", lambda _path, eyes, *_: shown.append(eyes[c.DIAGNOSIS]))
+    monkeypatch.setattr("data.evaluate.draw_gallery_of_eyes",
+                        lambda _path, eyes, _predictions, **_images: shown.append(eyes[c.DIAGNOSIS]))
     evaluate(fold_copy, images="all")
     diagnoses, = shown
     eyes = read(fold_copy.processed / "csv", "eyes.csv")
@@ -139,7 +145,7 @@ def test_noise_on_the_doctors_labels_is_scored_and_drawn(fold_copy, capsys):
     clean = noise[noise["noise"] == 0].set_index(["file", "item"])["score"]
     pd.testing.assert_series_equal(clean, scores.set_index(["file", "item"])["score"])
     assert "noise laid over the doctor's thickness" in capsys.readouterr().out
-    unknown = _describe_noise(noise.assign(score=np.nan)).splitlines()[2:]
+    unknown = describe_noise(noise.assign(score=np.nan)).splitlines()[2:]
     assert unknown and all(line.split()[-5:] == ["-"] * 5 for line in unknown)
     assert "noise.png" not in str(list(evaluate(fold_copy, images="all").iterdir()))
 
@@ -155,6 +161,24 @@ def test_a_seed_run_of_one_fold_is_named_so_and_has_a_total_only_over_the_same_i
     with_total = set(scores[scores["file"].isna()]["method"])
     assert with_total == {method for method, items in defined.items() if items == defined["model"]}
     assert "as before" not in with_total and "best constant" in with_total
+
+
+def test_an_eye_without_a_prediction_is_a_miss_and_takes_part_in_no_picture(tmp_path):
+    """Its thickness and acuity are NaN, not a number that stands for it; its probabilities are those of chance."""
+    eyes = pd.DataFrame(
+        {c.FINAL: 1, c.DIAGNOSIS: 1, c.CST: [300.0, 300.0], c.PRE_CST: 300.0, c.VA: 0.5, c.CONTINUE: [0.0, 1.0]},
+        index=pd.Index(["1L", "2L"], name=c.PATIENT),
+    )
+    answers = pd.DataFrame({c.CST: [300, np.nan], c.PRE_CST: 300.0, c.VA: [0.5, np.nan], c.CONTINUE: [0.1, np.nan]},
+                           index=eyes.index)
+    pairs = pair_truth(Data(pd.DataFrame(), eyes, []), Predictions(answers, pd.DataFrame(), {}))
+    items = final_score(pairs)
+    assert [items[c.STAGE2_CASE, name] for name in (c.CST, c.VA, c.PRE_CST)] == [0.5, 0.5, 1]
+    assert np.isnan(pairs[c.STAGE2_CASE][1][c.CST].iloc[1]) and pairs[c.STAGE2_CASE][1][c.CONTINUE].iloc[1] == 0.5
+    shown = []
+    with mock.patch("data.report.draw_agreement", lambda _path, panels: shown.append(panels)):
+        draw_pictures(tmp_path, pairs)
+    assert [panel[2].tolist() for panel in shown[0]] == [[300, 300], [300]]      # preCST, CST: true values
 
 
 def test_the_best_constant():

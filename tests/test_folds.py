@@ -6,9 +6,9 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 import torch
-from model.choice import find_checkpoint
-from model.heldout import apply_means, fit_means
 
+from model.folds import apply_means, fit_means
+from model.runs import find_checkpoint
 from model_config import CSV_MODEL, FOLDS, IMAGE_MODELS
 from processing import columns as c
 from processing.data_factory import processing_data
@@ -77,7 +77,7 @@ def test_nothing_that_is_fitted_knows_the_held_out_eyes(demo_copy):
         processing_data(demo_copy)
         runs.append(train_csv(demo_copy, CSV)[0])
     first, second = (content(run) for run in runs)
-    assert first["values"] == second["values"]
+    assert first["specification"] == second["specification"]
     for name, value in first["state"].items():
         assert torch.equal(value, second["state"][name])
     histories = [pd.read_csv(run / "history.csv") for run in runs]
@@ -112,5 +112,5 @@ def test_a_split_that_shares_a_person_stops_the_run(demo_copy):
 def test_training_without_an_eye_of_both_visits_is_refused(demo_copy):
     table = pd.read_csv(demo_copy.train_table, dtype=str, keep_default_na=False)
     table[table["after"] == "1"].to_csv(demo_copy.train_table, index=False)
-    with pytest.raises(PipelineError, match="no eye with images of both visits"):
+    with pytest.raises(PipelineError, match="Model-CSV on: no eyes of the visits that it wants"):
         train_csv(demo_copy, replace(CSV, fold="none"))

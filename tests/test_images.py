@@ -5,19 +5,31 @@ import simplejpeg
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config import CROP, CropBox
-from processing.images import ImageError, crop_image, decode_image, encode_jpeg, read_image, read_size, write_image
+from config import VIEWS, View
+from processing.images import (
+    ImageError,
+    crop_image,
+    cut_view,
+    decode_image,
+    encode_jpeg,
+    read_image,
+    read_pixels,
+    read_size,
+    write_image,
+)
 from tests.helpers import make_screen
+
+BSCAN = VIEWS["bscan"]
 
 
 def test_crop_cuts_the_rows_and_columns_of_the_box():
     screen = make_screen()
-    np.testing.assert_array_equal(crop_image(screen, CROP), screen[50:450, 550:1200])
+    np.testing.assert_array_equal(crop_image(screen, BSCAN), screen[50:450, 550:1200])
 
 
 def test_a_narrow_screen_is_padded_with_black_on_the_right():
     screen = np.full((596, 1008, 3), 200, np.uint8)
-    crop = crop_image(screen, CROP)
+    crop = crop_image(screen, BSCAN)
     assert crop.shape == (400, 650, 3)
     assert (crop[:, :458] == 200).all()
     assert (crop[:, 458:] == 0).all()
@@ -26,7 +38,7 @@ def test_a_narrow_screen_is_padded_with_black_on_the_right():
 @given(st.integers(1, 60), st.integers(1, 60), st.integers(0, 50), st.integers(0, 50), st.integers(1, 30),
        st.integers(1, 30))
 def test_a_crop_has_the_size_of_the_box_whatever_the_image(height, width, top, left, rows, columns):
-    box = CropBox(top, top + rows, left, left + columns)
+    box = View(top, top + rows, left, left + columns)
     image = np.full((height, width, 3), 7, np.uint8)
     if top >= height or left >= width:
         with pytest.raises(ImageError, match="too small"):
@@ -114,6 +126,31 @@ def test_other_depths_and_channels_decode_to_the_same_eight_bits(kind):
         "grey": screen[..., 0],
     }[kind]
     np.testing.assert_array_equal(decode_image(cv2.imencode(".png", stored)[1].tobytes()), screen)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+@pytest.mark.parametrize("grey", [True, False])
+def test_pixels_come_with_the_channels_that_are_wanted_red_first(tmp_path, suffix, grey):
+    screen = make_screen(64, 96, seed=6, grey=grey)
+    for stored in (screen, screen[..., 0]) if grey else (screen,):
+        file = tmp_path / f"image{suffix}"
+        file.write_bytes(cv2.imencode(suffix, stored)[1].tobytes())
+        image = read_image(file)
+        np.testing.assert_array_equal(read_pixels(file, 3), image[..., ::-1].transpose(2, 0, 1))
+        luma = read_pixels(file, 1)
+        assert luma.shape == (1, 64, 96)
+        assert np.abs(luma[0] - image @ [0.114, 0.587, 0.299]).max() <= (1e-9 if grey else 1)
+
+
+def test_a_cut_view_is_grey_or_coloured_as_the_view_says_and_tells_of_lost_colours():
+    coloured, grey = make_screen(seed=7, grey=False), make_screen(seed=7)
+    cases = [(coloured, 1, True), (grey, 1, False), (coloured, 3, False), (grey, 3, False)]
+    for screen, channels, turned_grey in cases:
+        data, told = cut_view(screen, BSCAN._replace(channels=channels))
+        stored = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        assert stored.shape == ((400, 650) if channels == 1 else (400, 650, 3))
+        assert told == turned_grey
+    assert cut_view(grey, BSCAN)[0] == encode_jpeg(crop_image(grey, BSCAN))
 
 
 def test_a_file_that_cannot_be_read_is_refused(tmp_path):

@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from processing.parallel import map_in_threads
+from processing.parallel import Process, map_in_threads, this_process
 
 
 @pytest.mark.parametrize("threads", [0, 1, 4])
@@ -48,3 +48,16 @@ def test_no_thread_stays_behind():
     next(results)
     results.close()
     assert threading.active_count() == before
+
+
+def test_which_process_this_is_is_read_when_asked(monkeypatch):
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR"):
+        monkeypatch.delenv(name, raising=False)
+    assert this_process() == Process(rank=0, local_rank=0, count=1)
+    for name, value in (("RANK", "3"), ("LOCAL_RANK", "1"), ("WORLD_SIZE", "4")):
+        monkeypatch.setenv(name, value)
+    assert this_process() == (0, 0, 1)      # another launcher's
+    monkeypatch.setenv("MASTER_ADDR", "localhost")
+    assert this_process() == (3, 1, 4)
+    monkeypatch.setenv("RANK", "x")
+    assert this_process() == (0, 0, 1)

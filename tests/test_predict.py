@@ -7,19 +7,25 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from model.choice import find_checkpoint
-from model.model import CSVModel, ImageModel
 
-from config import CROP, Paths
+import config
+from config import Paths
 from data import predict
 from data.predict import predict_all, predict_before_after
-from data.submission import Submission, write_submission
-from model.checkpoint import load_checkpoint, save_checkpoint
+from data.submission import Sheet, Submission, write_submission
+from model.checkpoint import save_checkpoint
+from model.csv_model import CSVNetwork
+from model.image_model import ImageNetwork
+from model.means import fill_missing, fit_case_means
+from model.registry import load_model
+from model.runs import find_checkpoint
 from model_config import CSV_MODEL
 from processing import columns as c
+from processing.data_factory import processing_data
 from processing.errors import PipelineError
 from tests.helpers import train_csv
 
+CPU = torch.device("cpu")
 NAMES = [c.STAGE1, c.STAGE2_CASE, c.STAGE2_PIC]
 
 
@@ -48,7 +54,7 @@ def test_the_files_have_the_templates_rows_in_their_order(trained, result):
     for table, name in zip(read(result), NAMES, strict=True):
         wanted = template(trained, name)
         keys = [key for key in ("image number", c.PATIENT, c.INJECTION, c.IMAGE) if key in wanted]
-        assert table.columns.tolist() == c.SUBMISSION_COLUMNS[name]
+        assert table.columns.tolist() == wanted.columns.tolist()
         pd.testing.assert_frame_equal(table[keys], wanted[keys])
 
 
@@ -79,9 +85,8 @@ def test_an_eyes_values_are_the_means_over_its_visits_images(trained, result):
 
     for name, after, column in (("Model-Image-Before", 0, c.PRE_CST), ("Model-Image-After", 1, c.CST)):
         rows = test[test[c.AFTER] == after]
-        module, _ = load_checkpoint(find_checkpoint(trained, name), "ImageModule")
-        model = ImageModel(module, torch.device("cpu"))
-        predicted = rows.join(model.eval(rows, trained.root))
+        model = load_model(find_checkpoint(trained, name), CPU, unit="images")
+        predicted = rows.join(model.predict(rows, trained))
         means = predicted.groupby(c.PATIENT)[c.CST].mean()
         np.testing.assert_allclose(case.set_index(c.PATIENT)[column], means[case[c.PATIENT]], rtol=1e-4)
         merged = pic.merge(predicted, on=[c.PATIENT, c.IMAGE, c.INJECTION], suffixes=("", "_image"))
@@ -100,7 +105,8 @@ def test_option_5_takes_model_image_all_for_both_visits(trained, result):
 def test_without_templates_the_test_table_gives_the_rows(trained_copy):
     for name in NAMES:
         (trained_copy.submit / name).unlink()
-    stage1, case, pic = read(predict_all(trained_copy))
+    stage1, case, pic = tables = read(predict_all(trained_copy))
+    assert [table.columns.tolist() for table in tables] == list(c.SUBMISSION_COLUMNS.values())      # as in 2021
     test = pd.read_csv(trained_copy.test_table, dtype={c.PATIENT: str, c.IMAGE: str})
     assert stage1[c.PATIENT].tolist() == test[test[c.FINAL] == 0][c.PATIENT].drop_duplicates().tolist()
     assert case[c.PATIENT].tolist() == test[test[c.FINAL] == 1][c.PATIENT].drop_duplicates().tolist()
@@ -127,10 +133,9 @@ def test_eyes_and_visits_without_images_take_training_means_and_are_named(traine
     assert "0000-9999L" in said
     assert eyes[0] in said
 
-    from model.training import training_means
     from processing.tables import build_case_table, read_processed
 
-    means = training_means(build_case_table(read_processed(trained_copy.train_table, c.TRAIN_COLUMNS)))
+    means = fit_case_means(build_case_table(read_processed(trained_copy.train_table, c.TRAIN_COLUMNS)))
     last = stage1.iloc[-1]
     assert last[[c.PRE_CST, c.CST, c.VA, c.CONTINUE]].tolist() == pytest.approx(
         [means["preliminary"][name] for name in (c.PRE_CST, c.CST, c.VA, c.CONTINUE)], abs=1e-5
@@ -170,7 +175,7 @@ def test_a_named_checkpoint_is_taken_and_a_wrong_one_refused(trained_copy, capsy
     image, = (trained_copy.ckpt / "Model-Image-Before").iterdir()
     predict_all(trained_copy, checkpoints={"Model-Image-All": str(image)})
     assert str(image) in capsys.readouterr().out
-    message = "holds the weights of CSVModule; those of ImageModule are needed here. Runs of Model-Image-All: "
+    message = "holds a CSVNetwork, which answers for eyes; a model for images is needed here. Runs of Model-Image-All: "
     with pytest.raises(PipelineError, match=message):
         predict_all(trained_copy, checkpoints={"Model-Image-All": str(csv)})
 
@@ -210,10 +215,11 @@ def test_a_faulty_template_is_named(trained_copy):
 
 
 def test_a_value_that_is_none_writes_nothing(paths):
-    rows = ({column: 0.5 for column in columns} for columns in c.SUBMISSION_COLUMNS.values())
-    tables = Submission(*(pd.DataFrame([row]) for row in rows))
+    tables = Submission(*(Sheet(pd.DataFrame([dict.fromkeys(columns, 0.5)]), {column: column for column in columns})
+                          for columns in c.SUBMISSION_COLUMNS.values()))
+    rows, header = tables.stage2_case
     for column, value in ((c.CST, np.nan), (c.VA, np.inf), (c.CONTINUE, 1.5), (c.PRE_CST, -1)):
-        broken = tables._replace(stage2_case=tables.stage2_case.assign(**{column: value}))
+        broken = tables._replace(stage2_case=Sheet(rows.assign(**{column: value}), header))
         with pytest.raises(PipelineError, match=f"{c.STAGE2_CASE}: {column} of"):
             write_submission(paths, broken, {})
     assert not paths.result.exists()
@@ -221,27 +227,30 @@ def test_a_value_that_is_none_writes_nothing(paths):
     assert sorted(file.name for file in folder.iterdir()) == sorted([*NAMES, "runs.json", "submit.zip"])
 
 
-def test_a_model_of_another_crop_box_is_refused(trained_copy):
-    file = next((trained_copy.ckpt / "Model-Image-All").glob("*/*.pt"))
-    module, values = load_checkpoint(file, "ImageModule")
-    save_checkpoint(file, module, **values | {"values": {"crop_box": [50, 450, 500, 1150]}})
-    message = "was trained on crops of the box 50:450,500:1150; config.py says 50:450,550:1200"
-    with pytest.raises(PipelineError, match=message):
-        predict_all(trained_copy)
-    assert list(CROP) == [50, 450, 550, 1200]
+def test_a_run_predicts_with_its_own_box_whatever_config_says_now(trained_copy, monkeypatch, capsys):
+    before = read(predict_all(trained_copy))
+    other = config.VIEWS["bscan"]._replace(left=500, right=1150)
+    monkeypatch.setitem(config.VIEWS, "bscan", other)
+    processing_data(trained_copy)
+    after = read(predict_all(trained_copy))
+    assert "these images are cut from their screens" in capsys.readouterr().out
+    for one, two in zip(before, after, strict=True):
+        pd.testing.assert_frame_equal(one, two)
 
 
 def test_means_of_the_other_round_come_in_this_rounds_unit_of_acuity():
-    means = predict._in_units_of(1, {c.VA: 1.0, "preVA": 0.3, c.CST: 300.0})
-    assert means == {c.VA: pytest.approx(0.1), "preVA": pytest.approx(0.501, abs=1e-3), c.CST: 300.0}
-    means = predict._in_units_of(0, {c.VA: 0.1, "preVA": 0.5, c.CST: 300.0})
-    assert means == {c.VA: pytest.approx(1.0), "preVA": pytest.approx(0.301, abs=1e-3), c.CST: 300.0}
+    unknown = pd.DataFrame([dict.fromkeys([c.VA, c.PRE_VA, c.CST], np.nan)])
+    filled = fill_missing(unknown, {"preliminary": {c.VA: 1.0, c.PRE_VA: 0.3, c.CST: 300.0}}, 1)
+    assert filled.loc[0].tolist() == pytest.approx([0.1, 0.501, 300], abs=1e-3)
+    filled = fill_missing(unknown, {"final": {c.VA: 0.1, c.PRE_VA: 0.5, c.CST: 300.0}}, 0)
+    assert filled.loc[0].tolist() == pytest.approx([1.0, 0.301, 300], abs=1e-3)
 
 
 def test_a_model_without_training_means_still_predicts_where_none_is_needed(trained_copy):
     file = next((trained_copy.ckpt / "Model-CSV").glob("*/*.pt"))
-    module, _ = load_checkpoint(file, "CSVModule")
-    save_checkpoint(file, module, name="Model-CSV", values={})
+    model = load_model(file, CPU, unit="eyes")
+    model.means = {}
+    save_checkpoint(file, model, model.state_dict(), name="Model-CSV")
     pd.read_csv(trained_copy.train_table).head(0).to_csv(trained_copy.train_table, index=False)
     assert predict_all(trained_copy).is_dir()
     wanted = template(trained_copy, c.STAGE1)
@@ -249,6 +258,42 @@ def test_a_model_without_training_means_still_predicts_where_none_is_needed(trai
     wanted.to_csv(trained_copy.submit / c.STAGE1, index=False)
     with pytest.raises(PipelineError, match="does not carry the means of its training data"):
         predict_all(trained_copy)
+
+
+def test_real_templates_are_answered_with_exactly_their_columns_in_their_order(real, trained_copy):
+    for name in NAMES:
+        shutil.copy(real / "tables" / name, trained_copy.submit / name)
+    folder = predict_all(trained_copy)
+    for name, table in zip(NAMES, read(folder), strict=True):
+        wanted = (real / "tables" / name).read_text(encoding="utf-8-sig").splitlines()
+        assert (folder / name).read_text().splitlines()[0] == wanted[0].strip()
+        assert len(table) == len(wanted) - 1
+        assert np.isfinite(table.select_dtypes("number")).all(axis=None)
+    assert "HRF" not in wanted[0]       # of stage2_pic, though the 2021 system's own file has it
+
+
+def test_a_templates_order_and_spelling_stay_and_any_finding_may_be_asked_for(trained_copy):
+    wanted = template(trained_copy, c.STAGE2_CASE)[[c.PATIENT]].assign(**{"cst": 0, "preIRF": 0, "va": 0})
+    wanted[["va", "cst", c.PATIENT, "preIRF"]].to_csv(trained_copy.submit / c.STAGE2_CASE, index=False)
+    table = pd.read_csv(predict_all(trained_copy) / c.STAGE2_CASE)
+    assert list(table) == ["va", "cst", c.PATIENT, "preIRF"]
+    assert (table["cst"] > 10).all() and table["preIRF"].between(0, 1).all()
+
+
+@pytest.mark.parametrize(("columns", "message"), [
+    ({"note": ""}, "no model answers the column 'note'; take it out of the template. Answered are .*CST"),
+    ({"": 0, "IRF.1": 0}, "no model answers the column '', 'IRF.1'"),
+    ({"irf": 0}, "the column 'IRF' is there 2 times; keep one"),
+])
+def test_a_template_that_asks_for_what_no_model_answers_is_refused(trained_copy, columns, message):
+    file = trained_copy.submit / c.STAGE1
+    template(trained_copy, c.STAGE1).assign(**columns, CST=0).to_csv(file, index=False)
+    with pytest.raises(PipelineError, match=f"{c.STAGE1}: {message}"):
+        predict_all(trained_copy)
+    template(trained_copy, c.STAGE2_CASE)[[c.PATIENT]].to_csv(file, index=False)
+    with pytest.raises(PipelineError, match=f"{c.STAGE1} asks for nothing: it has no column to be answered"):
+        predict_all(trained_copy)
+    assert not trained_copy.result.exists()
 
 
 def test_a_template_is_found_in_any_case(trained_copy):
@@ -272,16 +317,16 @@ def test_paths_in_config_are_taken_from_the_root(trained_copy, monkeypatch, caps
 @pytest.mark.parametrize("kind", ["image", "eye"])
 def test_a_prediction_that_is_no_number_is_never_filled_with_a_mean(trained_copy, monkeypatch, kind):
     target, column, named = {
-        "image": (ImageModel, c.CST, r"\.jpg: CST is nan"), "eye": (CSVModel, c.VA, r"[LR]: VA is nan"),
+        "image": (ImageNetwork, c.CST, r"\.(jpg|JPG): CST is nan"), "eye": (CSVNetwork, c.VA, r"[LR]: VA is nan"),
     }[kind]
-    evaluate = target.eval
+    evaluate = target.predict
 
     def spoil(self, rows, *arguments, **named_arguments):
         predicted = evaluate(self, rows, *arguments, **named_arguments)
         predicted.iloc[0, predicted.columns.get_loc(column)] = np.nan
         return predicted
 
-    monkeypatch.setattr(target, "eval", spoil)
+    monkeypatch.setattr(target, "predict", spoil)
     with pytest.raises(PipelineError, match=f"{named}.*train it again"):
         predict_all(trained_copy)
     assert not trained_copy.result.exists()

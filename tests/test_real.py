@@ -10,7 +10,7 @@ import pytest
 import torch
 from model.model import CSVModel, ImageModel
 
-from config import CROP
+from config import VIEWS
 from data.predict import predict_before_after
 from model.checkpoint import load_checkpoint
 from model.metrics import acuity_score, auc_score
@@ -54,7 +54,8 @@ def full_size(real, real_tree, tmp_path_factory):
         file.touch()
     put_tables(real, paths)
     cut = data_factory.crop_img
-    data_factory.crop_img = lambda rows, *_: (pd.DataFrame(rows, columns=c.IMAGE_COLUMNS), [], 0)
+    data_factory.crop_img = lambda rows, *_: data_factory.Crops(
+        pd.DataFrame(rows, columns=c.IMAGE_COLUMNS), [], 0, [])
     try:
         processing_data(paths)
     finally:
@@ -114,7 +115,7 @@ def test_the_published_csv_model_has_the_expected_size_and_predicts(real, expect
 
 def test_the_published_image_model_on_the_real_image(real, expected, tmp_path):
     wanted = next(value for key, value in expected["published checkpoints"].items() if "Image" in key)
-    crop = crop_image(read_image(real / "images" / "radial_OS_normal.jpg"), CROP)
+    crop = crop_image(read_image(real / "images" / "radial_OS_normal.jpg"), VIEWS["bscan"])
     (tmp_path / "crop.jpg").write_bytes(encode_jpeg(crop))
     model = published_image_model(real)
     row = model.eval(pd.DataFrame({c.PROCESSED: ["crop.jpg"]}), tmp_path).iloc[0]

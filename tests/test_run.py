@@ -6,34 +6,49 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from model.choice import find_checkpoint, load_start
 
 from model import run as run_module
-from model.checkpoint import load_checkpoint
-from model.module import CSVModule, ImageModule
-from model.run import Run
+from model.checkpoint import load_checkpoint, save_checkpoint
+from model.csv_model import CSVNetwork
+from model.image_model import ImageNetwork
+from model.run import Run, read_specification
+from model.runs import find_checkpoint
+from model.training import _load_start
 from model_config import CSVConfig
 from processing.errors import PipelineError
 
-CONFIG = CSVConfig(epochs=3)
+CONFIG, CPU = CSVConfig(epochs=3), torch.device("cpu")
+MEANS = {"final": {"CST": 300.0}}
+BIAS = "layers.0.bias"
+
+
+def make_model(**specification):
+    return CSVNetwork({"means": MEANS} | specification, CPU)
 
 
 @pytest.fixture
 def make_run(paths):
-    cpu = torch.device("cpu")
-    return lambda config=CONFIG: Run.start(paths, config, device=cpu, data={"train.csv": "1f"}, values={"extra": 1})
+    return lambda config=CONFIG: Run.start(paths, config, make_model(), data={"train.csv": "1f"})
 
 
-def make_module():
-    module = CSVModule()
-    return module, torch.optim.Adam(module.parameters())
+def give_model(run):
+    """What a run saves: the first bias of a model, and an optimizer."""
+    model = make_model()
+    optimizer = torch.optim.Adam(model.module.parameters())
+    run.restore(model, optimizer)
+    return model.module.layers[0].bias, optimizer
 
 
 def finish(run, epochs=1):
     with run:
+        _, optimizer = give_model(run)
         for epoch in range(1, epochs + 1):
-            run.finish_epoch(epoch, *make_module(), {"loss": 1.0 / epoch, "loss VA": 0.5})
+            run.finish_epoch(epoch, optimizer, {"loss": 1.0 / epoch, "loss VA": 0.5})
     return run.folder
+
+
+def saved_bias(folder):
+    return load_checkpoint(folder / "Model-CSV.pt").state[BIAS]
 
 
 def state(folder):
@@ -45,13 +60,17 @@ def test_a_run_folder_is_self_sufficient(make_run):
     names = {file.name for file in folder.iterdir()}
     plot = f"Model-CSV-loss-epoch(3)-eta(1e-05)-{folder.name}.png"
     assert names == {"Model-CSV.pt", "config.json", "run.json", "history.csv", plot, ".lock"}
-    assert json.loads((folder / "config.json").read_text())["learning_rate"] == 1e-5
+    config = json.loads((folder / "config.json").read_text())
+    assert config["learning_rate"] == 1e-5
+    assert config["specification"] == make_model().specification == read_specification(folder)
     record = json.loads((folder / "run.json").read_text())
     assert (record["state"], record["epochs_done"], record["seed"]) == ("finished", 3, 2021)
     assert record["packages"]["torch"] == torch.__version__.split("+")[0]
     assert record["data"] == {"train.csv": "1f"}
     assert pd.read_csv(folder / "history.csv")["loss"].tolist() == pytest.approx([1, 1 / 2, 1 / 3])
-    assert load_checkpoint(folder / "Model-CSV.pt", "CSVModule")[1]["values"] == {"extra": 1}
+    checkpoint = load_checkpoint(folder / "Model-CSV.pt")
+    assert (checkpoint.kind, checkpoint.specification) == ("CSVNetwork", config["specification"])
+    assert checkpoint.specification["means"] == MEANS
 
 
 def test_two_runs_never_share_a_folder(make_run):
@@ -61,13 +80,13 @@ def test_two_runs_never_share_a_folder(make_run):
 
 
 def test_the_last_epoch_is_on_disk_even_where_epochs_are_too_quick_to_save_each(make_run):
-    run, (module, optimizer) = make_run(), make_module()
+    run = make_run()
+    bias, optimizer = give_model(run)
     with run:
         for epoch in range(1, 51):
-            torch.nn.init.constant_(module.layers[0].bias, epoch)
-            run.finish_epoch(epoch, module, optimizer, {"loss": 1.0})
-    saved, _ = load_checkpoint(run.folder / "Model-CSV.pt", "CSVModule")
-    assert saved.layers[0].bias[0] == 50
+            torch.nn.init.constant_(bias, epoch)
+            run.finish_epoch(epoch, optimizer, {"loss": 1.0})
+    assert saved_bias(run.folder)[0] == 50
     assert len(pd.read_csv(run.folder / "history.csv")) == 50
 
 
@@ -75,21 +94,23 @@ def test_the_last_epoch_is_on_disk_even_where_epochs_are_too_quick_to_save_each(
     ("error", "ends"), [(KeyboardInterrupt, "stopped"), (SystemExit, "stopped"), (ValueError, "failed")]
 )
 def test_a_run_that_is_cut_short_keeps_its_last_complete_epoch(make_run, error, ends):
-    run, (module, optimizer) = make_run(), make_module()
+    run = make_run()
+    bias, optimizer = give_model(run)
     with pytest.raises(error), run:
         for epoch in range(1, 6):
-            torch.nn.init.constant_(module.layers[0].bias, epoch)
-            run.finish_epoch(epoch, module, optimizer, {"loss": 1.0})
-        torch.nn.init.constant_(module.layers[0].bias, 99)      # in the middle of epoch 6
+            torch.nn.init.constant_(bias, epoch)
+            run.finish_epoch(epoch, optimizer, {"loss": 1.0})
+        torch.nn.init.constant_(bias, 99)      # in the middle of epoch 6
         raise error
     assert state(run.folder) == ends
-    assert load_checkpoint(run.folder / "Model-CSV.pt", "CSVModule")[0].layers[0].bias[0] == 5
+    assert saved_bias(run.folder)[0] == 5
     assert json.loads((run.folder / "run.json").read_text())["epochs_done"] == 5
 
 
 @pytest.mark.parametrize("step", ["save_checkpoint", "write_json"])
 def test_a_signal_in_the_midst_of_the_last_save_loses_no_epoch(make_run, monkeypatch, step):
-    run, (module, optimizer) = make_run(), make_module()
+    run = make_run()
+    bias, optimizer = give_model(run)
     really, calls = getattr(run_module, step), []
 
     def interrupt_once(*arguments, **values):
@@ -101,11 +122,11 @@ def test_a_signal_in_the_midst_of_the_last_save_loses_no_epoch(make_run, monkeyp
     with pytest.raises(SystemExit), run:
         run._saving._next = np.inf          # no epoch is written before the end
         for epoch in range(1, 4):
-            torch.nn.init.constant_(module.layers[0].bias, epoch)
-            run.finish_epoch(epoch, module, optimizer, {"loss": 1.0})
+            torch.nn.init.constant_(bias, epoch)
+            run.finish_epoch(epoch, optimizer, {"loss": 1.0})
         monkeypatch.setattr(run_module, step, interrupt_once)
     assert state(run.folder) == "stopped"
-    assert load_checkpoint(run.folder / "Model-CSV.pt", "CSVModule")[0].layers[0].bias[0] == 3
+    assert saved_bias(run.folder)[0] == 3
     assert json.loads((run.folder / "run.json").read_text())["epochs_done"] == 3
 
 
@@ -145,20 +166,29 @@ def test_what_a_killed_program_left_is_no_checkpoint_and_goes_when_the_run_goes_
 
 def test_a_start_must_fit(paths, make_run):
     folder = finish(make_run())
-    start = load_checkpoint(folder / "Model-CSV.pt", "CSVModule")[0]
-    module = CSVModule("fixed")
-    load_start(paths, module, replace(CONFIG, init_from=str(folder)))
-    torch.testing.assert_close(module.layers[0].weight, start.layers[0].weight)
-    with pytest.raises(PipelineError, match="holds the weights of CSVModule.*Runs of Model-CSV: .*finished"):
-        load_start(paths, ImageModule(), replace(CONFIG, init_from=str(folder)))
+    model = make_model(heads="logits")
+    _load_start(paths, model, replace(CONFIG, init_from=str(folder)), unfinished=False)
+    assert torch.equal(model.module.layers[0].bias, saved_bias(folder))
+    with pytest.raises(PipelineError, match="holds the weights of CSVNetwork.*Runs of Model-CSV: .*finished"):
+        _load_start(paths, ImageNetwork({}, CPU), replace(CONFIG, init_from=str(folder)), unfinished=False)
 
 
-def test_a_start_of_other_layers_is_refused(make_run, paths, tmp_path):
-    from model.checkpoint import save_checkpoint
+def test_a_start_of_other_layers_is_refused(paths, tmp_path):
+    residual = ImageNetwork({"backbone": "residual"}, CPU)
+    save_checkpoint(tmp_path / "residual.pt", residual, residual.state_dict())
+    config = replace(CONFIG, init_from=str(tmp_path / "residual.pt"))
+    with pytest.raises(PipelineError, match="does not fit ImageNetwork of bscan, backbone plain"):
+        _load_start(paths, ImageNetwork({}, CPU), config, unfinished=False)
 
-    save_checkpoint(tmp_path / "resnet.pt", ImageModule("resnet"))
-    with pytest.raises(PipelineError, match="does not fit ImageModule of recipe seed"):
-        load_start(paths, ImageModule("seed"), replace(CONFIG, init_from=str(tmp_path / "resnet.pt")))
+
+def test_a_start_may_be_unfinished_only_if_that_is_said(paths, make_run):
+    folder = finish(make_run())
+    (folder / "run.json").write_text('{"state": "stopped"}')
+    model, config = make_model(), replace(CONFIG, init_from=str(folder))
+    with pytest.raises(PipelineError, match="is not finished .state: stopped.*Runs of Model-CSV"):
+        _load_start(paths, model, config, unfinished=False)
+    _load_start(paths, model, config, unfinished=True)
+    assert torch.equal(model.module.layers[0].bias, saved_bias(folder))
 
 
 def test_a_damaged_record_does_not_hide_the_other_runs(paths, make_run):
@@ -168,25 +198,21 @@ def test_a_damaged_record_does_not_hide_the_other_runs(paths, make_run):
 
 
 def test_a_run_whose_last_epoch_cannot_be_written_is_not_finished(make_run, monkeypatch):
-    from model import run as module
-
     def fail(*_, **__):
         raise PipelineError("disk full")
 
     run = make_run()
-    monkeypatch.setattr(module, "save_checkpoint", fail)
+    monkeypatch.setattr(run_module, "save_checkpoint", fail)
     with pytest.raises(PipelineError, match="disk full"):
         finish(run)
     assert state(run.folder) == "failed"
 
 
 def test_a_run_that_cannot_begin_leaves_no_folder(paths, make_run, monkeypatch):
-    from model import run as module
-
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "write_json", interrupt)
+    monkeypatch.setattr(run_module, "write_json", interrupt)
     with pytest.raises(KeyboardInterrupt):
         make_run()
     assert list((paths.ckpt / "Model-CSV").iterdir()) == []

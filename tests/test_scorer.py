@@ -2,7 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from data.scorer import describe_match, describe_scores, score_submission
+from data.scorer import describe_match, describe_scores, read_pairs
+from model.metrics import final_score
 from processing import columns as c
 from processing.errors import PipelineError
 
@@ -32,8 +33,12 @@ def folders(tmp_path):
     return tmp_path / "guess", tmp_path / "truth"
 
 
+def score(submission, truth):
+    return final_score(read_pairs(submission, truth)[0])
+
+
 def test_a_submission_is_scored_row_by_row(folders):
-    scores = score_submission(*([folder] for folder in folders))
+    scores = score(*([folder] for folder in folders))
     assert len(scores) == 14
     assert scores[c.STAGE1, "CST"] == 0.75
     assert scores[c.STAGE1, "IRF"] == 0.75
@@ -87,31 +92,31 @@ def _change(file, cells):
 def test_single_files_of_any_name_are_recognised_by_their_columns(folders, tmp_path):
     guess, truth = folders
     (guess / c.STAGE2_CASE).rename(tmp_path / "mine.csv")
-    scores = score_submission([tmp_path / "mine.csv"], [truth])
+    scores = score([tmp_path / "mine.csv"], [truth])
     assert {file for file, _ in scores} == {c.STAGE2_CASE}
     report = describe_scores([tmp_path / "mine.csv"], [truth])
     assert "mean of 4 of the final round's 14 items" in report
     assert "total, final round" not in report
     assert f"{c.STAGE1} is not scored: not in both." in report
     with pytest.raises(PipelineError, match="no file in common"):
-        score_submission([tmp_path / "mine.csv"], [truth / c.STAGE1])
+        score([tmp_path / "mine.csv"], [truth / c.STAGE1])
     (tmp_path / "notes.csv").write_text("a,b\n1,2\n")
     with pytest.raises(PipelineError, match="notes.csv is no CSV file with the columns of a submission file"):
-        score_submission([tmp_path / "notes.csv"], [truth])
+        score([tmp_path / "notes.csv"], [truth])
     with pytest.raises(PipelineError, match="submit.zip is an archive: unpack it"):
         (tmp_path / "submit.zip").write_bytes(b"PK")
-        score_submission([tmp_path / "submit.zip"], [truth])
+        score([tmp_path / "submit.zip"], [truth])
     with pytest.raises(PipelineError, match="absent.csv is not there"):
-        score_submission([tmp_path / "absent.csv"], [truth])
+        score([tmp_path / "absent.csv"], [truth])
     with pytest.raises(PipelineError, match=f"The submission has {c.STAGE1} twice"):
-        score_submission([guess, truth / c.STAGE1], [truth])
+        score([guess, truth / c.STAGE1], [truth])
     with pytest.raises(PipelineError, match="An empty name was given for the truth"):
-        score_submission([guess], [""])
+        score([guess], [""])
     with pytest.raises(PipelineError, match="empty holds no submission file and .*truth"):
         (tmp_path / "empty").mkdir()
-        score_submission([tmp_path / "empty"], [truth])
+        score([tmp_path / "empty"], [truth])
     (guess / c.STAGE1).rename(guess / c.STAGE1.upper())
-    assert len(score_submission([guess], [truth])) == 10        # stage2_case has become mine.csv
+    assert len(score([guess], [truth])) == 10        # stage2_case has become mine.csv
 
 
 def test_a_truth_without_any_value_and_an_unreadable_file_are_said_once(folders):
@@ -141,7 +146,7 @@ def test_truth_that_contradicts_itself_or_is_missing_does_not_count(folders):
     eyes = pd.read_csv(truth / c.STAGE1)
     eyes.loc[1, "CST"] = None                       # the one that the guess misses
     eyes.to_csv(truth / c.STAGE1, index=False)
-    scores = score_submission([guess], [truth])
+    scores = score([guess], [truth])
     assert scores[c.STAGE1, "CST"] == 1
     assert scores[c.STAGE2_PIC, "IRF"] == 1
     report = describe_scores([guess], [truth])
@@ -156,7 +161,7 @@ def test_a_truth_takes_what_real_annotation_tables_hold(folders):
     _change(guess / c.STAGE1, {(3, "VA"): "-0.1"})
     _change(truth / c.STAGE2_CASE, {(0, "VA"): "NLP"})
     _change(guess / c.STAGE2_CASE, {(3, "VA"): "0.04"})
-    scores = score_submission([guess], [truth])
+    scores = score([guess], [truth])
     for item in ((c.STAGE1, "continue injection"), (c.STAGE1, "VA"), (c.STAGE2_CASE, "VA")):
         assert scores[item] == 1
 
@@ -168,4 +173,4 @@ def test_a_submission_that_lacks_a_column_is_refused_by_name(folders, name, colu
     file = guess / name
     pd.read_csv(file, dtype={"patient ID": str, "image name": str}).drop(columns=column).to_csv(file, index=False)
     with pytest.raises(PipelineError, match=rf"(?s)Nothing is scored.*{name}: {column}: the column is missing"):
-        score_submission([guess], [truth])
+        score([guess], [truth])

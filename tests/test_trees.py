@@ -7,13 +7,17 @@ import skops.io
 import torch
 from sklearn.base import BaseEstimator
 
-from model.checkpoint import load_checkpoint, save_checkpoint
+from model.checkpoint import save_checkpoint
+from model.csv_trees import CSVTrees
 from model.metrics import acuity_score, auc_score
+from model.registry import load_model
 from model.trees import INPUTS, TreeModel, add_noise, build_features, find_candidates
 from processing import columns as c
 from processing.errors import PipelineError
 
 DECIMALS = np.array([0.1, 0.17, 0.25, 0.32, 0.5, 0.67, 1.0])
+
+CPU = torch.device("cpu")
 
 
 def make_eyes(count=240, seed=0):
@@ -62,13 +66,14 @@ def test_a_seed_decides_every_answer(fitted):
 
 
 def test_it_is_stored_without_pickles_and_answers_the_same(fitted, tmp_path):
-    save_checkpoint(tmp_path / "trees.pt", fitted, name="Model-CSV")
-    again, values = load_checkpoint(tmp_path / "trees.pt", ("CSVModule", "TreeModel"))
-    assert values["name"] == "Model-CSV"
+    model = CSVTrees({"seed": 2021, "means": {}}, CPU)
+    model.load_state_dict(fitted.state_dict())
+    save_checkpoint(tmp_path / "trees.pt", model, model.state_dict(), name="Model-CSV")
+    again = load_model(tmp_path / "trees.pt", CPU, unit="eyes")
     eyes = make_eyes(60, seed=3)
     pd.testing.assert_frame_equal(again.predict(eyes), fitted.predict(eyes))
-    with pytest.raises(PipelineError, match="holds the weights of TreeModel; those of CSVModule are needed"):
-        load_checkpoint(tmp_path / "trees.pt", "CSVModule")
+    with pytest.raises(PipelineError, match="holds a CSVTrees, which answers for eyes; a model for images is needed"):
+        load_model(tmp_path / "trees.pt", CPU, unit="images")
 
 
 class Strange(BaseEstimator):
@@ -78,9 +83,9 @@ class Strange(BaseEstimator):
 def test_a_stored_class_that_it_does_not_know_is_refused(fitted, tmp_path):
     data = skops.io.dumps({"known": {}, "judges": [], "candidates": [], "outcomes": [], "continues": Strange()})
     state = {"skops": torch.frombuffer(bytearray(data), dtype=torch.uint8)}
-    save_checkpoint(tmp_path / "trees.pt", fitted, state)
-    with pytest.raises(PipelineError, match="does not fit TreeModel.*Strange"):
-        load_checkpoint(tmp_path / "trees.pt", "TreeModel")
+    save_checkpoint(tmp_path / "trees.pt", CSVTrees({"seed": 2021, "means": {}}, CPU), state)
+    with pytest.raises(PipelineError, match="does not fit CSVTrees.*Strange"):
+        load_model(tmp_path / "trees.pt", CPU, unit="eyes")
 
 
 @pytest.mark.parametrize("number", [0, 1, 7])

@@ -16,12 +16,13 @@ INFO = "patient ID,gender,age,diagnosis,anti-VEGF,preVA\n7R,Male,60,DME,Avastin,
 
 
 @pytest.fixture
-def done(paths):
+def done(paths, monkeypatch):
     """Two test images of one eye, the second one with colours everywhere, with option 0 done."""
     folder = paths.source / "final" / "Test_Set" / "7R" / "Pre Injection OCT Images"
     put_screen(folder / "1.jpg", seed=1)
     put_screen(folder / "2.png", seed=2, grey=False)
     (folder.parent.parent / "test_info.csv").write_text(INFO)
+    monkeypatch.setattr("processing.data_factory.draw_crop_preview", lambda *_: None)
     processing_data(paths)
     return paths
 

@@ -11,7 +11,7 @@ import pandas as pd
 import config
 from processing import columns as c
 from processing.check.eyes import check_eyes, check_templates
-from processing.check.images import check_images, check_processed
+from processing.check.images import check_images, check_processed, end_of_path
 from processing.check.kinds import KINDS, SEVERITIES, STOPS, Finding, find
 from processing.check.layout import read_layout
 from processing.check.plot import Distributions, Suspect, draw_check
@@ -60,7 +60,7 @@ def check_data(paths=config.PATHS, views=config.VIEWS):
     write_csv(paths.check_table, pd.DataFrame(found, columns=Finding._fields, dtype=object))
     suspects = _read_suspects(found, pd.concat([layout.images, processed]), paths, views["bscan"])
     counts = Counter((each.severity, each.kind) for each in found)
-    draw_check(paths.check_picture, _collect(tables, layout.images), counts, suspects)
+    draw_check(paths.check_picture, _collect_numbers(tables, layout.images), counts, suspects)
     _say_findings(found, counts, paths)
     return found
 
@@ -69,19 +69,19 @@ def _order(finding):
     return SEVERITIES.index(finding.severity), list(KINDS).index(finding.kind), finding.file, finding.row or 0
 
 
-def _collect(tables, images):
+def _collect_numbers(tables, images):
     """The numbers whose distributions are drawn."""
     def values(column, *keys):
-        parts = [tables[key][column].dropna().to_numpy(float) for key in keys if column in tables.get(key, ())]
-        return [value for part in parts for value in part]
+        return [value for key in keys if column in tables.get(key, ())
+                for value in tables[key][column].dropna().to_numpy(float)]
 
     visits = images.groupby([c.PATIENT, c.FINAL, c.AFTER]).size().reset_index(name="count")
+    preliminary, final = ("annotation", "preliminary_info"), ("case", "final_info")
     return Distributions(
-        age={"preliminary": values(c.AGE, "annotation", "preliminary_info"), "final": values(c.AGE, "case",
-                                                                                             "final_info")},
-        logmar={c.PRE_VA: values(c.PRE_VA, "annotation", "preliminary_info"), c.VA: values(c.VA, "annotation")},
-        decimal={c.PRE_VA: values(c.PRE_VA, "case", "final_info"), c.VA: values(c.VA, "case")},
-        cst_um={c.PRE_CST: values(c.PRE_CST, "annotation", "case"), c.CST: values(c.CST, "annotation", "case")},
+        age={"preliminary": values(c.AGE, *preliminary), "final": values(c.AGE, *final)},
+        logmar={c.PRE_VA: values(c.PRE_VA, *preliminary), c.VA: values(c.VA, "annotation")},
+        decimal={c.PRE_VA: values(c.PRE_VA, *final), c.VA: values(c.VA, "case")},
+        cst_um={column: values(column, "annotation", "case") for column in (c.PRE_CST, c.CST)},
         images={name: visits["count"][visits[c.AFTER] == after].tolist()
                 for name, after in (("before treatment", 0), ("after treatment", 1))},
     )
@@ -94,14 +94,15 @@ def _read_suspects(found, images, paths, view):
         queues[each.kind].append(each)
     turns = sorted((turn, SUSPICIOUS.index(kind), each)
                    for kind in SUSPICIOUS for turn, each in enumerate(queues[kind][:MOST_SUSPECTS]))
-    by_source, by_crop = (images.drop_duplicates(column).set_index(column, drop=False)
-                          for column in (c.SOURCE, c.PROCESSED))
+    by_source = images.drop_duplicates(c.SOURCE).set_index(c.SOURCE, drop=False)
+    by_crop = images.drop_duplicates(c.PROCESSED)
+    by_crop.index = [end_of_path(crop) for crop in by_crop[c.PROCESSED]]
     suspects = {}
     for _, _, each in turns:
-        row = by_source.loc[each.file] if each.file in by_source.index else by_crop.loc[each.file]
+        row = by_source.loc[each.file] if each.file in by_source.index else by_crop.loc[end_of_path(each.file)]
         if each.file not in suspects and len(suspects) < MOST_SUSPECTS:
             suspects[each.file] = Suspect(row[c.PATIENT], each.file.rsplit("/", 1)[-1], _reason(each),
-                                          _read_crop(paths, row, each.kind, view))
+                                          _read_crop(paths, row, each, view))
     return list(suspects.values())
 
 
@@ -110,11 +111,13 @@ def _reason(finding):
     return short.get(finding.kind, " ".join([finding.kind.replace("-", " "), finding.value]).strip())
 
 
-def _read_crop(paths, row, kind, view):
+def _read_crop(paths, row, finding, view):
     """The pixels of a suspicious image, or None."""
     source = paths.root / row[c.SOURCE]
     try:
-        if kind.startswith("crop-") or not source.is_file():
+        if finding.kind.startswith("crop-"):
+            return read_image(paths.root / finding.file)
+        if not source.is_file():
             return read_image(paths.root / row[c.PROCESSED])
         return crop_image(read_image(source), view)
     except ImageError:

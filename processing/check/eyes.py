@@ -10,7 +10,7 @@ from processing import columns as c
 from processing.check.kinds import Finding, find
 from processing.check.tables import PIC_KEY, check_cells, read_image_keys
 from processing.reader import read_header
-from processing.tables import EYE_TABLES, KEY_PARSERS
+from processing.tables import EYE_TABLES, TEMPLATE_PARSERS
 
 
 def check_eyes(paths: Paths, images: pd.DataFrame, tables: dict, files: dict) -> list[Finding]:
@@ -105,18 +105,16 @@ def check_templates(paths: Paths, images: pd.DataFrame, tables: dict) -> list[Fi
         absent templates, faults in them, and eyes and images that only they or only the data have.
     """
     found = []
-    for file_name, keys in c.SUBMISSION_KEYS.items():
+    for file_name, parsers in TEMPLATE_PARSERS.items():
         file, name = paths.submit / file_name, paths.relative(paths.submit / file_name)
         if not file.is_file():
             found.append(find("template-missing", name))
             continue
         final = int(file_name != c.STAGE1)
         own = images[(images[c.DATA_TYPE] == "test") & (images[c.FINAL] == final)]
-        table, _, faults = check_cells(name, file, {key: KEY_PARSERS[key] for key in keys}, unique=keys[:1],
-                                       known=c.SUBMISSION_COLUMNS[file_name])
-        header = {column.lower() for column in read_header(file)}
-        found += faults + [find("template-column", name, column=column) for column in c.TEMPLATE_COLUMNS[file_name]
-                           if column not in keys and column.lower() not in header]
+        header = read_header(file)
+        table, _, faults = check_cells(name, file, parsers, unique=[*parsers][:1], known=header)
+        found += faults + _check_header(file_name, name, header)
         if c.PATIENT in table:
             info = tables.get("final_info" if final else "preliminary_info", own)
             eyes = set(own[c.PATIENT]) | set(info.get(c.PATIENT, own[c.PATIENT]).dropna())
@@ -131,3 +129,15 @@ def check_templates(paths: Paths, images: pd.DataFrame, tables: dict) -> list[Fi
             found += [find("template-image-missing", images[c.SOURCE][row], key, detail=f"not in {name}")
                       for row, key in left.items()]
     return found
+
+
+def _check_header(file_name, name, header):
+    """Columns that a template lacks, and those that options 4 and 5 cannot answer."""
+    keys = [column.lower() for column in TEMPLATE_PARSERS[file_name]]
+    answered = {column.lower() for column in c.TEMPLATE_ANSWERS[file_name]}
+    there = [column.lower() for column in header]
+    found = [find("template-column", name, column=column) for column in c.TEMPLATE_COLUMNS[file_name]
+             if column.lower() not in [*there, *keys]]
+    found += [find("template-extra", name, column=column) for column, lowered in zip(header, there, strict=True)
+              if lowered not in keys and (lowered not in answered or there.count(lowered) > 1)]
+    return found + ([find("template-empty", name)] if there and set(there) <= set(keys) else [])

@@ -5,20 +5,21 @@ tables; writes nothing. Images are looked at on all cores, one a thread in memor
 """
 
 import hashlib
-import os
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 import pandas as pd
 
-from config import CropBox, Paths
+from config import Paths, View
 from processing import columns as c
 from processing.check.kinds import find
-from processing.crops import CropRecord, describe_box, state_of_crop
-from processing.images import ImageError, crop_image, decode_image, encode_jpeg, read_image
+from processing.crop_record import CropRecord
+from processing.crops import is_current
+from processing.images import ImageError, crop_image, cut_view, decode_image, read_image
+from processing.parallel import map_in_threads, one_image_per_thread
 from processing.terminal import progress
+from processing.views import describe_view, view_paths
 
 SCREEN, NARROW_SCREEN = (1264, 596), (1008, 596)        # px, width x height, as the device writes them
 BLOCK_PX = 25               # blocks of 25 x 25 px (100 um down): speckle averages out, a retina does not
@@ -26,8 +27,8 @@ BLOCK_PX = 25               # blocks of 25 x 25 px (100 um down): speckle averag
 # demonstration's 34 to 51; noise 11 at most, the real image at a seventh of its brightness 7
 LEAST_CONTRAST = 14
 CONTRAST_QUARTILE = 75      # a quarter of the columns suffices: narrow screens end in black, vessels cast shadows
+CROPS = "crops"             # of an image: name of a view -> path of the crop
 KEY = [c.PATIENT, c.AFTER, c.DATA_TYPE, c.SOURCE, c.PROCESSED]
-TEXT_COLUMNS = (c.PATIENT, c.INJECTION, c.IMAGE, c.PROCESSED, c.SOURCE, c.DATA_TYPE)
 
 
 class Look(NamedTuple):
@@ -41,14 +42,15 @@ class Task(NamedTuple):
     """What is the same for all images of a run."""
 
     paths: Paths
-    box: CropBox
-    record: CropRecord | None
+    views: dict             # name -> View; the pixels of bscan are looked at, the others are only to be there
+    record: CropRecord
     screens: dict           # source_path -> width, height (px) of the screens that crops were cut from
-    boxes: dict             # processed_path -> the box that the crop was cut with, as text
+    cut: dict               # path of a crop -> box and channels that it was cut with, as text
+    turned_grey: set        # paths of the crops whose colours were taken away
     listed: frozenset       # processed_path of the crops that the processed tables name
 
 
-def check_processed(paths):
+def check_processed(paths: Paths) -> tuple[pd.DataFrame, list]:
     """Check image_data.csv, train.csv and test.csv, if option 0 has made any of them.
 
     Args:
@@ -56,102 +58,84 @@ def check_processed(paths):
 
     Returns:
         images: DataFrame with the columns KEY, one row per crop that a table names.
-        findings: list of Finding.
+        findings: list of Finding; tables.read_processed would refuse the table at the first of them.
     """
     wanted = {paths.image_table: c.IMAGE_COLUMNS, paths.train_table: c.TRAIN_COLUMNS, paths.test_table: c.TEST_COLUMNS}
     parts, found = [pd.DataFrame(columns=KEY)], []
+    if not any(file.is_file() for file in wanted):      # option 0 has not run
+        return parts[0], found
     for file, columns in wanted.items():
         name = paths.relative(file)
         if not file.is_file():
             found.append(find("processed-missing", name))
             continue
-        table, fault = _read_texts(file)
-        if fault:
-            found.append(find("processed-broken", name, detail=fault))
+        try:
+            table = pd.read_csv(file, dtype=str, keep_default_na=False)
+            if not isinstance(table.index, pd.RangeIndex):      # pandas took the first cells for an index
+                raise ValueError("rows have more cells than the header")
+        except (ValueError, OSError) as error:
+            found.append(find("processed-broken", name, detail=str(error)))
             continue
         found += [find("processed-column", name, column=column) for column in columns if column not in table]
-        found += _check_numbers(name, table, [column for column in columns if column in table])
+        for column in table.columns.intersection(columns).difference(c.TEXT_COLUMNS, sort=False):
+            values = pd.to_numeric(table[column], errors="coerce").astype(float)
+            found += [find("processed-number", name, cell, row=place + 2, column=column)    # + 2: the header is row 1
+                      for place, cell in table[column][~np.isfinite(values)].items()]
         if set(KEY) <= set(table):
             parts.append(table[KEY])
-    if len(found) == len(wanted) and {each.kind for each in found} == {"processed-missing"}:
-        return parts[0], []         # option 0 has not run
     return pd.concat(parts).drop_duplicates(c.PROCESSED), found
 
 
-def _read_texts(file):
-    """A processed table as text (tables.read_processed refuses it whole), and what is wrong with it or ""."""
-    try:
-        table = pd.read_csv(file, dtype=str, keep_default_na=False)
-    except (ValueError, OSError) as error:
-        return None, str(error)
-    if not isinstance(table.index, pd.RangeIndex):      # pandas took the first cells for an index
-        return None, "rows have more cells than the header"
-    return table, ""
-
-
-def _check_numbers(name, table, columns):
-    found = []
-    for column in columns:
-        if column not in TEXT_COLUMNS:
-            values = pd.to_numeric(table[column], errors="coerce")
-            wrong = table[column][~np.isfinite(values.astype(float))]
-            found += [find("processed-number", name, cell, row=place + 2, column=column)
-                      for place, cell in wrong.items()]     # + 2: the header is row 1
-    return found
-
-
-def check_images(paths, images, processed, box):
+def check_images(paths: Paths, images: pd.DataFrame, processed: pd.DataFrame, views: dict[str, View]) -> list:
     """Look at every image of data/source and at every crop that the processed tables name.
 
     Args:
         paths: config.Paths.
         images: DataFrame with IMAGE_COLUMNS of data/source.
         processed: DataFrame of check_processed.
-        box: config.CropBox.
+        views: name -> View.
 
     Returns:
         list of Finding; those of images name the screen (source_path), those of crops the crop.
     """
     gone = processed[~processed[c.PROCESSED].isin(images[c.PROCESSED])]
-    rows = [*images[KEY].to_dict("records"), *gone.to_dict("records")]
-    task = Task(paths, box, *_read_record(paths), frozenset(processed[c.PROCESSED]))
-    cv2.setNumThreads(1)        # one image a thread is faster than many threads an image
+    crops = {name: view_paths(images, view) for name, view in views.items()}
+    rows = [row | {CROPS: {name: crops[name][place] for name in views}}
+            for place, row in enumerate(images[KEY].to_dict("records"))]
+    rows += [row | {CROPS: {"bscan": row[c.PROCESSED]}} for row in gone.to_dict("records")]
+    task = Task(paths, views, *_read_record(paths), frozenset(processed[c.PROCESSED]))
     found, first = [], {}
-    pool = ThreadPoolExecutor(os.cpu_count())
-    try:
-        looks = pool.map(lambda row: _look_at(row, task), rows)
+    with one_image_per_thread():
+        looks = map_in_threads(lambda row: _look_at(row, task), rows)
         for row, look in zip(rows, progress(looks, total=len(rows), label="check", unit="image"), strict=True):
             found += look.findings
             if look.digest is not None and first.setdefault(look.digest, row) is not row:
                 found.append(_same_picture(row, first[look.digest]))
-    finally:
-        pool.shutdown(cancel_futures=True)
     if len(images) and sum(each.kind == "image-unreadable" for each in found) == len(images):
         found.append(find("no-images", paths.relative(paths.source), detail="not one image can be read"))
-    return found + _unused_crops(paths, task.listed)
+    return found + _find_unused_crops(paths, views, task.listed)
 
 
 def _read_record(paths):
-    """The fields record, screens and boxes of a Task; None and nothing where the record is not usable."""
+    """The fields record to turned_grey of a Task."""
     record = CropRecord(paths.crop_record)
-    try:
-        sizes = record.screens()
-    except ValueError:      # edited by hand: none of its crops is believed to be current
-        return None, {}, {}
-    return record, {source: (width, height) for source, width, height in sizes.itertuples(index=False)}, record.boxes()
+    screens = {source: (width, height) for source, width, height in record.screens().itertuples(index=False)}
+    return record, screens, record.views(), record.find_turned_grey()
 
 
 def _look_at(row, task):
     """Look at one image: its crop where option 0 would leave that as it is, else its screen."""
-    source, crop_file = task.paths.root / row[c.SOURCE], task.paths.root / row[c.PROCESSED]
-    found = _check_listed(row, crop_file, task) if row[c.PROCESSED] in task.listed else []
+    paths, view = task.paths, task.views["bscan"]
+    source, crop_file, crop = paths.root / row[c.SOURCE], paths.root / row[c.PROCESSED], row[c.PROCESSED]
+    found = _check_listed(row, task) if crop in task.listed else []
     if not source.is_file():
-        found += [find("source-gone", row[c.PROCESSED], row[c.SOURCE])]
+        found += [find("source-gone", crop, row[c.SOURCE])]
         return _look_at_crop(row, crop_file, task, found) if crop_file.is_file() else Look(found, None)
-    if _is_current(row, task):
-        found += _check_screen(row, task.screens[row[c.SOURCE]], task.box)
+    if is_current(crop, row[c.SOURCE], view, paths=paths, record=task.record):
+        found += _check_screen(row, task.screens[row[c.SOURCE]], view)
+        found += [find("bscan-coloured", row[c.SOURCE])] if crop in task.turned_grey else []
         return _look_at_crop(row, crop_file, task, found)
-    if row[c.PROCESSED] in task.listed and crop_file.is_file():
+    if crop in task.listed and crop_file.is_file():
         found += _look_at_crop(row, crop_file, task, []).findings
     look = _look_at_screen(row, source, task, found)
     readable = all(each.kind != "image-unreadable" for each in look.findings)
@@ -160,53 +144,52 @@ def _look_at(row, task):
     return look
 
 
-def _check_listed(row, crop_file, task):
-    """Findings of a crop that a processed table names: there, and cut with the box?"""
-    if not crop_file.is_file():
-        return [find("crop-missing", row[c.PROCESSED])]
-    box = task.boxes.get(row[c.PROCESSED], "unknown")
-    if box != describe_box(task.box):
-        return [find("crop-box", row[c.PROCESSED], box, detail=f"config.CROP is {describe_box(task.box)}")]
-    return []
+def _check_listed(row, task):
+    """Findings of the crops of an image that a processed table names: there, cut with the view, readable (of bscan,
+    whose pixels are looked at, that is found out elsewhere)?"""
+    found = []
+    for name, crop in row[CROPS].items():
+        view, file, known = task.views[name], task.paths.root / crop, task.cut.get(crop)
+        is_wanted = known == (describe_view(view), str(view.channels))
+        if not file.is_file() and (is_wanted or name == "bscan"):
+            found.append(find("crop-missing", crop))
+        elif not is_wanted:
+            value = known[0] if known else "unknown" if file.is_file() else "not cut"
+            found.append(find("crop-box", crop, value, detail=f"config.VIEWS['{name}'] is {describe_view(view)}"))
+        elif name != "bscan":
+            found += _read_crop(crop, file, view)[2]
+    return found
 
 
-def _is_current(row, task):
-    """Whether option 0 would leave the crop as it is (as crops._crop_one decides)."""
+def _read_crop(crop, file, view):
+    """Pixels, bytes and findings of a crop on the disk; None, None where there is a finding."""
     try:
-        source = (task.paths.root / row[c.SOURCE]).stat()
-        crop_state = state_of_crop(task.paths.root / row[c.PROCESSED])
-    except (OSError, ValueError):       # ValueError: the table's cell is no possible path
-        return False
-    return task.record is not None and task.record.holds(crop_state | {
-        c.PROCESSED: row[c.PROCESSED],
-        c.SOURCE: row[c.SOURCE],
-        "source_bytes": source.st_size,
-        "source_mtime_ns": source.st_mtime_ns,
-        "box": describe_box(task.box),
-    })
+        data = file.read_bytes()
+        pixels = decode_image(data)
+    except (OSError, ImageError) as error:
+        return None, None, [find("crop-unreadable", crop, detail=str(error))]
+    height, width = pixels.shape[:2]
+    if (width, height) != (view.width, view.height):
+        wanted = f"{view.width} x {view.height} is the box's"
+        return None, None, [find("crop-size", crop, f"{width} x {height}", detail=wanted)]
+    return pixels, data, []
 
 
 def _look_at_crop(row, file, task, found):
-    try:
-        data = file.read_bytes()
-        crop = decode_image(data)
-    except (OSError, ImageError) as error:
-        return Look([*found, find("crop-unreadable", row[c.PROCESSED], detail=str(error))], None)
-    height, width = crop.shape[:2]
-    if (width, height) != (task.box.width, task.box.height):
-        wanted = f"{task.box.width} x {task.box.height} is the box's"
-        return Look([*found, find("crop-size", row[c.PROCESSED], f"{width} x {height}", detail=wanted)], None)
-    return _look_at_pixels(row, crop, data, found)
+    pixels, data, faults = _read_crop(row[c.PROCESSED], file, task.views["bscan"])
+    return Look([*found, *faults], None) if faults else _look_at_pixels(row, pixels, data, found)
 
 
 def _look_at_screen(row, file, task, found):
+    view = task.views["bscan"]
     try:
         screen = read_image(file)
-        crop = crop_image(screen, task.box)
+        data, turned_grey = cut_view(screen, view)
     except ImageError as error:
         return Look([*found, find("image-unreadable", row[c.SOURCE], detail=str(error))], None)
-    found = found + _check_screen(row, screen.shape[1::-1], task.box)
-    return _look_at_pixels(row, crop, encode_jpeg(crop), found)
+    found = found + _check_screen(row, screen.shape[1::-1], view)
+    found += [find("bscan-coloured", row[c.SOURCE])] if turned_grey else []
+    return _look_at_pixels(row, crop_image(screen, view), data, found)
 
 
 def _look_at_pixels(row, crop, data, found):
@@ -217,7 +200,7 @@ def _look_at_pixels(row, crop, data, found):
     return Look(found, hashlib.blake2b(data, digest_size=16).digest())
 
 
-def measure_contrast(crop):
+def measure_contrast(crop: np.ndarray) -> float:
     """By how much a crop's columns vary in brightness from top to bottom: the bands of a retina.
 
     Args:
@@ -232,14 +215,14 @@ def measure_contrast(crop):
     return float(np.percentile(grey.std(axis=0), CONTRAST_QUARTILE))
 
 
-def _check_screen(row, size, box):
+def _check_screen(row, size, view):
     size = tuple(size)
     if size == SCREEN:
         return []
     value = f"{size[0]} x {size[1]}"
     if size == NARROW_SCREEN:
         return [find("screen-narrow", row[c.SOURCE], value)]
-    small = size[0] < box.right or size[1] < box.bottom
+    small = size[0] < view.right or size[1] < view.bottom
     return [find("screen-odd", row[c.SOURCE], value, detail="smaller than the crop box" if small else "")]
 
 
@@ -252,8 +235,15 @@ def _same_picture(row, first):
     return find("image-identical", row[c.SOURCE], first[c.SOURCE], detail=where)
 
 
-def _unused_crops(paths, listed):
+def _find_unused_crops(paths, views, listed):
+    """Crops of every view that no table names: the end of their path is that of the view bscan."""
     if not listed:
         return []
-    names = (paths.relative(file) for file in sorted(paths.crops.rglob("*.jpg")))
-    return [find("crop-unused", name) for name in names if name not in listed]
+    ends = set(map(end_of_path, listed))
+    names = (paths.relative(file) for view in views.values() for file in sorted(paths.view_folder(view).rglob("*.jpg")))
+    return [find("crop-unused", name) for name in names if end_of_path(name) not in ends]
+
+
+def end_of_path(crop: str) -> str:
+    """What the crops of all views of an image share: the path below data/processed/<folder>."""
+    return crop.split("/", 3)[-1]

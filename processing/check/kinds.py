@@ -47,7 +47,10 @@ KINDS = {
     "table-unreadable": Kind(STOPS, "it is no table", _REFUSED),
     "column-missing": Kind(STOPS, "a stage needs this column, once", _REFUSED),
     "column-extra": Kind(NOTES, "no stage knows this column", _UNUSED),
-    "template-column": Kind(NOTES, "the template lacks a column of the submission", "the submission has it"),
+    "template-column": Kind(NOTES, "the template lacks a column of the competition's", "is not submitted"),
+    "template-extra": Kind(STOPS, "no model answers this column, or it is there twice", "options 4 and 5 refuse the "
+                           "template; take the column out"),
+    "template-empty": Kind(STOPS, "it has no column to be answered", "options 4 and 5 refuse the template"),
     "table-unused": Kind(NOTES, "no image needs this table", _UNUSED),
     "set-absent": Kind(NOTES, "this part of the data set has no images", "is left out"),
     "file-unused": Kind(NOTES, "it is neither a table nor an image of a set", _UNUSED),
@@ -98,6 +101,8 @@ KINDS = {
     "image-identical": Kind(WARNS, "two names, one picture", _KEPT),
     "screen-odd": Kind(WARNS, "no screen of the device has this size: the crop box may miss the B-scan",
                        "is cropped as it is; what lies outside the screen is black"),
+    "bscan-coloured": Kind(WARNS, "the B-scan has colours; no device of this data set makes such",
+                           "is turned grey (ITU-R BT.601)"),
     "screen-narrow": Kind(NOTES, "a screen with a 512-pixel B-scan", "the crop is padded with black on the right"),
     # What option 0 made
     "processed-missing": Kind(STOPS, "option 0 did not finish", _REMAKE),
@@ -109,7 +114,8 @@ KINDS = {
                             "and run option 0"),
     "crop-size": Kind(STOPS, "the models want crops of the box's size", "training and prediction refuse it; delete the "
                       "file and run option 0"),
-    "crop-box": Kind(STOPS, "it was cut with another box", _REMAKE),
+    "crop-box": Kind(WARNS, "it was cut with another box or not at all", "training and prediction cut it from its "
+                     "screen each time: slower; option 0 cuts it anew"),
     "crop-stale": Kind(NOTES, "there is no crop of the image as it is now", "training and prediction know nothing of "
                        "it; option 0 cuts it"),
     "crop-unused": Kind(NOTES, "no table names this crop", _UNUSED),

@@ -3,6 +3,7 @@
 Writes one PNG, whole or not at all.
 """
 
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -41,7 +42,7 @@ class Suspect(NamedTuple):
     pixels: np.ndarray | None       # uint8 H x W x 3, blue first; None: unreadable
 
 
-def draw_check(path, distributions, counts, suspects):
+def draw_check(path: Path, distributions: Distributions, counts: dict, suspects: list[Suspect]) -> None:
     """Draw what the data check saw.
 
     Args:
@@ -63,15 +64,15 @@ def draw_check(path, distributions, counts, suspects):
 
 
 def _draw_distributions(axes, distributions, counts):
-    years, cst, per_eye = np.arange(0, 111, 5), np.arange(0, 1651, 50), np.arange(0.5, 41.5)
-    _draw_series(axes[0, 0], distributions.age, years, title="Age", labels=("years", "eyes"))
+    _draw_series(axes[0, 0], distributions.age, np.arange(0, 111, 5), title="Age", labels=("years", "eyes"))
     _draw_series(axes[0, 1], distributions.logmar, np.arange(-0.25, 3.26, 0.1), title="Acuity, preliminary round",
                  labels=("logMAR (0 good, 3 light perception)", "eyes"), limits=(0, 3))
     _draw_series(axes[0, 2], distributions.decimal, np.arange(-0.05, 2.11, 0.05), title="Acuity, final round",
                  labels=("decimal (1.0 = 6/6)", "eyes"), limits=(0, 2))
-    _draw_series(axes[1, 0], distributions.cst_um, cst, title="Central subfield thickness, both rounds",
-                 labels=("um (thicker ones in the last bar)", "eyes"), limits=CST_RANGE)
-    _draw_series(axes[1, 1], distributions.images, per_eye, title="Images of an eye and visit",
+    _draw_series(axes[1, 0], distributions.cst_um, np.arange(0, 1651, 50),
+                 title="Central subfield thickness, both rounds", limits=CST_RANGE,
+                 labels=("um (thicker ones in the last bar)", "eyes"))
+    _draw_series(axes[1, 1], distributions.images, np.arange(0.5, 41.5), title="Images of an eye and visit",
                  labels=("images (more in the last bar)", "eyes"))
     _draw_counts(axes[1, 2], counts)
 

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from config import Paths
+from config import VIEWS, Paths
 from model.device import select_device
 from model_config import PRECISIONS, ConfigError
 from processing.errors import PipelineError
@@ -35,6 +35,7 @@ from tests.helpers import REPOSITORY
 # Stage -> default size, batch size, epochs; what the size counts; how far the answers may differ, relatively
 STAGES = {
     "crop": (1000, 1, 1, "screens", 0.0),
+    "crop_views": (1000, 1, 1, "screens", 0.0),
     "train_image": (320, 16, 1, "crops", 1e-4),
     "predict": (640, 16, 1, "crops", 1e-4),
     "train_csv": (2400, 100, 200, "eyes", 1e-5),
@@ -140,7 +141,7 @@ def measure_ours(stage, folder, settings, repeats):
 
 
 def _prepare(stage, folder, settings):
-    if stage not in ("crop", "train_csv", "start_up"):
+    if stage not in ("crop", "crop_views", "train_csv", "start_up"):
         make_crops(folder, settings["count"])
 
 
@@ -156,8 +157,9 @@ def _describe_ours(stage, settings, runs):
 
 
 def _run(stage, side, folder, settings):
-    if stage == "crop":         # each time anew
-        _put_away(Paths(folder).crops, folder / AWAY)
+    if stage.startswith("crop"):        # each time anew
+        for view in VIEWS.values():
+            _put_away(Paths(folder).view_folder(view), folder / AWAY)
     words = [sys.executable, "-m", "tests.benchmarks.stages", stage, side, str(folder), json.dumps(settings)]
     answer = subprocess.run(words, cwd=REPOSITORY, stdout=subprocess.PIPE, check=True, encoding="utf-8").stdout
     return json.loads(answer.strip().splitlines()[-1])

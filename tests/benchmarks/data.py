@@ -5,12 +5,14 @@ import os
 import numpy as np
 import pandas as pd
 
-from config import CROP, Paths
+from config import VIEWS, Paths
 from processing import columns as c
 from processing.crops import crop_all
 from processing.demo import DemoSize, write_demo
 from processing.images import read_size
+from processing.views import view_paths
 
+BSCAN = VIEWS["bscan"]
 SCREENS = DemoSize(6, 2, 2, 2, images=4)        # 80 screens, each used again and again under other names
 
 
@@ -25,41 +27,38 @@ def make_screens(folder):
 def find_screens(paths):
     """The screens of the common width: of a narrow one, a plain slice is no whole crop."""
     files = sorted(paths.source.rglob("*.jpg"))
-    return [file for file in files if read_size(file.read_bytes())[0] >= CROP.right]
+    return [file for file in files if read_size(file.read_bytes())[0] >= BSCAN.right]
+
+
+def name_images(count):
+    """A table of `count` images as option 0 knows them, each with crops of its own, but without screens."""
+    images = pd.DataFrame({c.IMAGE: [str(number) for number in range(count)]}).assign(**{
+        c.PATIENT: "9000-0001L", c.FINAL: 0, c.AFTER: 1, c.SIDE: 0, c.DATA_TYPE: "train"})
+    return images.assign(**{c.PROCESSED: view_paths(images, BSCAN)})
 
 
 def screen_rows(paths, count):
-    """`count` rows for crop_all, each with a crop of its own."""
-    screens = find_screens(paths)
-    return [
-        {c.PROCESSED: f"data/processed/img/train/{number}.jpg",
-         c.SOURCE: paths.relative(screens[number % len(screens)])}
-        for number in range(count)
-    ]
+    """The same with screens, for crop_all."""
+    screens = [paths.relative(screen) for screen in find_screens(paths)]
+    return name_images(count).assign(**{c.SOURCE: [screens[number % len(screens)] for number in range(count)]})
 
 
 def make_crops(folder, count):
     """Write `count` crops below `folder`."""
     paths = make_screens(folder)
     first = screen_rows(paths, len(find_screens(paths)))
-    crop_all(first, paths, CROP)
-    names = crop_names(count)
+    crop_all(first, paths, {"bscan": BSCAN})
+    names = name_images(count)[c.PROCESSED]
     for number in range(len(first), count):
         if not (paths.root / names[number]).exists():
             os.link(paths.root / names[number % len(first)], paths.root / names[number])
 
 
-def crop_names(count):
-    """processed_path of each crop."""
-    return [f"data/processed/img/train/{number}.jpg" for number in range(count)]
-
-
 def make_labels(count):
-    """A table of the crops that make_crops writes, with labels: processed_path, CST and FINDINGS."""
+    """name_images of the crops that make_crops writes, with labels: CST and FINDINGS."""
     rng = np.random.default_rng(0)
     findings = rng.integers(0, 2, (count, len(c.FINDINGS))).astype(float)
-    return pd.DataFrame({c.PROCESSED: crop_names(count), c.CST: rng.uniform(200, 600, count),
-                         c.DATA_TYPE: "train"}).assign(
+    return name_images(count).assign(**{c.CST: rng.uniform(200, 600, count)}).assign(
         **dict(zip(c.FINDINGS, findings.T, strict=True))
     )
 

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from data.evaluate import _describe, _pair, _references, score_groups, score_methods
+from data.folds import Data, Predictions
+from data.references import predict_references
 from data.report import draw_pictures, write_report
-from data.unseen import Data, Predictions
+from data.scores import describe_scores, pair_truth, score_groups, score_methods
 from processing import columns as c
 from tests.benchmarks.stages import peak_bytes
 
@@ -51,12 +52,12 @@ def main():
     """Run it once and say what it took."""
     data, newest = invent(np.random.default_rng(0))
     started = time.perf_counter()
-    methods = {"model": newest, "seed recipe": newest} | _references(data, newest)
+    methods = {"model": newest, "seed recipe": newest} | predict_references(data, newest)
     scores = score_methods(data, methods)
     groups = score_groups(data, newest)
-    text = _describe(scores, groups, data, newest, "all")
+    text = describe_scores(scores, groups, data=data, newest=newest, pipeline="all")
     with tempfile.TemporaryDirectory() as folder:
-        draw_pictures(Path(folder), _pair(data, newest))
+        draw_pictures(Path(folder), pair_truth(data, newest))
         write_report(Path(folder), text=text, origin="", commands="")
     seconds = time.perf_counter() - started
     print(text)

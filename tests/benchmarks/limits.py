@@ -8,9 +8,9 @@ import simplejpeg
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from config import CROP
+from config import VIEWS
 from model.module import CROP_SIZE, CSVModule, ImageModule
-from processing.images import decode_image
+from processing.images import crop_image, decode_image
 from processing.parallel import CORES
 
 
@@ -25,7 +25,7 @@ def estimate(paths, device):
         dict of stage -> (items a second at best, why).
     """
     screen = next(iter(sorted(paths.source.rglob("*.jpg")))).read_bytes()
-    crop = np.ascontiguousarray(decode_image(screen)[CROP.top:CROP.bottom, CROP.left:CROP.right, :1])
+    crop = np.ascontiguousarray(crop_image(decode_image(screen), VIEWS["bscan"])[..., :1])
     encoded = cv2.imencode(".jpg", crop)[1].tobytes()
     decode_screen = _seconds(lambda: simplejpeg.decode_jpeg(screen, "BGR"))
     encode_crop = _seconds(lambda: cv2.imencode(".jpg", crop))

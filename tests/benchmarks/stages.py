@@ -23,7 +23,7 @@ from model.model import CSVModel, ImageModel
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from config import CROP, Paths
+from config import VIEWS, Paths
 from model.cache import open_cache
 from model.dataset import ImageDataset, ImageFeed, epoch_order
 from model.device import select_device
@@ -33,9 +33,11 @@ from model.run import Run
 from model_config import CSVConfig, ImageConfig
 from processing import columns as c
 from processing.crops import crop_all
+from processing.views import view_paths
 from tests.benchmarks.data import make_cases, make_labels, make_screens, screen_rows
 
 SEED = 2021
+ONE_VIEW = {"bscan": VIEWS["bscan"]}
 
 
 class JPEGDataset(Dataset):
@@ -72,28 +74,43 @@ class Recorded(nn.Module):
 
 # ---- Crop
 
-def crop_baseline(paths, options):
+def crop_baseline(paths, options, views=ONE_VIEW):
     rows = screen_rows(paths, options.count)
+    crops = {view: view_paths(rows, view) for view in views.values()}
     cv2.setNumThreads(1)
-    (paths.crops / "train").mkdir(parents=True, exist_ok=True)
+    for view in crops:
+        (paths.view_folder(view) / "train").mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
-    for row in rows:
-        screen = cv2.imread(str(paths.root / row["source_path"]))
-        cv2.imwrite(str(paths.root / row[c.PROCESSED]), screen[CROP.top:CROP.bottom, CROP.left:CROP.right])
-    return time.perf_counter() - started, _pixels(paths, rows)
+    for number, source in enumerate(rows[c.SOURCE]):
+        screen = cv2.imread(str(paths.root / source))
+        for view, names in crops.items():
+            part = screen[view.top:view.bottom, view.left:view.right]
+            cv2.imwrite(str(paths.root / names[number]), part)
+    return time.perf_counter() - started, _pixels(paths, rows, views)
 
 
-def crop_ours(paths, options):
+def crop_ours(paths, options, views=ONE_VIEW):
     rows = screen_rows(paths, options.count)
     started = time.perf_counter()
-    crop_all(rows, paths, CROP)
-    return time.perf_counter() - started, _pixels(paths, rows)
+    crop_all(rows, paths, views)
+    return time.perf_counter() - started, _pixels(paths, rows, views)
 
 
-def _pixels(paths, rows):
+def crop_views_baseline(paths, options):
+    return crop_baseline(paths, options, VIEWS)
+
+
+def crop_views_ours(paths, options):
+    return crop_ours(paths, options, VIEWS)
+
+
+def _pixels(paths, rows, views):
     """A number per crop that other pixels would change."""
-    weights = np.random.default_rng(0).random(CROP.height * CROP.width * 3)
-    return [float(cv2.imread(str(paths.root / row[c.PROCESSED])).ravel() @ weights) for row in rows[:80]]
+    sums = []
+    for view in views.values():
+        weights = np.random.default_rng(0).random(view.height * view.width * 3)
+        sums += [float(cv2.imread(str(paths.root / name)).ravel() @ weights) for name in view_paths(rows, view)[:80]]
+    return sums
 
 
 # ---- Train and predict images

@@ -61,7 +61,8 @@ def _of_copy(name, copy):
 def measure(root):
     """Option 0 but for the pixels, and the case table: prints counts, seconds, peak memory."""
     paths = Paths(root)
-    data_factory.crop_img = lambda rows, *_: (pd.DataFrame(rows, columns=c.IMAGE_COLUMNS), [], 0)
+    data_factory.crop_img = lambda rows, *_: data_factory.Crops(
+        pd.DataFrame(rows, columns=c.IMAGE_COLUMNS), [], 0, [])
     started = time.perf_counter()
     made = data_factory.processing_data(paths)
     cases = build_case_table(read_processed(paths.train_table, c.TRAIN_COLUMNS))

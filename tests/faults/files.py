@@ -16,13 +16,13 @@ from unittest import mock
 import numpy as np
 import pandas as pd
 import torch
-from model.choice import find_checkpoint
 
 from config import CropBox, Paths
-from data.submission import Submission, write_submission
+from data.submission import Sheet, Submission, write_submission
 from model.checkpoint import load_checkpoint, save_checkpoint
 from model.history import History
 from model.module import CSVModule, ImageModule
+from model.runs import find_checkpoint
 from processing import columns as c
 from processing.crops import RECORD_COLUMNS, CropRecord, crop_all
 from processing.errors import PipelineError
@@ -234,7 +234,7 @@ def _submission(number):
     words = {c.PATIENT: ["9501L", "9502R"], c.IMAGE: ["a", "b"], c.IMAGE_NUMBER: ["1", "2"], c.INJECTION: [c.PRE,
                                                                                                            c.PRE]}
     values = np.full(2, 1 / (number + 2))
-    return Submission(*(pd.DataFrame({name: words.get(name, values) for name in names})
+    return Submission(*(Sheet(pd.DataFrame({name: words.get(name, values) for name in names}), {n: n for n in names})
                         for names in c.SUBMISSION_COLUMNS.values()))
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from config import CROP, Paths
+from config import VIEWS, Paths
 from processing import columns as c
 from processing.data_factory import processing_data
 from processing.errors import PipelineError
@@ -27,6 +27,7 @@ from processing.files import write_text
 from tests.faults import Figure, scaled
 from tests.helpers import make_screen
 
+BSCAN = VIEWS["bscan"]
 IMAGES, BATCH = 2000, 200
 EYE = "9501L"
 VISIT = "Pre Injection OCT Images"
@@ -169,8 +170,8 @@ KINDS = {
     "upright.jpg": Kind(_rotated(1), RIGHT),
     **{f"rotated-{number}.jpg": Kind(_rotated(number), NAMED) for number in range(2, 9)},
     "one-pixel.jpg": Kind(_sized(1, 1), NAMED),
-    "left-of-box.jpg": Kind(_sized(596, CROP.left), NAMED),
-    "smaller.jpg": Kind(_sized(CROP.top + 30, CROP.left + 40), RIGHT),
+    "left-of-box.jpg": Kind(_sized(596, BSCAN.left), NAMED),
+    "smaller.jpg": Kind(_sized(BSCAN.top + 30, BSCAN.left + 40), RIGHT),
     "narrow.jpg": Kind(_sized(596, 1008), RIGHT),
     "wide.jpg": Kind(_sized(700, 1500), RIGHT),
     "giant.jpg": Kind(_giant_jpeg, NAMED),
@@ -305,12 +306,11 @@ def _decode(data):
 
 def _as_crop(screen):
     """The crop of a screen, through JPEG as option 0 stores it, but by Pillow."""
-    part = screen[CROP.top:CROP.bottom, CROP.left:CROP.right]
-    crop = np.zeros((CROP.height, CROP.width, 3), np.uint8)
+    part = screen[BSCAN.top:BSCAN.bottom, BSCAN.left:BSCAN.right]
+    crop = np.zeros((BSCAN.height, BSCAN.width, 3), np.uint8)
     crop[:part.shape[0], :part.shape[1]] = part
-    grey = (crop == crop[..., :1]).all()
     buffer = io.BytesIO()
-    Image.fromarray(crop[..., 0] if grey else crop[..., ::-1]).save(buffer, "JPEG", quality=JPEG_QUALITY)
+    Image.fromarray(crop[..., ::-1]).convert("L").save(buffer, "JPEG", quality=JPEG_QUALITY)      # by BT.601, as we do
     return np.asarray(Image.open(buffer).convert("RGB"))[..., ::-1]
 
 

@@ -17,7 +17,7 @@ from unittest import mock
 
 import torch
 
-from config import CropBox, Paths
+from config import VIEWS, Paths
 from model.run import Run, read_record
 from model_config import CSV_MODEL, IMAGE_MODELS
 from processing.data_factory import processing_data
@@ -27,7 +27,7 @@ from tests.faults import CLEAN, Figure, scaled
 from tests.helpers import REPOSITORY, run_main, train_csv, train_image
 
 EPOCHS = 6
-BOX = CropBox(150, 250, 600, 900)       # small crops, a short epoch
+BOX = VIEWS["bscan"]._replace(top=150, bottom=250, left=600, right=900)       # small crops, a short epoch
 CSV = replace(CSV_MODEL, epochs=EPOCHS, batch_size=2, learning_rate=1e-3, device="cpu")
 IMAGE = replace(IMAGE_MODELS[1], epochs=EPOCHS, batch_size=3, device="cpu", workers=0)
 KINDS = {"Model-CSV": CSV, "images, 0 workers": IMAGE, "images, 2 workers": replace(IMAGE, workers=2)}
@@ -41,11 +41,11 @@ class _Stop(BaseException):
     """Stands in for a kill at a chosen moment."""
 
 
-def _make_demo(folder, *box):
+def _make_demo(folder, views=VIEWS):
     paths = Paths(folder)
     with redirect_stdout(StringIO()):
         write_demo(paths, SIZES["smallest"])
-        processing_data(paths, *box)
+        processing_data(paths, views)
     return paths
 
 
@@ -74,7 +74,7 @@ def _difference(one, other):
 
 def resume_at_each_epoch(share, folder):
     """A six-epoch run stopped at each epoch's end (0: within the first epoch; 6: before it could say that it ended)."""
-    paths = _make_demo(folder, BOX)
+    paths = _make_demo(folder, VIEWS | {"bscan": BOX})
     cases = [(kind, epoch) for kind in KINDS for epoch in range(EPOCHS + 1)]
     random.Random(10).shuffle(cases)       # a sample of one is of the fast model, in the middle of its run
     cases, whole, failures = cases[: scaled(len(cases), share)], {}, []
@@ -130,7 +130,7 @@ def _stopped_after(epochs):
 
 def interrupt_at_each_line(share, folder):
     """Ctrl-C at each line of this program that is run while the third epoch is noted and saved; then resume."""
-    paths = _make_demo(folder, BOX)
+    paths = _make_demo(folder, VIEWS | {"bscan": BOX})
     with redirect_stdout(StringIO()), mock.patch("model.run.SAVE_SHARE", 1e9), mock.patch("processing.plots.plot_log"):
         with _interrupted_at_line(0) as lines:
             whole = _result(_train(paths, CSV))

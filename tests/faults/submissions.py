@@ -18,6 +18,8 @@ import pandas as pd
 
 import config
 from data import predict
+from data.pipeline import CSV_MODEL, Loaded
+from model.means import fill_rounds
 from processing.errors import PipelineError
 from tests.faults import Figure, scaled
 
@@ -30,13 +32,14 @@ FILES = {
 }
 STAGE1, STAGE2_CASE, STAGE2_PIC = FILES
 TEXTS = ("image number", "patient ID", "injection", "image name")
-PROBABILITIES = ("continue injection", "IRF", "SRF", "PED", "HRF")
+PROBABILITIES = ("continue injection", "IRF", "SRF", "PED", "HRF", "preHRF")
 MEANS = {
     "gender": 1.5, "age": 65.0, "diagnosis": 3.0, "anti-VEGF": 2.0, "L0R1": 0.5, "preVA": 0.4, "preCST": 400.0,
     "CST": 300.0, "VA": 0.5, "continue injection": 0.4,
     **{f"{when}{name}": 0.25 for when in ("", "pre") for name in ("IRF", "SRF", "PED", "HRF")},
 }
-MADE = ("doubled eye", "doubled number", "empty cell", "missing column", "doubled image", "bad image", "bad eye")
+MADE = ("doubled eye", "doubled number", "empty cell", "missing column", "unknown column", "no answers",
+        "doubled image", "bad image", "bad eye")
 
 
 class Case(NamedTuple):
@@ -44,6 +47,7 @@ class Case(NamedTuple):
 
     test: list              # rows as dicts
     templates: dict         # file -> rows as dicts; a file that is not there has no key
+    headers: dict           # file -> the columns of its template, in their order
     bad_images: dict        # processed_path -> what is no prediction
     bad_eyes: dict          # patient ID -> what is no prediction
     means: bool             # whether Model-CSV carries its training means
@@ -94,8 +98,21 @@ def _generate(rng):
     test = _thin(test, rng)
     rng.shuffle(test)
     means = rng.random() < 0.8
-    case = Case(test, templates, {}, {}, means, must_fail=False, may_fail=not means)
+    headers = {name: _draw_header(name, rng) for name in templates}
+    case = Case(test, templates, headers, {}, {}, means, must_fail=False, may_fail=not means)
     return _spoil(case, rng) if rng.random() < 0.5 else case
+
+
+def _draw_header(name, rng):
+    """The file's columns, or in another order, or some of its answers away and others asked for."""
+    header = list(FILES[name])
+    if rng.random() < 0.3:
+        rng.shuffle(header)
+    if rng.random() < 0.3:
+        answers = [column for column in header if column not in TEXTS]
+        header.remove(rng.choice(answers))
+        header += [] if name == STAGE2_PIC else ["preHRF"]
+    return header
 
 
 def _name_eyes(final, rng):
@@ -149,7 +166,7 @@ def _thin(test, rng):
 def _spoil(case, rng):
     """One thing that must not come through, or (predictions of eyes that nobody asked for) may be refused."""
     what, templates = rng.choice(MADE), [rows for rows in case.templates.values() if rows]
-    if what in MADE[:4] and not templates:
+    if what in MADE[:6] and not templates:
         return case
     if what == "doubled eye":
         names = [name for name in case.templates if name != STAGE2_PIC]
@@ -165,11 +182,15 @@ def _spoil(case, rng):
     elif what == "empty cell":
         row = rng.choice(rng.choice(templates))
         row[rng.choice(sorted(row))] = rng.choice(["", "nan"])
-    elif what == "missing column":
-        rows, = rng.sample(templates, 1)
-        column = rng.choice(sorted(rows[0]))
-        for row in rows:
-            row[column + "?"] = row.pop(column)
+    elif what in ("missing column", "unknown column", "no answers"):
+        header = case.headers[rng.choice([name for name, rows in case.templates.items() if rows])]
+        keys = [column for column in header if column in TEXTS]
+        if what == "missing column":
+            header.remove(rng.choice(keys))
+        elif what == "unknown column":
+            header.insert(rng.randint(0, len(header)), rng.choice(["note", "IRF2", "gender", "CST after"]))
+        else:
+            header[:] = keys
     elif what == "doubled image":
         case.test.append(dict(rng.choice(case.test)))
         return case._replace(may_fail=True)
@@ -191,11 +212,12 @@ def _spoil_prediction(case, what, rng):
 
 
 def _write(case, root):
-    """The test table and the templates (with a column more and zeros, as the real ones have) under `root`."""
+    """The test table and the templates (with zeros for answers, as the real ones have) under `root`."""
     paths = config.Paths(root)
     _write_csv(paths.test_table, case.test)
     for name, rows in case.templates.items():
-        _write_csv(paths.submit / name, [row | {"IRF": "0.00 ", "note": ""} for row in rows])
+        _write_csv(paths.submit / name, [{column: row.get(column, "0.00 ") for column in case.headers[name]}
+                                         for row in rows])
     (root / "weights").write_bytes(b"weights")
 
 
@@ -215,7 +237,7 @@ class _Images:
     def __init__(self, bad):
         self._bad = bad
 
-    def eval(self, rows, _root, **_):
+    def predict(self, rows, _paths, **_):
         """CST and findings of each row."""
         answers = []
         for name in rows["processed_path"]:
@@ -228,14 +250,12 @@ class _Images:
 class _Eyes:
     """The same for eyes."""
 
-    takes_missing = False
+    def __init__(self, bad, means):
+        self._bad, self.means = bad, means
 
-    def __init__(self, bad):
-        self._bad = bad
-
-    def eval(self, eyes):
-        """VA and continue injection of each row."""
-        if not eyes.map(math.isfinite).all(axis=None):
+    def predict(self, eyes):
+        """VA and continue injection of each row; what is not known takes the means, as in Model-CSV."""
+        if not fill_rounds(eyes, self.means).map(math.isfinite).all(axis=None):
             raise PipelineError("Model-CSV was given what is no number.")
         answers = [[self._bad.get(eye, 0.3), self._bad.get(eye, 0.6)] for eye in eyes.index]
         return pd.DataFrame(answers, columns=["VA", "continue injection"], index=eyes.index)
@@ -243,14 +263,10 @@ class _Eyes:
 
 def _load(case, root):
     """What predict._load_models gives."""
-    def loaded(model, values):
-        return predict.Loaded(model, values, root / "weights")
-
     def load(_paths, image_models, *_, **__):
-        means = {"training_means": {"preliminary": MEANS, "final": MEANS}} if case.means else {}
-        models = {name: loaded(_Images(case.bad_images), {"crop_box": list(config.CROP)})
-                  for name in image_models.values()}
-        return models | {predict.CSV_MODEL: loaded(_Eyes(case.bad_eyes), means)}
+        means = {"preliminary": MEANS, "final": MEANS} if case.means else {}
+        models = {name: Loaded(_Images(case.bad_images), root / "weights") for name in image_models}
+        return models | {CSV_MODEL: Loaded(_Eyes(case.bad_eyes, means), root / "weights")}
 
     return load
 
@@ -261,8 +277,7 @@ def _check(case, paths):
     """(what went wrong or nothing, whether files were written)."""
     option = predict.predict_all if len(case.test) % 2 else predict.predict_before_after
     quiet = contextlib.redirect_stdout(io.StringIO())
-    with mock.patch.object(predict, "_load_models", _load(case, paths.root)), quiet, \
-            mock.patch.object(predict, "check_crops"):
+    with mock.patch.object(predict, "_load_models", _load(case, paths.root)), quiet:
         try:
             folder = option(paths)
         except PipelineError as error:
@@ -287,7 +302,7 @@ def _validate(case, folder):
     with zipfile.ZipFile(folder / "submit.zip") as archive:
         zipped = {name: archive.read(name) for name in archive.namelist()}
     problems = [] if zipped == {name: Path(folder, name).read_bytes() for name in FILES} else ["the zip differs"]
-    for name, header in FILES.items():
+    for name, header in (FILES | case.headers).items():
         with open(folder / name, encoding="utf-8", newline="") as file:
             found, *rows = csv.reader(file)
         if found != header:

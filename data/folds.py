@@ -1,0 +1,181 @@
+"""Held-out eyes, predicted by the runs that left them out: the models' part of option 8.
+
+Reads data/processed and finished runs; writes nothing.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from config import Paths
+from data.pipeline import CSV_MODEL, PIPELINES, Loaded, average_eyes, load_model, predict_eyes, predict_images
+from model.device import select_device
+from model.provenance import fingerprint_table
+from model.run import read_config, read_record
+from model.runs import run_folders
+from model.trees import add_noise
+from processing import columns as c
+from processing.errors import PipelineError
+from processing.splits import load_splits
+from processing.tables import build_case_table, read_processed
+from processing.terminal import say
+
+NOISE_SEED = 2021
+LABELS = "labels"           # the pipeline without image models: the doctor's thickness and findings
+FOLD = "fold"               # the column of an eye's fold
+
+Folders = dict[int, Path]               # fold number -> folder of the run that left it out
+Runs = dict[str, dict[str, Folders]]    # model name -> recipe -> Folders
+
+
+class Predictions(NamedTuple):
+    """What a pipeline says of held-out eyes; NaN where an eye lacks the images of a visit."""
+
+    eyes: pd.DataFrame      # indexed by patient ID: fold, VA, continue injection, and what image models say
+    images: pd.DataFrame    # of the final round: patient ID, after, image name, findings; none without image models
+    runs: dict[tuple[str, int], Path]       # (model name, fold number) -> run folder
+
+
+class Data(NamedTuple):
+    """What is known of the eyes."""
+
+    table: pd.DataFrame     # train.csv
+    eyes: pd.DataFrame      # eyes.csv, training eyes, indexed by patient ID
+    folds: list[set[str]]   # patient IDs
+
+
+class FoldModels(NamedTuple):
+    """The models that left a fold out."""
+
+    fold: int
+    models: dict[str, Loaded]       # by name
+
+
+def read_data(paths: Paths) -> Data:
+    """Read tables and folds; raises PipelineError where they cannot be read or drawn."""
+    table = read_processed(paths.train_table, c.TRAIN_COLUMNS)
+    eyes = read_processed(paths.eye_table, c.EYE_COLUMNS)
+    eyes = eyes[eyes[c.DATA_TYPE] == "train"].set_index(c.PATIENT)
+    return Data(table, eyes, load_splits(paths.splits, table.drop_duplicates(c.PATIENT)))
+
+
+# ---- Runs
+
+def find_fold_runs(paths: Paths) -> Runs:
+    """Find the finished runs that left a fold of the present splits out.
+
+    Args:
+        paths: config.Paths.
+
+    Returns:
+        The newest run of each model, recipe and fold; the recipe of a model's newest run last.
+    """
+    splits, found = fingerprint_table(paths.splits), {}
+    for name in [*dict.fromkeys(name for names in PIPELINES.values() for name in names), CSV_MODEL]:
+        for folder in run_folders(paths, name):
+            record = read_record(folder)
+            if record.get("state") != "finished" or record.get("data", {}).get(paths.splits.name) != splits:
+                continue
+            config = read_config(folder)
+            recipes = found.setdefault(name, {})
+            recipes[config.recipe] = recipes.pop(config.recipe, {}) | {int(config.fold): folder}
+    return found
+
+
+def choose_pipeline(wanted: str, runs: Runs, paths: Paths) -> str:
+    """Choose the pipeline `wanted`, or for "auto" the first one that has runs of one fold at least.
+
+    Raises:
+        PipelineError: it has none.
+    """
+    for pipeline in ([*PIPELINES, LABELS] if wanted == "auto" else [wanted]):
+        if _common_folds(select_newest(runs, pipeline)):
+            return pipeline
+    raise PipelineError(
+        f"No finished run in {paths.ckpt} has left a fold out that the others of its pipeline left out too. Train with "
+        "--fold all (options 1, 2 or 3), or with fold=\"all\" in model_config.py; Model-CSV is needed in any case."
+    )
+
+
+def select_newest(runs: Runs, pipeline: str) -> dict[str, Folders]:
+    """Select the runs of each of a pipeline's models that are of the recipe trained last: by model name."""
+    return {name: list(runs.get(name, {"": {}}).values())[-1] for name in _model_names(pipeline)}
+
+
+def select_recipe(runs: Runs, pipeline: str, recipe: str) -> dict[str, Folders]:
+    """Select those of a recipe, or nothing where no fold has it for all models."""
+    chosen = {name: runs.get(name, {}).get(recipe, {}) for name in _model_names(pipeline)}
+    return chosen if _common_folds(chosen) else {}
+
+
+def _model_names(pipeline):
+    return [*dict.fromkeys(PIPELINES.get(pipeline, ())), CSV_MODEL]
+
+
+def _common_folds(chosen):
+    return sorted(set.intersection(*(set(folders) for folders in chosen.values())))
+
+
+# ---- Predictions
+
+def load_folds(chosen: dict[str, Folders], device: str) -> list[FoldModels]:
+    """Load the models of every fold for which each of a pipeline's models has a run.
+
+    Args:
+        chosen: dict of model name -> fold -> run folder.
+        device: "auto", "cuda", "mps" or "cpu".
+
+    Raises:
+        PipelineError: no such device, or a checkpoint that is damaged.
+    """
+    device = select_device(device)
+    return [
+        FoldModels(fold, {name: load_model(folders[fold] / f"{name}.pt", name, device)
+                          for name, folders in chosen.items()})
+        for fold in _common_folds(chosen)
+    ]
+
+
+def predict_held_out(
+    paths: Paths, data: Data, pipeline: str, folds: list[FoldModels], *, noise: float = 0.0, label: str = ""
+) -> Predictions:
+    """Predict the held-out eyes of every fold, as options 4 and 5 predict test eyes.
+
+    Args:
+        paths: config.Paths.
+        data: of read_data.
+        pipeline: one of PIPELINES, or LABELS.
+        folds: of load_folds.
+        noise: share of the image models' noise (model.trees) that is laid over thickness and findings.
+        label: what is told of it; nothing without one.
+
+    Returns:
+        Predictions, without truth.
+    """
+    parts, runs = [], {}
+    for fold, models in folds:
+        if label:
+            say(f"{label}, fold {fold}: predicting {len(data.folds[fold])} held-out eyes")
+        runs |= {(name, fold): model.file.parent for name, model in models.items()}
+        rows = data.table[data.table[c.PATIENT].isin(data.folds[fold])]
+        if pipeline == LABELS:
+            eyes, images = build_case_table(rows).drop(columns=[c.VA, c.CONTINUE]).set_index(c.PATIENT), rows.head(0)
+        else:
+            images = predict_images(rows.drop_duplicates(c.SOURCE), paths, PIPELINES[pipeline], models)
+            eyes, images = average_eyes(images), images[images[c.FINAL] == 1]
+        inputs = _hide_filled(eyes[eyes[[c.PRE_CST, c.CST]].notna().all(axis=1)], data, pipeline)   # both visits there
+        inputs = add_noise(inputs, np.random.default_rng([NOISE_SEED, fold]), noise)
+        answers = predict_eyes(inputs, models[CSV_MODEL])
+        eyes = eyes.iloc[:, :0] if pipeline == LABELS else eyes.drop(columns=[c.FINAL, c.PRE_VA])
+        parts.append((eyes.join(answers).assign(**{FOLD: fold}), images[[c.PATIENT, c.AFTER, c.IMAGE, *c.FINDINGS]]))
+    eyes, images = (pd.concat(part) for part in zip(*parts, strict=True))
+    return Predictions(eyes, images, runs)
+
+
+def _hide_filled(eyes, data, pipeline):
+    """The eyes with NaN where option 0 filled in a mean or 0: it may have taken it from held-out eyes."""
+    measured = [c.PRE_CST, *c.PRE_FINDINGS, c.CST, *c.FINDINGS] if pipeline == LABELS else []
+    known = data.eyes.reindex(eyes.index)[[c.AGE, c.PRE_VA, *measured]].notna()
+    return eyes.assign(**eyes[known.columns].where(known))
