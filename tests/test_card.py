@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from model import card
+from model.batches import read_batches
 from model.card import put_on_card, upload_ahead
-from model.dataset import ImageData, plan_epoch, read_batches
+from model.dataset import ImageData, plan_epoch
 from model.specification import ImageSpecification
 from processing import columns as c
 from tests.toys import CPU, TWO, make_images

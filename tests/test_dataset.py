@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from model.dataset import ImageData, Portion, check_finite, plan_epoch, plan_in_order, read_batches
+from model.batches import read_batches
+from model.dataset import ImageData, Portion, check_finite, plan_epoch, plan_in_order
 from model.specification import ImageSpecification
 from processing import columns as c
 from processing.errors import PipelineError

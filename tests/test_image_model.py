@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from model import image_model
-from model.dataset import ImageData, plan_in_order, read_batches
+from model.batches import read_batches
+from model.dataset import ImageData, plan_in_order
 from model.image_model import ImageNetwork, select_visit
 from model.module import ImageModule
 from model.specification import ImageSpecification

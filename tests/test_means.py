@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from model.means import fill_by_means, find_means, fit_case_means
+from model.means import fill_rounds, find_means, fit_case_means
 from processing import columns as c
 from processing.errors import PipelineError
 
@@ -30,13 +30,13 @@ def test_a_round_without_eyes_takes_the_others_with_acuity_in_its_own_unit():
 
 def test_each_gap_takes_the_mean_of_its_round_and_rows_stay_in_order_whatever_their_names():
     holes = pd.DataFrame({c.FINAL: [1, 0, 1, 1], c.AGE: [np.nan, np.nan, 33, np.nan]}, index=["x", "y", "x", "z"])
-    filled = fill_by_means(holes, fit_case_means(CASES))
+    filled = fill_rounds(holes, fit_case_means(CASES))
     assert filled[c.AGE].tolist() == [70, 50, 33, 70]
     assert filled.index.tolist() == ["x", "y", "x", "z"]
     assert holes[c.AGE].isna().sum() == 3
 
 
 def test_means_are_wanted_only_where_something_is_missing():
-    assert fill_by_means(CASES, {}).equals(CASES)
+    assert fill_rounds(CASES, {}).equals(CASES)
     with pytest.raises(PipelineError, match="option 2"):
-        fill_by_means(CASES.assign(**{c.AGE: np.nan}), {})
+        fill_rounds(CASES.assign(**{c.AGE: np.nan}), {})
