@@ -14,7 +14,8 @@ MOST_LINES, MOST_BYTES = 150, 300_000
 
 def blocks(text):
     """Code blocks; of the tree of rooms only the names, whose phrases are translated."""
-    return [re.sub(r"(?m)^([\w./]+/|\w+\.py) {2,}.*$", r"\1", block) for block in re.findall(r"```\n(.*?)```", text, re.S)]
+    found = re.findall(r"```\n(.*?)```", text, re.S)
+    return [re.sub(r"(?m)^([\w./]+/|\w+\.py) {2,}.*$", r"\1", block) for block in found]
 
 
 def tables(text):

@@ -72,7 +72,8 @@ def test_a_new_backbone_is_one_function_and_one_line(program):
 
 def build_mine(view: View) -> tuple[nn.Sequential, int]:
     """A small one."""
-    return nn.Sequential(nn.AvgPool2d(32), nn.Flatten(), nn.Linear((view.height // 32) * (view.width // 32), 24), nn.ReLU()), 24
+    seen = (view.height // 32) * (view.width // 32)
+    return nn.Sequential(nn.AvgPool2d(32), nn.Flatten(), nn.Linear(seen, 24), nn.ReLU()), 24
 ''')
     program.edit("model_config.py", "IMAGE_RECIPES = {\n", "IMAGE_RECIPES = {\n    " + line_of('"mine": Recipe') + "\n")
     said = program.run(*TRAIN, "--recipe", "mine")
@@ -90,7 +91,7 @@ def test_a_new_view_is_one_entry(program):
 
 def test_another_crop_box_is_one_line_and_old_runs_predict_as_before(program):
     before = submission(program)
-    program.edit("config.py", "View(50, 450, 550, 1200", "View(60, 444, 560, 1200")
+    program.edit("config.py", "top=50, bottom=450, left=550, right=1200", "top=60, bottom=444, left=560, right=1200")
     program.run("0")
     assert submission(program) == before
     assert "Model-Image-After epoch 1/1" in program.run(*TRAIN)
