@@ -13,6 +13,7 @@ from tests.helpers import REPOSITORY, run_main
 
 FLOORS = ["config", "model_config", "processing", "model", "data", "main"]      # from the ground up
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+HOUSE = (REPOSITORY / "docs" / "house.md").read_text(encoding="utf-8")
 
 
 def is_ours(path):
@@ -61,7 +62,7 @@ def test_no_circle_of_imports():
 
 
 @pytest.mark.parametrize("path", MODULES, ids=module_name)
-def test_readme_names_every_module(path):
+def test_the_tree_of_the_house_names_every_module(path):
     if path.name == "__init__.py" and module_name(path).count(".") == 0:
         return
     assert re.search(rf"^\s*{re.escape(path.name)} {{2,}}\w", README, re.MULTILINE), "it is not in the file tree"
@@ -196,8 +197,9 @@ def test_what_users_put_or_make_is_ignored_by_git(tmp_path):
 
 
 def readme_commands():
-    """The commands of README's code blocks, one by one."""
-    blocks = re.findall(r"```\n(.*?)```", README, re.DOTALL)
+    """The commands of the code blocks of README and of docs/tests.md, one by one."""
+    texts = [README, (REPOSITORY / "docs" / "tests.md").read_text(encoding="utf-8")]
+    blocks = [block for text in texts for block in re.findall(r"```\n(.*?)```", text, re.DOTALL)]
     lines = [part.strip() for block in blocks for line in block.splitlines() for part in line.split("&&")]
     return [line for line in lines if line.startswith(("python ", "pip "))]
 
