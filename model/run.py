@@ -102,16 +102,8 @@ class Run:
         Raises:
             PipelineError: finished, no run folder, damaged, or the data or the config has changed.
         """
-        config, record = read_config(folder), read_record(folder)
-        if record.get("state") == "finished":
-            raise PipelineError(f"{folder} is finished; there is nothing to resume.")
-        now = {name: value for name, value in _to_plain(config).items() if name not in FREE_TO_CHANGE}
-        then = record.get("config") or now
-        changed = _differing(record.get("data") or {}, data)
-        changed += [f"{name} in config.json" for name in _differing({name: then.get(name) for name in now}, now)]
-        if changed:
-            raise PipelineError(f"{folder} cannot be resumed: {', '.join(changed)} changed since it began. "
-                                "Put that back, or start a new run.")
+        config, record = read_unfinished(folder), read_record(folder)
+        _refuse_changes(folder, _differing(record.get("data") or {}, data))
         file, checkpoint = folder / f"{config.name}.pt", None
         if record.get("epochs_done") and not file.is_file():
             raise PipelineError(f"{folder} cannot be resumed: {file.name} is gone, and with it the "
@@ -230,6 +222,28 @@ class Run:
         if error is not None:
             self._record["error"] = f"{type(error).__name__}: {error}"
         write_json(self.folder / "run.json", self._record)
+
+
+def read_unfinished(folder: Path) -> ImageConfig | CSVConfig:
+    """The config of a run that is to be resumed.
+
+    Raises:
+        PipelineError: the run is finished, no run folder, damaged, or its config.json has changed since it began.
+    """
+    config, record = read_config(folder), read_record(folder)
+    if record.get("state") == "finished":
+        raise PipelineError(f"{folder} is finished; there is nothing to resume.")
+    now = {name: value for name, value in _to_plain(config).items() if name not in FREE_TO_CHANGE}
+    then = record.get("config") or now
+    changed = _differing({name: then.get(name) for name in now}, now)
+    _refuse_changes(folder, [f"{name} in config.json" for name in changed])
+    return config
+
+
+def _refuse_changes(folder: Path, changed: list[str]) -> None:
+    if changed:
+        raise PipelineError(f"{folder} cannot be resumed: {', '.join(changed)} changed since it began. "
+                            "Put that back, or start a new run.")
 
 
 def _to_plain(config: ImageConfig | CSVConfig) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from model.distributed import first_process_first, join_processes
 from model.folds import find_held_out, refill_means, split_rows
 from model.provenance import fingerprint_table
 from model.registry import Model, build_model, class_for, load_weights_of
-from model.run import Run, read_behind, read_config, read_specification
+from model.run import Run, read_behind, read_specification, read_unfinished
 from model.runs import describe_runs, find_unfinished, resolve_checkpoint
 from model_config import CSVConfig, ImageConfig, each_fold
 from processing import columns as c
@@ -81,7 +81,7 @@ def _prepare_all(paths: Paths, configs: list[Config], *, resume: str | None, unf
     if resume is not None:
         names = list(dict.fromkeys(config.name for config in configs))
         folder = find_unfinished(paths, names, resume)
-        own = read_config(folder)
+        own = read_unfinished(folder)
         if own.name not in names:
             raise PipelineError(f"{folder} is a run of {own.name}; this option resumes those of {', '.join(names)}.")
         jobs.append(_prepare(paths, table, own, folder=folder))

@@ -12,9 +12,12 @@ import pandas as pd
 import pytest
 import torch
 
+import config as places
+from config import View
 from model.checkpoint import load_checkpoint
-from model.run import Run
+from model.run import Run, read_specification
 from model_config import CSV_MODEL, IMAGE_MODELS
+from processing import columns as c
 from processing.errors import PipelineError
 from tests.helpers import REPOSITORY, run_main, train_csv, train_image
 
@@ -22,6 +25,11 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 EPOCHS = 3
 CSV = replace(CSV_MODEL, epochs=EPOCHS, batch_size=2, learning_rate=1e-3, device="cpu")
 IMAGE = replace(IMAGE_MODELS[1], epochs=EPOCHS, batch_size=3, device="cpu")
+# All that an epoch can depend on: two views, whole visits of random images, changed images, another step each epoch
+VISITS = replace(
+    IMAGE, views=("bscan", "fundus"), pool="visit", augment="mild", schedule="cosine", weight_decay=0.1, batch_size=6,
+    normalise="image", recipe="fixed",
+)
 
 
 class Stop(BaseException):
@@ -63,6 +71,15 @@ def stop_after(monkeypatch, epochs, *, within=False):
 )
 @pytest.mark.parametrize("config", [CSV, IMAGE], ids=["csv", "image"])
 def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(demo_copy, monkeypatch, config, epochs, within):
+    check_resumed(demo_copy, monkeypatch, config, epochs=epochs, within=within)
+
+
+@pytest.mark.parametrize("fold", ["none", "1"])
+def test_a_resumed_run_of_views_visits_and_changed_images_equals_too(demo_copy, monkeypatch, fold):
+    check_resumed(demo_copy, monkeypatch, replace(VISITS, fold=fold), epochs=1, within=True)
+
+
+def check_resumed(demo_copy, monkeypatch, config, *, epochs, within):
     whole = result(train(demo_copy, config))
     with monkeypatch.context() as patch, pytest.raises(Stop):
         stop_after(patch, epochs, within=within)
@@ -75,7 +92,28 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(demo_copy, monkey
     assert result(folder) == whole
 
 
-def test_with_reading_processes_too(demo_copy, monkeypatch):
+def test_a_run_without_a_complete_epoch_is_built_from_its_specification(demo_copy, monkeypatch):
+    """Whatever config.py says by now: another box, another finding."""
+    for config in (CSV, IMAGE):
+        whole = train(demo_copy, config)
+        with monkeypatch.context() as patch, pytest.raises(Stop):
+            stop_after(patch, 0, within=True)
+            train(demo_copy, config)
+        stopped, = set((demo_copy.ckpt / config.name).iterdir()) - {whole}
+        with monkeypatch.context() as patch:
+            patch.setitem(places.VIEWS, "bscan", View(0, 200, 500, 800))
+            patch.setattr(c, "FINDINGS", [*c.FINDINGS[:2]])
+            patch.setattr(c, "PRE_FINDINGS", [*c.PRE_FINDINGS[:2]])
+            patch.setattr(c, "CSV_FEATURES", c.CSV_FEATURES[:8])
+            resumed = train(demo_copy, config, resume="")
+        assert resumed == stopped
+        assert result(resumed) == result(whole)
+        specification = read_specification(resumed)
+        assert specification == load_checkpoint(resumed / f"{config.name}.pt").specification
+        assert specification == read_specification(whole)
+
+
+def test_with_reading_threads_too(demo_copy, monkeypatch):
     config = replace(IMAGE, epochs=2, workers=2)
     whole = result(train(demo_copy, config))
     assert result(train(demo_copy, replace(config, workers=0))) == whole
@@ -100,7 +138,7 @@ def test_a_killed_run_is_resumed(demo_copy):
     process.wait()
     stopped, = (demo_copy.ckpt / "Model-CSV").iterdir()
     assert json.loads((stopped / "run.json").read_text())["state"] == "running"
-    done = load_checkpoint(stopped / "Model-CSV.pt", "CSVModule")[1]["epoch"]
+    done = load_checkpoint(stopped / "Model-CSV.pt").values["epoch"]
     assert 1 <= done < 400
     answer = run_main("2", "--resume", root=demo_copy.root)
     assert answer.returncode == 0, answer.stderr
