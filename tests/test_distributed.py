@@ -25,10 +25,10 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="torchrun's gloo wants a
 
 
 def torchrun(root, *words, processes=2):
-    """Start `processes` of main.py; their output is one pipe each for stdout and stderr."""
+    """Start `processes` of main.py with the tests' shared batch norm; their output is one pipe each for stdout and stderr."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
     return subprocess.Popen(
-        [*launcher, REPOSITORY / "main.py", *words], cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        [*launcher, REPOSITORY / "tests" / "torchrun_main.py", *words], cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         text=True, env=os.environ | {"APTOS_ROOT": str(root), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"},
     )
 
@@ -158,7 +158,7 @@ def test_other_options_want_one_process(demo_copy):
 def test_variables_of_another_launcher_are_not_taken_for_torchruns(demo_copy):
     """RANK alone, or words for numbers, as other programs set them."""
     for variables in ({"RANK": "1"}, {"RANK": "x", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "a"}):
-        command = "from processing import parallel as p; print(p.RANK, p.LOCAL_RANK, p.PROCESSES)"
+        command = "from processing.parallel import this_process; print(*this_process())"
         answer = subprocess.run([sys.executable, "-c", command], cwd=REPOSITORY, env=os.environ | variables,
                                 capture_output=True, text=True, check=True)
         assert answer.stdout.split() == ["0", "0", "1"]

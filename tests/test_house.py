@@ -65,7 +65,7 @@ def test_no_circle_of_imports():
 def test_the_tree_of_the_house_names_every_module(path):
     if path.name == "__init__.py" and module_name(path).count(".") == 0:
         return
-    assert re.search(rf"^\s*{re.escape(path.name)} {{2,}}\w", README, re.MULTILINE), "it is not in the file tree"
+    assert re.search(rf"^\s*{re.escape(path.name)} {{2,}}\w", HOUSE, re.MULTILINE), "it is not in the file tree"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=module_name)

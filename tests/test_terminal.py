@@ -81,7 +81,7 @@ def test_in_a_terminal_a_bar_with_the_time_left_is_shown(demo_copy):
     terminal = Terminal(demo_copy.root, "1", "--epochs", "2", "--batch-size", "2", "--models", "Model-Image-After")
     assert terminal.wait(120) == 0, terminal.screen
     assert "Model-Image-After:" in terminal.screen
-    assert "step/s" in terminal.screen or "s/step" in terminal.screen
+    assert "image/s" in terminal.screen or "s/image" in terminal.screen
 
 
 def test_sigterm_ends_with_143_and_keeps_the_epochs(demo_copy):
