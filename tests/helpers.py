@@ -69,3 +69,25 @@ def train_csv_and_image(paths, csv_config=None, image_configs=None, **how):
 
     images = model_config.IMAGE_MODELS if image_configs is None else image_configs
     return train_image(paths, [csv_config or model_config.CSV_MODEL, *images], **how)
+
+
+def save_module(file, module, **values):
+    """A checkpoint of a bare ImageModule or CSVModule, as the model around it writes it."""
+    from types import SimpleNamespace
+
+    from model.checkpoint import save_checkpoint
+
+    if hasattr(module, "specification"):
+        kind, what = "ImageNetwork", module.specification.to_plain()
+    else:
+        kind, what = "CSVNetwork", {"heads": module.heads, "features": list(module.features)}
+    save_checkpoint(file, SimpleNamespace(kind=kind, specification=what), module.state_dict(), **values)
+
+
+def load_module(file, kind):
+    """The module in a checkpoint file that must hold a "ImageModule" or a "CSVModule"."""
+    import torch
+
+    from model.registry import load_model
+
+    return load_model(file, torch.device("cpu"), unit="images" if kind == "ImageModule" else "eyes").module

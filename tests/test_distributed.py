@@ -25,11 +25,12 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="torchrun's gloo wants a
 
 
 def torchrun(root, *words, processes=2):
-    """Start `processes` of main.py with the tests' shared batch norm; their output is one pipe each for stdout and stderr."""
+    """Start `processes` of the program with the tests' shared batch norm; a pipe each for stdout and stderr."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
     return subprocess.Popen(
-        [*launcher, REPOSITORY / "tests" / "torchrun_main.py", *words], cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True, env=os.environ | {"APTOS_ROOT": str(root), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"},
+        [*launcher, REPOSITORY / "tests" / "torchrun_main.py", *words], cwd=root, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env=os.environ | {"APTOS_ROOT": str(root), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"},
     )
 
 

@@ -8,18 +8,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from model.model import CSVModel, ImageModel
 
-from config import VIEWS
+from config import Paths
 from data.predict import predict_before_after
 from model.checkpoint import load_checkpoint
 from model.metrics import acuity_score, auc_score
+from model.registry import load_model
 from model.trees import TreeModel
 from model_config import CSV_MODEL, IMAGE_MODELS
 from processing import columns as c
 from processing import data_factory, tables
 from processing.data_factory import processing_data
-from processing.images import crop_image, encode_jpeg, read_image
 from processing.splits import draw_splits
 from processing.tables import build_case_table
 from tests.helpers import read_filled, train_csv, train_image
@@ -39,7 +38,7 @@ def put_tables(real, paths):
 
 
 def published_image_model(real):
-    return ImageModel(load_checkpoint(real / "checkpoints" / "Model-Image-After.pt", "ImageModule")[0], CPU)
+    return load_model(real / "checkpoints" / "Model-Image-After.pt", CPU, unit="images")
 
 
 @pytest.fixture(scope="module")
@@ -104,32 +103,32 @@ def test_csv_training_from_the_published_checkpoint_gives_the_originals_losses(r
 
 
 def test_the_published_csv_model_has_the_expected_size_and_predicts(real, expected, full_size):
-    module, _ = load_checkpoint(real / "checkpoints" / "Model-CSV.pt", "CSVModule")
+    model = load_model(real / "checkpoints" / "Model-CSV.pt", CPU, unit="eyes")
+    module = model.module
     wanted = expected["published checkpoints"]["Model-CSV.pt"]
     assert sum(parameter.numel() for parameter in module.parameters()) == wanted["parameters"]
     assert module.layers[0].in_features == wanted["features"] == len(c.CSV_FEATURES)
     cases = build_case_table(tables.read_processed(full_size.train_table, c.TRAIN_COLUMNS))
-    predicted = CSVModel(module, CPU).eval(cases)
+    predicted = model.predict(cases)
     assert np.corrcoef(predicted["VA"], cases["VA"])[0, 1] > 0.6
 
 
 def test_the_published_image_model_on_the_real_image(real, expected, tmp_path):
     wanted = next(value for key, value in expected["published checkpoints"].items() if "Image" in key)
-    crop = crop_image(read_image(real / "images" / "radial_OS_normal.jpg"), VIEWS["bscan"])
-    (tmp_path / "crop.jpg").write_bytes(encode_jpeg(crop))
-    model = published_image_model(real)
-    row = model.eval(pd.DataFrame({c.PROCESSED: ["crop.jpg"]}), tmp_path).iloc[0]
+    (tmp_path / "screen.jpg").write_bytes((real / "images" / "radial_OS_normal.jpg").read_bytes())
+    image = {c.PATIENT: "1L", c.SIDE: 0, c.FINAL: 0, c.AFTER: 1, c.IMAGE: "1", c.SOURCE: "screen.jpg",
+             c.DATA_TYPE: "test"}
+    row = published_image_model(real).predict(pd.DataFrame([image]), Paths(tmp_path)).iloc[0]
     assert row[c.CST] == pytest.approx(wanted["CST_um"], abs=wanted["tolerance_um"])
-    assert (row[c.FINDINGS] < wanted["IRF_SRF_PED_HRF_below"]).all()
+    assert (row[c.FINDINGS].astype(float) < wanted["IRF_SRF_PED_HRF_below"]).all()
 
 
 def test_the_published_image_model_is_a_start_for_training(real, demo_copy):
     start = str(real / "checkpoints" / "Model-Image-After.pt")
     config = replace(IMAGE_MODELS[1], epochs=1, batch_size=4, learning_rate=1e-9, init_from=start, device="cpu")
     folder, = train_image(demo_copy, [config])
-    trained, _ = load_checkpoint(folder / "Model-Image-After.pt", "ImageModule")
-    published, _ = load_checkpoint(Path(start), "ImageModule")
-    torch.testing.assert_close(trained.layers[8].layers[0].weight, published.layers[8].layers[0].weight)
+    trained, published = (load_checkpoint(file).state for file in (folder / "Model-Image-After.pt", Path(start)))
+    torch.testing.assert_close(trained["layers.8.layers.0.weight"], published["layers.8.layers.0.weight"])
 
 
 def test_the_published_checkpoints_predict_the_demonstration(real, demo_copy):
@@ -154,7 +153,7 @@ def test_the_demonstration_is_real_enough_for_the_published_model(real, tmp_path
     rows = rows[rows[c.PATIENT].isin(known)]
     assert len(rows) >= 100
     model = published_image_model(real)
-    predicted = model.eval(rows, paths.root)[c.CST]
+    predicted = model.predict(rows, paths)[c.CST]
     assert rows[c.CST].min() < 220
     assert rows[c.CST].max() > 600
     assert np.corrcoef(predicted, rows[c.CST])[0, 1] >= 0.8

@@ -17,7 +17,6 @@ from config import View
 from model.checkpoint import load_checkpoint
 from model.run import Run, read_specification
 from model_config import CSV_MODEL, IMAGE_MODELS
-from processing import columns as c
 from processing.errors import PipelineError
 from tests.helpers import REPOSITORY, run_main, train_csv, train_image
 
@@ -93,7 +92,7 @@ def check_resumed(demo_copy, monkeypatch, config, *, epochs, within):
 
 
 def test_a_run_without_a_complete_epoch_is_built_from_its_specification(demo_copy, monkeypatch):
-    """Whatever config.py says by now: another box, another finding."""
+    """Whatever config.py says by now: another box."""
     for config in (CSV, IMAGE):
         whole = train(demo_copy, config)
         with monkeypatch.context() as patch, pytest.raises(Stop):
@@ -102,9 +101,6 @@ def test_a_run_without_a_complete_epoch_is_built_from_its_specification(demo_cop
         stopped, = set((demo_copy.ckpt / config.name).iterdir()) - {whole}
         with monkeypatch.context() as patch:
             patch.setitem(places.VIEWS, "bscan", View(0, 200, 500, 800))
-            patch.setattr(c, "FINDINGS", [*c.FINDINGS[:2]])
-            patch.setattr(c, "PRE_FINDINGS", [*c.PRE_FINDINGS[:2]])
-            patch.setattr(c, "CSV_FEATURES", c.CSV_FEATURES[:8])
             resumed = train(demo_copy, config, resume="")
         assert resumed == stopped
         assert result(resumed) == result(whole)

@@ -20,18 +20,24 @@ from pathlib import Path
 from unittest import mock
 
 import torch
-from model.choice import find_checkpoint, load_start
 
-from config import Paths
-from model.checkpoint import load_checkpoint, save_checkpoint
+from config import Paths, View
+from model.csv_model import CSVNetwork
+from model.image_model import ImageNetwork
 from model.module import CSVModule, ImageModule
+from model.runs import find_checkpoint
+from model.specification import ImageSpecification
+from model.training import _load_start
 from model_config import CSV_MODEL, IMAGE_MODELS
 from processing.errors import PipelineError
 from processing.files import write_json
 from tests.faults import Figure, scaled
+from tests.helpers import load_module, save_module
 
 FLIPS, CUTS = 500, 200
-SMALL_CROP = (300, 300)
+CPU = torch.device("cpu")
+FIXED = {"heads": "logits"}
+SMALL_CROP = {"bscan": View(0, 300, 0, 300)}
 WAIT_FOR_PROCESS_S = 5
 SCRIPT = "script_of_a_payload"
 
@@ -49,11 +55,11 @@ def damaged_files(share, folder):
         file, kind = files[case % 2]
         whole = file.read_bytes()
         file.write_bytes(_flip(whole, numbers) if case < flips else whole[: numbers.randrange(len(whole))])
-        told = _refusal(lambda file=file, kind=kind: load_checkpoint(file, kind))
+        told = _refusal(lambda file=file, kind=kind: load_module(file, kind))
         loaded += told is None
         refused += told is not None and _is_sentence(told) and str(file) in told
         file.write_bytes(whole)
-        load_checkpoint(file, kind) if case % 50 == 0 else None
+        load_module(file, kind) if case % 50 == 0 else None
     return Figure(f"{flips} flipped bits and {cuts} cut checkpoints refused in one sentence", flips + cuts, refused,
                   f"{loaded} loaded")
 
@@ -65,7 +71,7 @@ def _save_trained(file, module):
     for parameter in module.parameters():
         parameter.grad = torch.ones_like(parameter)
     optimizer.step()
-    save_checkpoint(file, module, optimizer=optimizer.state_dict(), random={"torch": torch.get_rng_state()}, epoch=3)
+    save_module(file, module, optimizer=optimizer.state_dict(), random={"torch": torch.get_rng_state()}, epoch=3)
 
 
 def _flip(data, numbers):
@@ -111,7 +117,7 @@ def _met_by_user(paths, make):
     doors = {"start": lambda: _start(paths, file)}
     if CSV_MODEL.name == file.stem:
         for door, chosen in {"newest": None, "file": file, "run folder": file.parent}.items():
-            doors[door] = lambda chosen=chosen: load_checkpoint(
+            doors[door] = lambda chosen=chosen: load_module(
                 find_checkpoint(paths, CSV_MODEL.name, chosen), "CSVModule")
     return {door: _said(load) for door, load in doors.items()}
 
@@ -137,19 +143,19 @@ def _start(paths, file):
     """Take the file as a start (--init-from)."""
     image = file.stem == IMAGE_MODELS[0].name
     config = replace(IMAGE_MODELS[0] if image else CSV_MODEL, init_from=str(file), recipe="fixed")
-    load_start(paths, ImageModule("fixed") if image else CSVModule("fixed"), config)
+    _load_start(paths, (ImageNetwork if image else CSVNetwork)(FIXED, CPU), config, unfinished=False)
 
 
 def _save_other_recipe(file):
-    save_checkpoint(file, ImageModule("resnet"))
+    save_module(file, ImageModule(ImageSpecification(backbone="residual", **FIXED)))
 
 
 def _save_other_crop(file):
-    save_checkpoint(file, ImageModule("fixed", SMALL_CROP))
+    save_module(file, ImageModule(ImageSpecification(views=SMALL_CROP, **FIXED)))
 
 
 def _save_csv(file):
-    save_checkpoint(file, CSVModule())
+    save_module(file, CSVModule())
 
 
 def _save_not_finite(value):
@@ -157,7 +163,7 @@ def _save_not_finite(value):
         module = CSVModule()
         with torch.no_grad():
             module.layers[0].weight[0, 0] = value
-        save_checkpoint(file, module)
+        save_module(file, module)
 
     return save
 
@@ -166,10 +172,10 @@ def _save_content(**changes):
     """A sealed checkpoint with other content than save_checkpoint gives; None takes a field away."""
     def save(file):
         module = CSVModule()
-        content = {"format": 1, "kind": "CSVModule", "arguments": {"recipe": "seed"}, "state": module.state_dict()}
+        content = {"format": 2, "kind": "CSVNetwork", "specification": {}, "state": module.state_dict()}
         content = {name: value for name, value in (content | changes).items() if value is not None}
         with mock.patch("model.checkpoint.torch.save", lambda _, buffer, save=torch.save: save(content, buffer)):
-            save_checkpoint(file, module)
+            save_module(file, module)
 
     return save
 
@@ -222,7 +228,7 @@ def _save_endless_module(file):
 NONE = "is no checkpoint"
 # A name -> (function that writes the file, words that the refusal holds)
 _WRONG = {
-    "wrong kind": (lambda file: save_checkpoint(file, ImageModule()), "holds the weights of ImageModule; those of CSV"),
+    "wrong kind": (lambda file: save_module(file, ImageModule()), "ImageNetwork"),
     "empty": (_save_bytes(b""), NONE),
     "folder": (lambda file: file.mkdir(), "Model-CSV"),
     "text": (_save_bytes(b"epoch,loss\n1,0.5\n"), NONE),
@@ -236,24 +242,24 @@ _WRONG = {
     "another program's dict": (lambda file: torch.save({"model": CSVModule().state_dict(), "epoch": 3}, file), NONE),
     "a tensor": (lambda file: torch.save(torch.zeros(3), file), NONE),
     "not sealed": (lambda file: torch.save({"format": 1, "kind": "CSVModule", "state": {}}, file), "does not match"),
-    "a later format": (_save_content(format=2), NONE),
+    "a later format": (_save_content(format=3), "made by another version"),
     "truncated zip": (_save_truncated_zip, NONE),
     "zip without data": (_save_zip_without_data, NONE),
     "zip of a text": (_save_zip(readme="hello"), NONE),
     "empty zip": (_save_zip(), NONE),
     "no kind": (_save_content(kind=None), "Model-CSV.pt"),
-    "no arguments": (_save_content(arguments=None), "Model-CSV.pt"),
-    "arguments of another type": (_save_content(arguments=[1]), "Model-CSV.pt"),
-    "unknown recipe": (_save_content(arguments={"recipe": "future"}), "cannot be built"),
+    "no specification": (_save_content(specification=None), "Model-CSV.pt"),
+    "specification of another type": (_save_content(specification=[1]), "Model-CSV.pt"),
+    "unknown specification": (_save_content(specification={"future": 1}), "cannot be built"),
     "weights of another type": (_save_content(state=[1, 2]), "Model-CSV.pt"),
     "weights that are words": (_save_content(state=dict.fromkeys(CSVModule().state_dict(), "one")), "Model-CSV.pt"),
     "a weight less": (_save_content(state=dict(list(CSVModule().state_dict().items())[1:])), "does not fit"),
     "module without insides": (lambda file: torch.save(CSVModule.__new__(CSVModule), file), NONE),
     "module with another state_dict": (_save_module_with(state_dict=set), "Model-CSV.pt"),
     "module that holds itself": (_save_endless_module, "Model-CSV.pt"),
-    "another recipe's layers": (_save_other_recipe, "does not fit ImageModule of recipe fixed"),
-    "another crop size": (_save_other_crop, "does not fit ImageModule of recipe fixed"),
-    "the other kind for images": (_save_csv, "those of ImageModule are needed"),
+    "another recipe's layers": (_save_other_recipe, "does not fit ImageNetwork"),
+    "another crop size": (_save_other_crop, "does not fit ImageNetwork"),
+    "the other kind for images": (_save_csv, "those of ImageNetwork are needed"),
 }
 _IMAGE_MAKERS = (_save_other_recipe, _save_other_crop, _save_csv)       # where an image model's should be
 
@@ -283,7 +289,7 @@ def _in_checkpoint(payload):
     """A sealed checkpoint as this program writes it, with the payload in Adam's state."""
     buffer = io.BytesIO()
     with mock.patch("model.checkpoint.write_bytes", lambda _, data: buffer.write(data)):
-        save_checkpoint(None, CSVModule(), optimizer={"state": {0: payload}, "param_groups": []})
+        save_module(None, CSVModule(), optimizer={"state": {0: payload}, "param_groups": []})
     return buffer.getvalue()
 
 
@@ -329,7 +335,7 @@ def _torch_files(marker):
     """dict of a name -> a torch file that makes the folder `marker` when it is loaded, or used, without care."""
     make = _Call(os.mkdir, str(marker))
     function = functools.partial(os.mkdir, str(marker))
-    weights = {"format": 1, "kind": "CSVModule", "arguments": {}, "state": {"layers.0.weight": make}}
+    weights = {"format": 2, "kind": "CSVNetwork", "specification": {}, "state": {"layers.0.weight": make}}
     return {
         "archive": _in_torch_file(make),
         "weight of a state dict": _in_torch_file(weights),
@@ -354,7 +360,7 @@ def malicious_files(share, folder):
     for name, data, load in cases:
         file.write_bytes(data)
         with mock.patch.object(sys, "path", [str(marker.parent), *sys.path]):
-            refused = [_said(lambda kind=kind: load_checkpoint(file, kind)) for kind in ("CSVModule", "ImageModule")]
+            refused = [_said(lambda kind=kind: load_module(file, kind)) for kind in ("CSVModule", "ImageModule")]
             ran = _appears(marker, 0.2 if "Popen" in name else 0)
             _remove(marker)
             with contextlib.suppress(Exception):

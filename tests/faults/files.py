@@ -17,20 +17,21 @@ import numpy as np
 import pandas as pd
 import torch
 
-from config import CropBox, Paths
+from config import VIEWS, Paths
 from data.submission import Sheet, Submission, write_submission
-from model.checkpoint import load_checkpoint, save_checkpoint
 from model.history import History
 from model.module import CSVModule, ImageModule
 from model.runs import find_checkpoint
 from processing import columns as c
-from processing.crops import RECORD_COLUMNS, CropRecord, crop_all
+from processing.crop_record import CROP, RECORD_COLUMNS, CropRecord
+from processing.crops import crop_all
 from processing.errors import PipelineError
 from processing.files import write_csv, write_json, write_text
 from processing.images import write_image
 from processing.plots import draw_crop_preview, plot_log
+from processing.views import view_paths
 from tests.faults import CLEAN, Figure, scaled
-from tests.helpers import make_screen, put_screen
+from tests.helpers import load_module, make_screen, put_screen, save_module
 
 TRIALS = 200
 LATEST_KILL_S = 0.03
@@ -46,7 +47,7 @@ def kill_while_saving(share, folder):
     modules = [_module(ImageModule, seed) for seed in (1, 2)]
     states = [_state_bytes(module) for module in modules]
     file = run / f"{name}.pt"
-    save_checkpoint(file, modules[0], epoch=1)
+    save_module(file, modules[0], epoch=1)
     trials, held, torn = scaled(TRIALS, share), 0, 0
     for _ in range(trials):
         _kill_a_saver(file, modules, numbers.uniform(0, LATEST_KILL_S))
@@ -83,13 +84,13 @@ def _save_without_end(file, modules, begun):
     begun.set()
     while True:
         for epoch, module in enumerate(modules):
-            save_checkpoint(file, module, epoch=epoch)
+            save_module(file, module, epoch=epoch)
 
 
 def _loads_as_one_of(states, paths, name, chosen):
     """Whether the checkpoint, found by itself, by its name or by its folder, holds one of the states."""
     try:
-        module, _ = load_checkpoint(find_checkpoint(paths, name, chosen), "ImageModule")
+        module = load_module(find_checkpoint(paths, name, chosen), "ImageModule")
     except PipelineError:
         return False
     return _state_bytes(module) in states
@@ -189,10 +190,11 @@ def steps_watched(folder, fault=None):
 
 def _writers(folder):
     """What writes: dict of a name -> (function of a number that decides the content, path that an error names)."""
-    paths, box = Paths(folder), CropBox(50, 450, 550, 1200)
+    paths, view = Paths(folder), VIEWS["bscan"]
     source = paths.source / "screen.jpg"
     put_screen(source)
-    row = {c.PROCESSED: paths.relative(paths.crops / "test" / "crop.jpg"), c.SOURCE: paths.relative(source)}
+    images = pd.DataFrame([{c.PATIENT: "7R", c.FINAL: 1, c.AFTER: 0, c.SIDE: 1, c.IMAGE: "screen",
+                            c.DATA_TYPE: "test", c.SOURCE: paths.relative(source)}])
     losses = pd.DataFrame({"epoch": [1, 2, 3], "loss": [3.0, 2.0, 1.0], "loss CST": [2.0, 1.0, 0.5]})
     tables = [folder / f"losses-{number}.csv" for number in range(3)]
     for number, table in enumerate(tables):
@@ -205,7 +207,7 @@ def _writers(folder):
 
     def write_record(number):
         record = CropRecord(folder / "crops.csv")
-        record.add(dict.fromkeys(RECORD_COLUMNS, number) | {c.PROCESSED: "a.jpg"})
+        record.add(dict.fromkeys(RECORD_COLUMNS, number) | {CROP: "a.jpg"})
         record.save()
 
     one = {
@@ -214,17 +216,17 @@ def _writers(folder):
         "run.json": lambda path, number: write_json(path, {"epochs_done": number}),
         "notes.txt": lambda path, number: write_text(path, f"第 {number} 次"),
         "loss.png": lambda path, number: plot_log(tables[number], path),
-        "preview.png": lambda path, number: draw_crop_preview(path, [(f"number {number}", source)], box),
-        "Model-CSV.pt": lambda path, number: save_checkpoint(path, _module(CSVModule, number), epoch=number),
-        "Model-Image.pt": lambda path, number: save_checkpoint(path, _module(ImageModule, number), epoch=number),
+        "preview.png": lambda path, number: draw_crop_preview(path, [(f"number {number}", source)], VIEWS),
+        "Model-CSV.pt": lambda path, number: save_module(path, _module(CSVModule, number), epoch=number),
+        "Model-Image.pt": lambda path, number: save_module(path, _module(ImageModule, number), epoch=number),
     }
     writers = {name: (lambda number, path=folder / name, write=write: write(path, number), folder / name)
                for name, write in one.items()}
     return writers | {
         "history.csv": (write_history, folder / "history.csv"),
         "crops.csv": (write_record, folder / "crops.csv"),
-        "crop of option 0": (lambda number: crop_all([row], paths, box._replace(top=number)),
-                             paths.root / row[c.PROCESSED]),
+        "crop of option 0": (lambda number: crop_all(images, paths, {"bscan": view._replace(top=number)}),
+                             paths.root / view_paths(images, view)[0]),
         "submission": (lambda number: write_submission(paths, _submission(number), {"option": 5}), paths.result),
     }
 

@@ -18,6 +18,7 @@ from unittest import mock
 import torch
 
 from config import VIEWS, Paths
+from model.csv_model import CSVNetwork
 from model.run import Run, read_record
 from model_config import CSV_MODEL, IMAGE_MODELS
 from processing.data_factory import processing_data
@@ -91,7 +92,8 @@ def resume_at_each_epoch(share, folder):
 def _train(paths, config, **arguments):
     if config.name == CSV.name:
         return train_csv(paths, config, **arguments)[0]
-    return train_image(paths, [config], box=BOX, **arguments)[0]
+    with mock.patch.dict(VIEWS, {"bscan": BOX}):
+        return train_image(paths, [config], **arguments)[0]
 
 
 def _stop_and_resume(paths, config, epoch, whole):
@@ -340,7 +342,7 @@ def folders_at_once(_share, folder):
 
 def _start_run(paths, barrier):
     barrier.wait()
-    Run.start(paths, CSV, device=torch.device("cpu"), data={})
+    Run.start(paths, CSV, CSVNetwork({}, torch.device("cpu")), data={})
 
 
 FIGURES = [resume_at_each_epoch, interrupt_at_each_line, terminated_runs, folders_at_once]

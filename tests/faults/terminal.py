@@ -26,13 +26,12 @@ import numpy as np
 import config
 import model_config
 from data.predict import predict_all, predict_before_after
-from model.checkpoint import load_checkpoint
 from processing.data_factory import processing_data
 from processing.demo import DemoSize, write_demo
 from processing.errors import PipelineError
 from processing.importer import import_data
 from tests.faults import Figure, scaled
-from tests.helpers import REPOSITORY, train_csv, train_csv_and_image, train_image
+from tests.helpers import REPOSITORY, load_module, train_csv, train_csv_and_image, train_image
 
 MOMENTS = 10
 AT_ONCE = 2                 # pseudo-terminals
@@ -263,7 +262,7 @@ def _is_record(file):
 
 
 def _is_checkpoint(file):
-    return load_checkpoint(file, "CSVModule" if file.stem == "Model-CSV" else "ImageModule")
+    return load_module(file, "CSVModule" if file.stem == "Model-CSV" else "ImageModule")
 
 
 def _is_picture(file):
