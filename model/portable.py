@@ -92,8 +92,8 @@ def build_portable_images(network: ImageModule) -> Portable:
         example.append(torch.arange(EXAMPLE_IMAGES)[None] % 2 == torch.arange(2)[:, None])
     facts = {
         "views": {name: view._asdict() for name, view in what.views.items()}, "findings": list(what.findings),
-        "pixels": "uint8, 0 to 255, red first, of the crop as the program keeps it (JPEG); division by 255 and normalise "
-                  "are part of the network",
+        "pixels": "uint8, 0 to 255, red first, of the crop as the program keeps it (JPEG); division by 255 and "
+                  "normalise are part of the network",
         "normalise": what.normalise,
         "units": {"CST_um": "um", **{port.name: "probability" for port in outputs[1:]}},
     }

@@ -41,15 +41,19 @@ def draw_pixels(specification, count, seed=0):
 
 
 def make_image_model(specification):
-    """Random weights; batch norm has seen images, and thicknesses are around 300 um."""
+    """Random weights; batch norm has seen images, and thicknesses are around 800 um."""
     torch.manual_seed(0)
     model = ImageNetwork(specification.to_plain(), CPU)
+    for layer in model.module.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.momentum = 1
     with torch.no_grad():
-        for _ in range(5):
-            pixels = draw_pixels(specification, 8)
-            model.module.train().extract_features({name: torch.from_numpy(part) / 255 for name, part in pixels.items()})
-        model.module.regression[-1].bias.fill_(3)
-        model.module.regression[-1].weight.mul_(10)
+        pixels = draw_pixels(specification, 8)
+        model.module.train().extract_features({name: torch.from_numpy(part) / 255 for name, part in pixels.items()})
+        for layer in [*model.module.regression, *model.module.classify]:
+            if isinstance(layer, torch.nn.Linear):
+                torch.nn.init.kaiming_normal_(layer.weight)         # answers differ from one image to the next
+        model.module.regression[-1].bias.fill_(8)
     return model
 
 
@@ -86,7 +90,7 @@ def check_equal(file, model, seed=0):
             inputs = {name: torch.from_numpy(part).float() / 255 for name, part in pixels.items()}
             cst, findings, visit_findings = model.module.eval().answer(
                 inputs, torch.from_numpy(visits) if takes_visits else None)
-        assert cst.min() > 0 and (count == 1 or cst.std() > 0.1)
+        assert cst.min() > 0 and (count == 1 or cst.std() > 1)
         np.testing.assert_allclose(found["CST_um"] / 100, cst / 100, **CLOSE)       # in the network's unit
         np.testing.assert_allclose(found["findings"], findings, **CLOSE)
         assert ("visit_findings" in found) == takes_visits
@@ -109,7 +113,8 @@ def test_an_image_model_gives_the_same_elsewhere(paths, recipe, views, pool, nor
 
 
 def test_a_whole_scan_gives_the_same_elsewhere(paths):
-    model = make_image_model(ImageSpecification())
+    """Its mean and spread are of 260,000 pixels, which onnxruntime must not add up one after the other."""
+    model = make_image_model(ImageSpecification(normalise="image"))
     save_checkpoint(paths.root / "a.pt", model, model.state_dict())
     file, = export(paths, [paths.root / "a.pt"])
     check_equal(file, model)
@@ -172,7 +177,7 @@ def test_parts_are_named_as_those_of_the_module(paths):
     assert not any(node.metadata_props for node in proto.graph.node)        # torch's notes: paths of this machine
 
 
-def test_without_names_the_newest_run_of_each_model_is_taken(paths, capsys):
+def test_without_names_the_newest_run_of_each_model_is_taken(paths, capsys, monkeypatch):
     image = make_image_model(ImageSpecification("plain", BSCAN))
     csv = CSVNetwork({"heads": "sigmoid", "features": PUBLISHED_FEATURES}, CPU)
     first, last = write_run(paths, image, IMAGE_MODELS[1]), write_run(paths, csv, CSV_MODEL)
@@ -184,7 +189,9 @@ def test_without_names_the_newest_run_of_each_model_is_taken(paths, capsys):
     said = capsys.readouterr().out
     assert "no finished run: Model-Image-Before, Model-Image-All." in said
     assert str(files[0]) in said
-    assert len(export(paths, unfinished=True)) == 3
+    monkeypatch.setattr("model.export.write_onnx", lambda *_: None)
+    assert [file.stem for file in export(paths, unfinished=True)] == [
+        "Model-Image-Before", "Model-Image-After", "Model-CSV"]
 
 
 def test_without_any_run_it_is_said_what_makes_one(paths):
