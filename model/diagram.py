@@ -6,8 +6,9 @@ the 2021 system: build_portable_images(ImageModule()) and build_portable_eyes(CS
 
 import math
 import textwrap
+from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from matplotlib.axes import Axes
@@ -99,7 +100,7 @@ def record_shapes(portable: Portable) -> dict[nn.Module, tuple[int, ...]]:
     return shapes
 
 
-def list_parts(layers: nn.Sequential, shapes: dict[nn.Module, tuple[int, ...]]) -> list[Part]:
+def list_parts(layers: nn.Module, shapes: dict[nn.Module, tuple[int, ...]]) -> list[Part]:
     """The parts that have parameters; what has none (ReLU, Sigmoid) goes without saying.
 
     Args:
@@ -107,7 +108,7 @@ def list_parts(layers: nn.Sequential, shapes: dict[nn.Module, tuple[int, ...]]) 
         shapes: of record_shapes.
     """
     parts = []
-    for module in layers:
+    for module in layers.children():
         if _count(module):
             strides = [own.stride[0] for own in module.modules() if isinstance(own, nn.Conv2d)]
             parts.append(Part(type(module).__name__, shapes[module], _count(module), max(strides, default=None)))
@@ -127,22 +128,21 @@ def _draw_trunk(axis: Axes, port: Port, parts: list[Part], band: tuple[float, fl
     total = sum(part.parameters for part in parts)
     axis.text(MARGIN, top - 0.05, f"{port.name}: {len(parts)} × {parts[0].name}, {total:,} parameters", fontsize=14,
               va="top")
-    shown = [Part("input", port.axes[1:], 0), *parts]
+    shown = [Part("input", tuple(map(int, port.axes[1:])), 0), *parts]
     largest = max(max(part.shape[1:] or part.shape) for part in shown)
     left = MARGIN + (0.4 if has_maps else INPUT_TEXT_WIDTH)
     pitch = min((WIDTH - left - MARGIN) / len(shown), 1.8)
-    y, spot = bottom + LABELS_HEIGHT - 0.35 + (MAP_HEIGHT if has_maps else VECTOR_HEIGHT) / 2, None
+    y = bottom + LABELS_HEIGHT - 0.35 + (MAP_HEIGHT if has_maps else VECTOR_HEIGHT) / 2
     if not has_maps:
         names = textwrap.fill(port.meaning.split(": ")[-1].split(";")[0], 30,
                               break_on_hyphens=False)
         axis.text(MARGIN, y, names, fontsize=12, va="center", linespacing=1.4)
-    for number, part in enumerate(shown):
-        colors = MAP if has_maps else VECTOR
-        here = _draw_box(axis, part, (left + number * pitch, y), largest=largest, colors=colors if number else INPUT)
-        if spot:
-            _draw_arrow(axis, (spot.right, y), (here.left, y))
-        spot = here
-    return spot
+    colors = [INPUT] + [MAP if has_maps else VECTOR] * len(parts)
+    spots = [_draw_box(axis, part, (left + number * pitch, y), largest=largest, colors=colors[number])
+             for number, part in enumerate(shown)]
+    for before, here in pairwise(spots):
+        _draw_arrow(axis, (before.right, y), (here.left, y))
+    return spots[-1]
 
 
 def _draw_features(axis: Axes, count: int, ends: list[Spot], top: float) -> Spot:
@@ -211,7 +211,7 @@ def _draw_box(axis: Axes, part: Part, place: tuple[float, float], *, largest: in
     else:
         half, high, deep = VECTOR_WIDTH / 2, VECTOR_HEIGHT * math.sqrt(channels / largest) / 2, 0.0
     left, right, low, up = x - half, x + half, y - high, y + high
-    style = {"edgecolor": edge, "linewidth": 1.3}
+    style: dict[str, Any] = {"edgecolor": edge, "linewidth": 1.3}
     axis.add_patch(Polygon([(left, low), (right, low), (right, up), (left, up)], facecolor=fill, **style))
     if deep:
         axis.add_patch(Polygon([(left, up), (right, up), (right + deep, up + deep), (left + deep, up + deep)],

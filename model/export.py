@@ -114,11 +114,11 @@ def _gather_facts(file: Path, model: Model, portable: Portable) -> dict[str, Any
     """All that is to be known of a network, as plain values by name."""
     folder = file.resolve().parent
     run = {"run": folder.name, "recipe": read_config_field(folder, "recipe", "")} if read_record(folder) else {}
-    ports = {part: {port.name: {"axes": list(port.axes), "meaning": port.meaning} for port in some}
-             for part, some in (("inputs", portable.inputs), ("outputs", portable.outputs))}
+    inputs, outputs = ({port.name: {"axes": list(port.axes), "meaning": port.meaning} for port in ports}
+                       for ports in (portable.inputs, portable.outputs))
     axes = "B images or eyes, V visits: any number"
-    return {"model": file.stem, **run, "description": model.describe(), "axes": axes, **ports, **portable.facts,
-            "specification": model.specification}
+    return {"model": file.stem, **run, "description": model.describe(), "axes": axes, "inputs": inputs,
+            "outputs": outputs, **portable.facts, "specification": model.specification}
 
 
 def write_onnx(path: Path, portable: Portable, facts: dict[str, Any]) -> None:
@@ -160,7 +160,7 @@ def _trace(portable: Portable) -> Any:
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
-            program = torch.onnx.export(
+            program: Any = torch.onnx.export(
                 fold_batch_norm(portable.module), portable.example, dynamo=True, verbose=False,
                 dynamic_shapes=(axes,),
                 input_names=[port.name for port in portable.inputs],

@@ -37,9 +37,9 @@ class Portable(NamedTuple):
     outputs: list[Port]
     example: tuple[torch.Tensor, ...]   # inputs that it can be traced by
     facts: dict[str, Any]               # what else is to be known: plain values
-    trunks: dict[str, nn.Sequential]    # by input: its layers, one after the other
+    trunks: dict[str, nn.Module]        # by input: its layers, one after the other
     pool: nn.Module | None              # what the trunks' features go through; None: nothing that computes
-    heads: dict[str, nn.Sequential]     # by output: the layers that lead to it
+    heads: dict[str, nn.Module]         # by output: the layers that lead to it
 
 
 class PortableImages(nn.Module):
