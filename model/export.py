@@ -22,7 +22,7 @@ from model.run import read_record
 from model.runs import find_checkpoint, read_config_field, resolve_checkpoint
 from model_config import CSV_MODEL, IMAGE_MODELS
 from processing.errors import PipelineError
-from processing.files import replacing
+from processing.files import write_bytes
 from processing.terminal import say
 
 NETWORK = "network."        # the wrapper's name of the network, which heads all names of parameters
@@ -59,8 +59,9 @@ def export(paths: Paths = PATHS, runs: list[str] | None = None, *, out: str | Pa
         except NotPortable as error:
             say(f"{file} is left out. {error}")
             continue
+        content = build_onnx(portable, _gather_facts(file, model, portable))
         try:
-            write_onnx(target, portable, _gather_facts(file, model, portable))
+            write_bytes(target, content)
             written.append(target)
             if pictures:
                 draw_network(target.with_suffix(".png"), portable, file.stem)
@@ -76,7 +77,7 @@ def export(paths: Paths = PATHS, runs: list[str] | None = None, *, out: str | Pa
 def _find_newest(paths: Paths, *, unfinished: bool) -> list[Path]:
     """The checkpoint of each model that has a run; says which have none."""
     files, reasons = [], {}
-    for name in (config.name for config in [*IMAGE_MODELS, CSV_MODEL]):
+    for name in [*(config.name for config in IMAGE_MODELS), CSV_MODEL.name]:
         try:
             files.append(find_checkpoint(paths, name, unfinished=unfinished))
         except PipelineError as error:
@@ -114,23 +115,22 @@ def _gather_facts(file: Path, model: Model, portable: Portable) -> dict[str, Any
     """All that is to be known of a network, as plain values by name."""
     folder = file.resolve().parent
     run = {"run": folder.name, "recipe": read_config_field(folder, "recipe", "")} if read_record(folder) else {}
-    inputs, outputs = ({port.name: {"axes": list(port.axes), "meaning": port.meaning} for port in ports}
-                       for ports in (portable.inputs, portable.outputs))
+    inputs, outputs = [{port.name: {"axes": list(port.axes), "meaning": port.meaning} for port in ports}
+                       for ports in (portable.inputs, portable.outputs)]
     axes = "B images or eyes, V visits: any number"
     return {"model": file.stem, **run, "description": model.describe(), "axes": axes, "inputs": inputs,
             "outputs": outputs, **portable.facts, "specification": model.specification}
 
 
-def write_onnx(path: Path, portable: Portable, facts: dict[str, Any]) -> None:
-    """Write a network as an ONNX file, whole or not at all.
+def build_onnx(portable: Portable, facts: dict[str, Any]) -> bytes:
+    """A network as the content of an ONNX file.
 
     Args:
-        path: the file.
         portable: on the CPU.
         facts: for the file's metadata: texts as they are, the rest as JSON.
 
     Raises:
-        PipelineError: the file cannot be written.
+        PipelineError: onnx or onnxscript is not installed, or too old.
     """
     onnx = import_exporter()
     proto = _trace(portable)
@@ -146,12 +146,11 @@ def write_onnx(path: Path, portable: Portable, facts: dict[str, Any]) -> None:
         name: fact if isinstance(fact, str) else json.dumps(fact, ensure_ascii=False) for name, fact in facts.items()
     })
     onnx.checker.check_model(proto, full_check=True)
-    with replacing(path) as temporary:
-        onnx.save(proto, temporary)
+    return proto.SerializeToString()
 
 
 def _trace(portable: Portable) -> Any:
-    """What torch's exporter makes of a network: an onnx.ModelProto."""
+    """What torch's exporter makes of a network: an onnx.ModelProto; raises PipelineError where it is too old."""
     axes = tuple({place: axis for place, axis in enumerate(port.axes) if isinstance(axis, str)}
                  for port in portable.inputs)
     logger = logging.getLogger("torch.onnx")
@@ -166,6 +165,9 @@ def _trace(portable: Portable) -> Any:
                 input_names=[port.name for port in portable.inputs],
                 output_names=[port.name for port in portable.outputs],
             )
+    except ImportError as error:
+        raise PipelineError(f"The installed onnxscript is too old for torch {torch.__version__} ({error}): "
+                            "pip install --upgrade onnx onnxscript") from error
     finally:
         logger.setLevel(level)
     return program.model_proto

@@ -189,7 +189,7 @@ def test_without_names_the_newest_run_of_each_model_is_taken(paths, capsys, monk
     said = capsys.readouterr().out
     assert "no finished run: Model-Image-Before, Model-Image-All." in said
     assert str(files[0]) in said
-    monkeypatch.setattr("model.export.write_onnx", lambda *_: None)
+    monkeypatch.setattr("model.export.build_onnx", lambda *_: b"")
     assert [file.stem for file in export(paths, unfinished=True)] == [
         "Model-Image-Before", "Model-Image-After", "Model-CSV"]
 
@@ -253,6 +253,18 @@ def test_what_is_not_installed_is_said_with_how_to_get_it(paths, tmp_path, monke
     monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(PipelineError, match=f"{name} is not installed: pip install onnx onnxscript"):
         export(paths, [tmp_path / "a.pt"])
+
+
+def test_an_exporter_that_is_too_old_is_said_with_how_to_renew_it(paths, tmp_path, monkeypatch):
+    def export_nothing(*_, **__):
+        raise ModuleNotFoundError("No module named 'onnxscript._framework_apis.torch_2_11'")
+
+    model = CSVNetwork({"heads": "sigmoid", "features": PUBLISHED_FEATURES}, CPU)
+    save_checkpoint(tmp_path / "a.pt", model, model.state_dict())
+    monkeypatch.setattr(torch.onnx, "export", export_nothing)
+    with pytest.raises(PipelineError, match=r"pip install --upgrade onnx onnxscript$"):
+        export(paths, [tmp_path / "a.pt"])
+    assert not (tmp_path / "a.onnx").exists()
 
 
 def test_the_published_checkpoints_give_the_same_elsewhere(real, paths):
