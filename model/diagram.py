@@ -134,7 +134,7 @@ def _draw_trunk(axis: Axes, port: Port, parts: list[Part], band: tuple[float, fl
     pitch = min((WIDTH - left - MARGIN) / len(shown), 1.8)
     y = bottom + LABELS_HEIGHT - 0.35 + (MAP_HEIGHT if has_maps else VECTOR_HEIGHT) / 2
     if not has_maps:
-        names = textwrap.fill(port.meaning.split(": ")[-1].split(";")[0], 30,
+        names = textwrap.fill(port.meaning.split(": ")[-1].split(";")[0], 28,
                               break_on_hyphens=False)
         axis.text(MARGIN, y, names, fontsize=12, va="center", linespacing=1.4)
     colors = [INPUT] + [MAP if has_maps else VECTOR] * len(parts)

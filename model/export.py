@@ -54,24 +54,27 @@ def export(paths: Paths = PATHS, runs: list[str] | None = None, *, out: str | Pa
     written = []
     for file, target in zip(files, _choose_targets(files, out), strict=True):
         try:
-            model = load_model(file, torch.device("cpu"))
-            portable = model.build_portable()
+            written += _export_one(file, target, pictures=pictures)
         except NotPortable as error:
             say(f"{file} is left out. {error}")
-            continue
-        content = build_onnx(portable, _gather_facts(file, model, portable))
-        try:
-            write_bytes(target, content)
-            written.append(target)
-            if pictures:
-                draw_network(target.with_suffix(".png"), portable, file.stem)
-                written.append(target.with_suffix(".png"))
-        except PipelineError as error:
-            raise PipelineError(f"{error} Name another folder: --out FOLDER.") from error
-        say(f"{model.describe()}: {target}" + (f", {target.stem}.png" if pictures else ""))
     if not written:
         raise PipelineError("Nothing was exported.")
     return written
+
+
+def _export_one(file: Path, target: Path, *, pictures: bool) -> list[Path]:
+    """Write a checkpoint's network, and its picture if wanted; returns both files."""
+    model = load_model(file, torch.device("cpu"))
+    portable, picture = model.build_portable(), target.with_suffix(".png")
+    content = build_onnx(portable, _gather_facts(file, model, portable))
+    try:
+        write_bytes(target, content)
+        if pictures:
+            draw_network(picture, portable, file.stem)
+    except PipelineError as error:
+        raise PipelineError(f"{error} Name another folder: --out FOLDER.") from error
+    say(f"{model.describe()}: {target}" + (f", {picture.name}" if pictures else ""))
+    return [target, picture] if pictures else [target]
 
 
 def _find_newest(paths: Paths, *, unfinished: bool) -> list[Path]:
