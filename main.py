@@ -95,6 +95,12 @@ def demo(arguments: Namespace) -> None:
     run_demo(size=arguments.size, eyes=arguments.eyes, seed=arguments.seed)
 
 
+def export(arguments: Namespace) -> None:
+    with hold_signals():
+        from model.export import export
+    export(runs=arguments.runs, out=arguments.out, pictures=arguments.pictures, unfinished=arguments.allow_unfinished)
+
+
 # ---- The table of options
 
 class Option(NamedTuple):
@@ -129,6 +135,7 @@ OPTIONS = (
            flags.add_evaluate_flags),
     Option("9", "compare_runs", "loss curves of runs over one another", compare_runs, flags.add_compare_flags),
     Option("10", "demo", "make synthetic data and run everything on it", demo, flags.add_demo_flags),
+    Option("12", "export", "networks as ONNX files, to look at or run elsewhere", export, flags.add_export_flags),
 )
 IN_SEVERAL_PROCESSES = "train_image"        # the option that torchrun may start
 QUIT = ("q", "quit", "exit")

@@ -3,6 +3,7 @@
 Reads and writes nothing; the run writes what comes of it.
 """
 
+import copy
 import time
 from typing import Any
 
@@ -19,6 +20,7 @@ from model.loop import say_epoch
 from model.loss import CSVLoss
 from model.means import fill_rounds, fit_case_means
 from model.module import CSVModule
+from model.portable import Portable, build_portable_eyes
 from model.run import Run
 from model_config import CSVConfig
 from processing import columns as c
@@ -68,6 +70,10 @@ class CSVNetwork:
     def describe(self) -> str:
         """One line for a person."""
         return f"CSVNetwork of {len(self.module.features)} features, heads {self.module.heads}"
+
+    def build_portable(self) -> Portable:
+        """What runs without this program, on the CPU; the means go along as a fact."""
+        return build_portable_eyes(copy.deepcopy(self.module).cpu(), self.means)
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """The weights."""

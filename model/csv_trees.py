@@ -10,6 +10,7 @@ import torch
 
 from config import Paths
 from model.means import fit_case_means
+from model.portable import NotPortable, Portable
 from model.provenance import fingerprint_table
 from model.run import Run
 from model.trees import TreeModel
@@ -56,6 +57,11 @@ class CSVTrees:
     def describe(self) -> str:
         """One line for a person."""
         return "CSVTrees, an ensemble of trees"
+
+    def build_portable(self) -> Portable:
+        """Raises NotPortable: what the trees see is looked up and counted in tables."""
+        raise NotPortable("The recipe best makes no ONNX file: its trees see the person's other eye, looked up among "
+                          "the training eyes, and choose VA among candidates; train with --recipe fixed for one.")
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """All that was learned."""

@@ -3,6 +3,7 @@
 Reads crops (or screens), and data/processed/pixels-<view>.bin; the run writes what comes of it.
 """
 
+import copy
 import time
 from typing import Any
 
@@ -20,6 +21,7 @@ from model.guard import build_guard, check_weights
 from model.loop import augment_batches, halve_batch, measure_losses, say_epoch, set_learning_rate, train_epoch
 from model.loss import ImageLoss, VisitLoss
 from model.module import ImageModule, fold_batch_norm
+from model.portable import Portable, build_portable_images
 from model.provenance import fingerprint_images
 from model.run import Run
 from model.specification import ImageSpecification
@@ -77,6 +79,10 @@ class ImageNetwork:
         what = self._what
         return (f"ImageNetwork of {' and '.join(what.views)}, backbone {what.backbone}, pooling {what.pool}, heads "
                 f"{what.heads}, findings {' '.join(what.findings)}")
+
+    def build_portable(self) -> Portable:
+        """What runs without this program, on the CPU."""
+        return build_portable_images(copy.deepcopy(self.module).cpu())
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """The weights."""

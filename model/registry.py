@@ -12,6 +12,7 @@ import torch
 
 from config import Paths
 from model.checkpoint import Checkpoint, load_checkpoint
+from model.portable import Portable
 from model.run import Run
 from model_config import CSVConfig, ImageConfig
 from processing.errors import PipelineError
@@ -45,6 +46,9 @@ class Model(Protocol):
 
     def predict(self, rows: pd.DataFrame, paths: Paths | None = None, *, label: str = "predict") -> pd.DataFrame:
         """Answers for each row, in columns named as in processing.columns, with the index of `rows`."""
+
+    def build_portable(self) -> Portable:
+        """What runs without this program; raises NotPortable where no network of tensors can stand for the model."""
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """All that was learned."""
@@ -88,19 +92,19 @@ def build_model(kind: str, specification: dict[str, Any], device: torch.device, 
         ) from error
 
 
-def load_model(file: Path, device: torch.device, *, unit: str) -> Model:
+def load_model(file: Path, device: torch.device, *, unit: str = "") -> Model:
     """The model in a checkpoint file, ready to predict.
 
     Args:
         file: of a run, or one that the 2021 system's author published.
         device: torch.device that it computes on.
-        unit: what it must answer for: "images" or "eyes".
+        unit: what it must answer for: "images" or "eyes"; empty: either.
 
     Raises:
         PipelineError: unreadable, damaged, no checkpoint, of another unit, or of a version that cannot be built.
     """
     checkpoint = load_checkpoint(file)
-    if checkpoint.kind in MODELS and model_class(checkpoint.kind).unit != unit:
+    if unit and checkpoint.kind in MODELS and model_class(checkpoint.kind).unit != unit:
         raise PipelineError(f"{file} holds a {checkpoint.kind}, which answers for {model_class(checkpoint.kind).unit}; "
                             f"a model for {unit} is needed here.")
     model = build_model(checkpoint.kind, checkpoint.specification, device, file)

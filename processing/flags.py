@@ -204,6 +204,15 @@ def add_demo_flags(parser: ArgumentParser) -> None:
     parser.add_argument("--seed", type=_whole_from(0), default=2021, help="the eyes that it invents (2021)")
 
 
+def add_export_flags(parser: ArgumentParser) -> None:
+    """Flags of option 12."""
+    text = "run folders or checkpoint files; without any, the newest finished run of each model"
+    parser.add_argument("runs", nargs="*", metavar="RUN", help=text)
+    parser.add_argument("--out", metavar="FOLDER", help="where to write; default: beside each checkpoint")
+    parser.add_argument("--pictures", action="store_true", help="draw each network, too")
+    _add_unfinished_flag(parser)
+
+
 def _whole_from(low: int) -> Callable[[str], int]:
     """What reads a whole number, `low` or more."""
     def read(text: str) -> int:
