@@ -7,8 +7,10 @@ import pandas as pd
 
 from config import VIEWS, Paths
 from processing import columns as c
+from processing.crop_record import CROP
 from processing.crops import crop_all
 from processing.demo import DemoSize, write_demo
+from processing.files import write_csv
 from processing.images import read_size
 from processing.views import view_paths
 
@@ -44,23 +46,31 @@ def screen_rows(paths, count):
 
 
 def make_crops(folder, count):
-    """Write `count` crops below `folder`."""
+    """Write `count` crops below `folder`, their record, and train.csv of them."""
     paths = make_screens(folder)
     first = screen_rows(paths, len(find_screens(paths)))
+    paths.crop_record.unlink(missing_ok=True)
     crop_all(first, paths, {"bscan": BSCAN})
-    names = name_images(count)[c.PROCESSED]
+    rows = make_labels(count)
     for number in range(len(first), count):
-        if not (paths.root / names[number]).exists():
-            os.link(paths.root / names[number % len(first)], paths.root / names[number])
+        crop = paths.root / rows[c.PROCESSED][number]
+        if not crop.exists():
+            os.link(paths.root / rows[c.PROCESSED][number % len(first)], crop)
+    record = pd.read_csv(paths.crop_record, dtype=str)
+    record = record.iloc[np.arange(count) % len(record)].assign(**{
+        CROP: rows[c.PROCESSED].to_numpy(), c.SOURCE: rows[c.SOURCE].to_numpy()})
+    write_csv(paths.crop_record, record)
+    write_csv(paths.train_table, rows.reindex(columns=c.TRAIN_COLUMNS).fillna(0))
 
 
 def make_labels(count):
     """name_images of the crops that make_crops writes, with labels: CST and FINDINGS."""
     rng = np.random.default_rng(0)
     findings = rng.integers(0, 2, (count, len(c.FINDINGS))).astype(float)
-    return name_images(count).assign(**{c.CST: rng.uniform(200, 600, count)}).assign(
-        **dict(zip(c.FINDINGS, findings.T, strict=True))
-    )
+    return name_images(count).assign(**{
+        c.CST: rng.uniform(200, 600, count), c.SOURCE: [f"data/source/{number}.jpg" for number in range(count)],
+        **dict(zip(c.FINDINGS, findings.T, strict=True)),
+    })
 
 
 def make_cases(count):

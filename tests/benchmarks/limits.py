@@ -8,10 +8,10 @@ import simplejpeg
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from config import VIEWS
-from model.module import CROP_SIZE, CSVModule, ImageModule
+from model.module import CSVModule, ImageModule
 from processing.images import crop_image, decode_image
 from processing.parallel import CORES
+from tests.benchmarks.data import BSCAN
 
 
 def estimate(paths, device):
@@ -25,12 +25,12 @@ def estimate(paths, device):
         dict of stage -> (items a second at best, why).
     """
     screen = next(iter(sorted(paths.source.rglob("*.jpg")))).read_bytes()
-    crop = np.ascontiguousarray(crop_image(decode_image(screen), VIEWS["bscan"])[..., :1])
+    crop = np.ascontiguousarray(crop_image(decode_image(screen), BSCAN)[..., :1])
     encoded = cv2.imencode(".jpg", crop)[1].tobytes()
     decode_screen = _seconds(lambda: simplejpeg.decode_jpeg(screen, "BGR"))
     encode_crop = _seconds(lambda: cv2.imencode(".jpg", crop))
     decode_crop = _seconds(lambda: simplejpeg.decode_jpeg(encoded, "GRAY"))
-    flops, csv_flops = _flops(ImageModule(), (1, 3, *CROP_SIZE)), _flops(CSVModule(), (1, 16))
+    flops, csv_flops = _flops(ImageModule(), _black_crop()), _flops(CSVModule(), torch.zeros(1, 16))
     bytes_ = _activation_bytes()
     rate, bandwidth = _matrix_rate(device), _bandwidth(device)
     arithmetic, memory = 3 * flops / rate, 6 * bytes_ / bandwidth
@@ -56,9 +56,13 @@ def _seconds(work, repeats=20):
     return float(np.median(times))
 
 
-def _flops(module, shape):
+def _black_crop():
+    return {"bscan": torch.zeros(1, 3, BSCAN.height, BSCAN.width)}
+
+
+def _flops(module, inputs):
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        module.eval()(torch.zeros(shape))
+        module.eval()(inputs)
     return counter.get_total_flops()
 
 
@@ -70,7 +74,7 @@ def _activation_bytes():
         if isinstance(part, torch.nn.Conv2d):
             part.register_forward_hook(lambda _part, _inputs, output: sizes.append(output.numel() * 4))
     with torch.no_grad():
-        module(torch.zeros(1, 3, *CROP_SIZE))
+        module(_black_crop())
     return sum(sizes)
 
 

@@ -19,25 +19,29 @@ import cv2
 import numpy as np
 import pandas as pd
 import torch
-from model.model import CSVModel, ImageModel
+from sklearn.utils import resample
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from config import VIEWS, Paths
+from model.batches import read_batches
 from model.cache import open_cache
-from model.dataset import ImageDataset, ImageFeed, epoch_order
+from model.csv_model import CASE_ORDER_SEED, CSVNetwork
+from model.dataset import ImageData, plan_epoch
 from model.device import select_device
-from model.loss import CSVLoss, ImageLoss
-from model.module import CROP_SIZE, CSVModule, ImageModule
+from model.image_model import ImageNetwork
+from model.loss import CSVLoss, ImageLoss, ImageTargets
+from model.module import CSVModule, ImageModule
 from model.run import Run
+from model.specification import ImageSpecification
 from model_config import CSVConfig, ImageConfig
 from processing import columns as c
 from processing.crops import crop_all
-from processing.views import view_paths
-from tests.benchmarks.data import make_cases, make_labels, make_screens, screen_rows
+from processing.views import ViewReader, view_paths
+from tests.benchmarks.data import BSCAN, make_cases, make_labels, make_screens, screen_rows
 
 SEED = 2021
-ONE_VIEW = {"bscan": VIEWS["bscan"]}
+ONE_VIEW = {"bscan": BSCAN}
 
 
 class JPEGDataset(Dataset):
@@ -66,10 +70,11 @@ class Recorded(nn.Module):
         super().__init__()
         self.loss, self.parts, self.seen = loss, loss.parts, seen
 
-    def forward(self, outputs, targets):
-        total, parts = self.loss(outputs, targets)
-        self.seen.append(total.item() if total.device.type == "cpu" else total.detach())     # as model.loop keeps them
-        return total, parts
+    def forward(self, outputs, batch):
+        losses = self.loss(outputs, batch)
+        total = losses[0].detach()
+        self.seen.append(total.item() if total.device.type == "cpu" else total)     # on a card without waiting for it
+        return losses
 
 
 # ---- Crop
@@ -122,11 +127,12 @@ def train_image_baseline(paths, options):
     optimizer = torch.optim.Adam(module.parameters(), lr=options.learning_rate)
     started = time.perf_counter()
     for epoch in range(1, options.epochs + 1):
-        data = JPEGDataset(rows, paths.root, epoch_order(len(rows), SEED, epoch))
+        data = JPEGDataset(rows, paths.root, np.concatenate(_plan(rows, options, epoch)))
         module.train()
         for images, labels in DataLoader(data, options.batch_size, num_workers=options.baseline_workers):
             images, labels = images.to(device), labels.to(device)
-            total, _ = loss(module(images), (labels[:, 0], labels[:, 1:]))
+            targets = ImageTargets(labels[:, 0], labels[:, 1:], labels[:, 1:], None)
+            total = loss(module({"bscan": images}), SimpleNamespace(targets=targets))[0]
             optimizer.zero_grad()
             total.backward()
             optimizer.step()
@@ -137,14 +143,24 @@ def train_image_baseline(paths, options):
 def train_image_ours(paths, options):
     rows, device = make_labels(options.count), select_device(options.device)
     config = _image_config(options)
-    open_cache(paths, rows[c.PROCESSED].tolist(), CROP_SIZE)      # there after the first training of all
+    _open_cache(paths, rows)        # there after the first training of all
     torch.manual_seed(SEED)
-    model, seen = ImageModel(ImageModule(), device), []
+    model, seen = ImageNetwork({}, device), []
+    model.plain_loss = Recorded(model.plain_loss, seen)
     started = time.perf_counter()
-    cache = open_cache(paths, rows[c.PROCESSED].tolist(), CROP_SIZE)
-    with _recording("ImageLoss", ImageLoss, seen), Run.start(paths, config, device=device, data={}) as run:
-        model.train(rows, paths.root, run, cache=cache)
+    with Run.start(paths, config, model, data={}) as run:
+        model.fit(rows, run, paths, held_out=rows.head(0))
     return time.perf_counter() - started, [float(loss) for loss in seen]
+
+
+def _plan(rows, options, epoch):
+    """The rows of each batch of an epoch."""
+    order = np.arange(len(rows))
+    return [portion.rows for portion in plan_epoch(order, seed=SEED, epoch=epoch, batch_size=options.batch_size)]
+
+
+def _open_cache(paths, rows):
+    return open_cache(paths, "bscan", ViewReader(paths, rows, BSCAN))
 
 
 def _image_config(options):
@@ -158,12 +174,12 @@ def _image_config(options):
 def start_ours(paths, options):
     """From nothing to the first batch, with the cache there."""
     rows, device = make_labels(options.count), select_device(options.device)
-    open_cache(paths, rows[c.PROCESSED].tolist(), CROP_SIZE)
+    _open_cache(paths, rows)
     started = time.perf_counter()
-    cache = open_cache(paths, rows[c.PROCESSED].tolist(), CROP_SIZE)
-    dataset = ImageDataset(rows, paths.root, CROP_SIZE, c.CST, cache)
-    batch = next(iter(ImageFeed(dataset, _image_config(options), device).epoch(1, options.batch_size)))
-    return time.perf_counter() - started, batch.inputs.float().mean(dim=(1, 2, 3)).tolist()
+    data = ImageData(rows, paths, ImageSpecification(), labelled=True, caches={"bscan": _open_cache(paths, rows)})
+    plan = plan_epoch(data.visit_of_row, seed=SEED, epoch=1, batch_size=options.batch_size)
+    batch = next(iter(read_batches(data, plan, device)))
+    return time.perf_counter() - started, batch.inputs["bscan"].mean(dim=(1, 2, 3)).tolist()
 
 
 def start_baseline(paths, options):
@@ -171,7 +187,7 @@ def start_baseline(paths, options):
     rows = make_labels(options.count)
     started = time.perf_counter()
     images = [cv2.imread(str(paths.root / name))[..., 0] for name in rows[c.PROCESSED]]
-    first = epoch_order(len(rows), SEED, 1)[:options.batch_size]
+    first = _plan(rows, options, epoch=1)[0]
     batch = torch.from_numpy(np.stack([images[row] for row in first])).to(select_device(options.device)) / 255
     return time.perf_counter() - started, batch.mean(dim=(1, 2)).tolist()
 
@@ -183,16 +199,17 @@ def predict_baseline(paths, options):
     data = JPEGDataset(rows, paths.root, np.arange(len(rows)))
     with torch.no_grad():
         for images, _ in DataLoader(data, options.batch_size, num_workers=options.baseline_workers):
-            cst, findings = module(images.to(device))
+            cst, findings, _ = module({"bscan": images.to(device)})
             answers.append(torch.cat([cst[:, None], findings], dim=1).cpu())
     return time.perf_counter() - started, torch.cat(answers).flatten().tolist()
 
 
 def predict_ours(paths, options):
     rows, device = make_labels(options.count), select_device(options.device)
-    model = ImageModel(_module_to_predict_with(device), device)
+    model = ImageNetwork({}, device)
+    model.load_state_dict(_module_to_predict_with(device).state_dict())
     started = time.perf_counter()
-    answers = model.eval(rows, paths.root)
+    answers = model.predict(rows, paths)
     seconds = time.perf_counter() - started
     return seconds, answers.assign(**{c.CST: answers[c.CST] / 100}).to_numpy().ravel().tolist()
 
@@ -213,6 +230,7 @@ def _module_to_predict_with(device):
 
 def train_csv_baseline(paths, options):
     cases, device = make_cases(options.count), select_device(options.device)
+    cases = resample(cases, replace=False, random_state=CASE_ORDER_SEED)
     torch.manual_seed(SEED)
     module, loss, losses = CSVModule().to(device), CSVLoss(), []
     optimizer = torch.optim.Adam(module.parameters(), lr=1e-5)
@@ -224,7 +242,7 @@ def train_csv_baseline(paths, options):
             features = torch.tensor(part[c.CSV_FEATURES].to_numpy(), dtype=torch.float32).to(device)
             va = torch.tensor(part[c.VA].to_numpy(), dtype=torch.float32).to(device)
             classes = torch.tensor(part[c.CONTINUE].to_numpy(), dtype=torch.int64).to(device)
-            total, _ = loss(module(features), (va, classes))
+            total = loss(module(features), (va, classes))[0]
             optimizer.zero_grad()
             total.backward()
             optimizer.step()
@@ -254,31 +272,14 @@ def _train_cases(paths, options, epochs):
     cases, device = make_cases(options.count), select_device(options.device)
     config = CSVConfig(epochs=epochs, batch_size=options.batch_size, device=options.device, seed=SEED)
     torch.manual_seed(SEED)
-    module = CSVModule()
+    model = CSVNetwork({}, device)
     started = time.perf_counter()
-    with Run.start(paths, config, device=device, data={}) as run:
-        CSVModel(module, device).train(cases, run)
+    with Run.start(paths, config, model, data={}) as run:
+        model.fit(cases, run, paths, held_out=cases.head(0))
     return time.perf_counter() - started, pd.read_csv(run.folder / "history.csv")["loss"].tolist()
 
 
 # ---- One measurement
-
-class _recording:
-    """Let model.model's loss note each step's value."""
-
-    def __init__(self, name, loss, seen):
-        self._name, self._loss, self._seen = name, loss, seen
-
-    def __enter__(self):
-        import model.model
-
-        setattr(model.model, self._name, lambda: Recorded(self._loss(), self._seen))
-
-    def __exit__(self, *_):
-        import model.model
-
-        setattr(model.model, self._name, self._loss)
-
 
 SIDES = {name: function for name, function in globals().items() if name.endswith(("_baseline", "_ours"))}
 
