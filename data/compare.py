@@ -105,4 +105,6 @@ def _find_least(history, column):
 
 
 def _format(value):
+    if isinstance(value, tuple):
+        return " ".join(value)
     return f"{value:g}" if isinstance(value, float) else str(value) or "none"

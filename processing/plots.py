@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
 from config import View
 from processing.files import replacing
@@ -22,6 +22,7 @@ VIEW_COLORS = (BOX, "#56B4E9", "#009E73", "#CC79A7")
 COLORS = (BLUE, ORANGE, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")      # of one run after the other
 PART_COLORS = ("#009E73", "#CC79A7")
 PART_LABELS = {"loss findings": "findings (counts twice)"}
+TOWERS = 10         # times the median loss: a loss beyond it would press the rest of a curve flat
 DPI = 100
 DOT_AREA = 16       # square points, of one eye
 
@@ -97,8 +98,15 @@ def plot_log(history, path):
 
 
 def _scale_epochs(axis, table):
-    """Room for every point of loss curves, whole epochs, and losses from 0."""
-    axis.set_ylim(0, 1.05 * axis.get_ylim()[1])
+    """Room for every point of loss curves and whole epochs; losses from 0, or as logarithms where one towers."""
+    losses = np.concatenate([line.get_ydata() for line in axis.lines])
+    losses = losses[np.isfinite(losses)]
+    if len(losses) and losses.min() > 0 and losses.max() > TOWERS * np.median(losses):
+        axis.set(yscale="log", ylabel=f"{axis.get_ylabel()}, logarithmic")
+        axis.yaxis.set_major_formatter(ScalarFormatter())
+        axis.grid(alpha=0.15, which="minor")
+    else:
+        axis.set_ylim(0, 1.05 * axis.get_ylim()[1])
     first, last = table["epoch"].min(), table["epoch"].max()
     axis.set_xlim(first - 0.5, last + 0.5 + 0.01 * (last - first))
     axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))

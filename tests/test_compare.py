@@ -3,10 +3,12 @@
 from dataclasses import replace
 
 import cv2
+import pandas as pd
 import pytest
 
 from data.compare import compare_runs
 from model_config import CSV_MODEL
+from processing import plots
 from processing.errors import PipelineError
 from tests.helpers import run_main, train_csv
 
@@ -54,3 +56,17 @@ def test_what_is_no_run_is_refused(demo_copy):
 def test_a_second_picture_of_the_same_minute_does_not_overwrite_the_first(trained_copy):
     pictures = [compare_runs(trained_copy) for _ in range(3)]
     assert len(set(pictures)) == 3 and all(picture.is_file() for picture in pictures)
+
+
+@pytest.mark.parametrize("first, scale", [(95.0, "log"), (4.0, "linear")])
+def test_one_loss_that_towers_over_the_rest_does_not_press_them_flat(tmp_path, monkeypatch, first, scale):
+    drawn = []
+    monkeypatch.setattr(plots, "save_figure", lambda figure, path: drawn.append(figure))
+    history = pd.DataFrame({"epoch": [1, 2, 3, 4], "loss": [3.0, 2.0, 1.5, 1.0],
+                            "held-out loss": [first, 2.5, float("nan"), 1.2]})
+    history.to_csv(tmp_path / "history.csv", index=False)
+    plots.draw_comparison(tmp_path / "a.png", [("Model-Image-After", [("run", history)])])
+    plots.plot_log(tmp_path / "history.csv", tmp_path / "b.png")
+    for figure in drawn:
+        axis, = figure.axes
+        assert axis.get_yscale() == scale and axis.get_ylim()[0] <= 1 and axis.get_ylim()[1] >= first

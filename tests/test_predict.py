@@ -138,7 +138,7 @@ def test_eyes_and_visits_without_images_take_training_means_and_are_named(traine
     means = fit_case_means(build_case_table(read_processed(trained_copy.train_table, c.TRAIN_COLUMNS)))
     last = stage1.iloc[-1]
     assert last[[c.PRE_CST, c.CST, c.VA, c.CONTINUE]].tolist() == pytest.approx(
-        [means["preliminary"][name] for name in (c.PRE_CST, c.CST, c.VA, c.CONTINUE)], abs=1e-5
+        [means["preliminary"][name] for name in (c.PRE_CST, c.CST, c.VA, c.CONTINUE)], rel=1e-6, abs=1e-5
     )
     row = case[case[c.PATIENT] == eyes[0]].iloc[0]
     assert row[c.CST] == pytest.approx(means["final"][c.CST], abs=1e-5)

@@ -21,7 +21,7 @@ from processing.tables import build_case_table, read_processed
 from tests.helpers import train_csv, train_csv_and_image, train_image
 
 QUICK_CSV = replace(CSV_MODEL, epochs=2)
-QUICK_IMAGE = replace(IMAGE_MODELS[1], epochs=1, batch_size=8)
+QUICK_IMAGE = replace(IMAGE_MODELS[1], epochs=1, batch_size=8, device="cpu")     # equal to the last bit on a CPU only
 MOVED = VIEWS["bscan"]._replace(left=500, right=1150)
 
 
