@@ -166,8 +166,8 @@ def run_menu() -> int:
     """Ask and run until the user quits or the input ends. Returns the last option's exit status."""
     status = DONE
     while True:
-        for option in OPTIONS:
-            print(f"{option.number} -> {option.name}")
+        for row in OPTIONS:
+            print(f"{row.number} -> {row.name}")
         print("q -> quit")
         option = pick_option()
         if option is None:

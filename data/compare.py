@@ -37,7 +37,7 @@ def compare_runs(paths: Paths = PATHS, runs: list[str] | None = None) -> Path:
     folders = [_find_run(paths, run) for run in runs] if runs else _list_newest(paths)
     if not folders:
         raise PipelineError(f"No run in {paths.ckpt} has an epoch to compare. Options 1 to 3 train.")
-    groups = {}
+    groups: dict[str, list[Path]] = {}
     for folder in dict.fromkeys(folders):
         groups.setdefault(read_config(folder).name, []).append(folder)
     panels = [(name, _label_runs(group)) for name, group in groups.items()]

@@ -72,7 +72,8 @@ def find_fold_runs(paths: Paths) -> Runs:
     Returns:
         The newest run of each model, recipe and fold; the recipe of a model's newest run last.
     """
-    splits, found = fingerprint_table(paths.splits), {}
+    splits = fingerprint_table(paths.splits)
+    found: Runs = {}
     for name in [*dict.fromkeys(name for names in PIPELINES.values() for name in names), CSV_MODEL]:
         for folder in run_folders(paths, name):
             record = read_record(folder)
@@ -130,9 +131,9 @@ def load_folds(chosen: dict[str, Folders], device: str) -> list[FoldModels]:
     Raises:
         PipelineError: no such device, or a checkpoint that is damaged.
     """
-    device = select_device(device)
+    place = select_device(device)
     return [
-        FoldModels(fold, {name: load_model(folders[fold] / f"{name}.pt", name, device)
+        FoldModels(fold, {name: load_model(folders[fold] / f"{name}.pt", name, place)
                           for name, folders in chosen.items()})
         for fold in _common_folds(chosen)
     ]
@@ -154,7 +155,8 @@ def predict_held_out(
     Returns:
         Predictions, without truth.
     """
-    parts, runs = [], {}
+    parts = []
+    runs: dict[tuple[str, int], Path] = {}
     for fold, models in folds:
         if label:
             say(f"{label}, fold {fold}: predicting {len(data.folds[fold])} held-out eyes")

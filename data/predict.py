@@ -117,7 +117,8 @@ def _predict(paths, image_models, models, option):
 def _answer(templates: Submission, images: pd.DataFrame, csv_model: Loaded) -> tuple[Submission, Gaps]:
     """The templates with every answer, and the gaps that means fill."""
     preliminary, final = (images[images[c.FINAL] == number] for number in (0, 1))
-    answered, gaps, means = [], {}, csv_model.model.means
+    answered, means = [], csv_model.model.means
+    gaps: Gaps = {}
     for sheet, (rows, gaps_of_sheet) in zip(templates, (
         _answer_eyes(templates.stage1.rows, preliminary, csv_model, final=0),
         _answer_eyes(templates.stage2_case.rows, final, csv_model, final=1),

@@ -6,6 +6,7 @@ Writes PNG files and report.html (self-contained: no network, no script) into th
 import base64
 import html
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,7 +25,6 @@ from model.metrics import (
     hits_thickness,
     thickness_tolerance,
 )
-from model.registry import Model
 from processing import columns as c
 from processing.acuity import UNITS
 from processing.files import write_text
@@ -103,13 +103,13 @@ def draw_gallery_of_eyes(
     draw_gallery(path, rows)
 
 
-def draw_attention(path: Path, images: pd.DataFrame, model: Model, *, paths: Paths) -> None:
+def draw_attention(path: Path, images: pd.DataFrame, model: Any, *, paths: Paths) -> None:
     """Draw Grad-CAM maps over the images that a model is surest of, for each finding; over its first view.
 
     Args:
         path: the PNG to write.
         images: DataFrame of train.csv's images, with the findings as the model predicts them.
-        model: of model.registry, for images.
+        model: of model.registry, for images: with an ImageModule.
         paths: config.Paths.
     """
     views, rows = model.module.specification.views, []
@@ -140,7 +140,7 @@ def draw_learning(path: Path, runs: dict[tuple[str, int], Path]) -> None:
         path: the PNG to write.
         runs: dict of (model name, fold number) -> run folder.
     """
-    panels = {}
+    panels: dict[str, list[tuple[str, pd.DataFrame]]] = {}
     for (name, fold), folder in runs.items():
         file = folder / "history.csv"
         if file.is_file():

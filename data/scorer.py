@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from data.submission import KEYS as ROW_KEYS
-from model.metrics import FINAL_ITEMS, PRELIMINARY_ITEMS, final_score, preliminary_score, total_score
+from model.metrics import FINAL_ITEMS, PRELIMINARY_ITEMS, Score, final_score, preliminary_score, total_score
 from processing import columns as c
 from processing.acuity import parse_decimal_va
 from processing.errors import PipelineError
@@ -108,14 +108,15 @@ def describe_scores(submission: list[str | Path], truth: list[str | Path]) -> st
     """
     pairs, notes = read_pairs(submission, truth)
     scores = final_score(pairs)
-    if not np.isfinite(list(scores.values())).any():
+    is_known = np.isfinite(np.array(list(scores.values()), float))
+    if not is_known.any():
         raise PipelineError("\n".join(["Nothing can be scored: no item of the truth is known.", *notes]))
     lines = [f"{'file':24}{'item':20}{'score':>8}{'rows':>8}"]
     for (file, column), score in scores.items():
         known = int(pairs[file][0][column].notna().sum())
         lines.append(f"{file:24}{column:20}{_format(score):>8}{known:>8}")
     count = sum(len(items) for items in FINAL_ITEMS.values())
-    defined = int(np.isfinite(list(scores.values())).sum())
+    defined = int(is_known.sum())
     name = "total, final round" if defined == count else f"mean of {defined} of the final round's {count} items"
     lines.append(f"{name:44}{_format(total_score(scores)):>8}")
     if c.STAGE1 in pairs and PRELIMINARY_ITEMS.keys() <= set(pairs[c.STAGE1][0].columns):
@@ -133,10 +134,10 @@ def describe_scores(submission: list[str | Path], truth: list[str | Path]) -> st
 def describe_match(submission: Path, truth: Path) -> str:
     """Say in one line how well a submission matches the truth: two folders."""
     pairs, _ = read_pairs([submission], [truth])
-    means = {}
+    means: dict[str, list[Score]] = {}
     for (_, column), score in final_score(pairs).items():
         means.setdefault(column, []).append(score)
-    items = ", ".join(f"{column} {np.nanmean(values):.2f}" for column, values in means.items())
+    items = ", ".join(f"{column} {np.nanmean(np.array(values, float)):.2f}" for column, values in means.items())
     thickness = [[table[[c.PRE_CST, c.CST]].to_numpy().ravel() for table in pairs[name]]
                  for name in (c.STAGE1, c.STAGE2_CASE)]
     true, predicted = (np.concatenate(side) for side in zip(*thickness, strict=True))

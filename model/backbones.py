@@ -68,7 +68,7 @@ class ResidualBlock(nn.Module):
             nn.Conv2d(out_channels, out_channels, kernel_size, dilation=dilation),
             nn.BatchNorm2d(out_channels),
         )
-        self.shortcut = nn.Identity()
+        self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or in_channels != out_channels:
             self.shortcut = nn.Sequential(
                 Conv2d(in_channels, out_channels, 1, stride), nn.BatchNorm2d(out_channels)

@@ -35,7 +35,7 @@ def read_batches(data: ImageData, portions: list[Portion], device: torch.device,
         own = portion.share(rank, count)
         return data.read(own.rows), own, portion
 
-    loaded = map_in_threads(read, portions, threads=workers)
+    loaded: Iterator[tuple[dict[str, torch.Tensor], Portion, Portion]] = map_in_threads(read, portions, threads=workers)
     if device.type == "cuda":
         loaded = upload_ahead(loaded, device)
     for images, own, whole in loaded:

@@ -39,7 +39,8 @@ class PixelCache:
     def __init__(self, file: Path, pixels: np.ndarray, places: dict[str, tuple[int, int]],
                  shape: tuple[int, int, int]):
         self._file, self._pixels, self._places, self._shape = file, pixels, places, shape
-        self._verified, self._is_whole = set(), True
+        self._verified: set[str] = set()
+        self._is_whole = True
 
     def read(self, name: str) -> np.ndarray | None:
         """C x H x W uint8 of an image, red first where C is 3; None where it is not in the cache, or damaged there."""
@@ -48,7 +49,7 @@ class PixelCache:
         start, check = self._places[name]
         flat = self._pixels[start:start + math.prod(self._shape)]
         if name not in self._verified:
-            if zlib.crc32(flat) != check:
+            if zlib.crc32(flat.data) != check:
                 self._give_up()
                 return None
             self._verified.add(name)
@@ -111,7 +112,7 @@ def _open(file: Path, reader: ViewReader, key: str) -> tuple[PixelCache | None, 
         with np.load(index, allow_pickle=False) as content:
             made_of, size = str(content["key"]), int(content["size"])
             columns = [content[name].tolist() for name in ("names", "starts", "checks")]
-        places = {name: place for name, *place in zip(*columns, strict=True)}
+        places = {name: (start, check) for name, start, check in zip(*columns, strict=True)}
         if made_of != key:
             return None, "is of other images"
         if file.stat().st_size != size:
@@ -148,10 +149,9 @@ def _build(file: Path, reader: ViewReader, key: str) -> None:
         bar = progress(decoded, total=len(reader), label="decode", unit="image")
         for name, pixels in zip(reader.names, bar, strict=True):
             if pixels is not None:
-                target.write(pixels)
-                places.append((name, end, zlib.crc32(pixels)))
+                target.write(pixels.data)
+                places.append((name, end, zlib.crc32(pixels.data)))
                 end += pixels.size
-    columns = zip(*places, strict=True) if places else [()] * 3
-    arrays = dict(zip(("names", "starts", "checks"), map(np.array, columns), strict=True))
+    names, starts, checks = map(np.array, zip(*places, strict=True) if places else [()] * 3)
     with replacing(file.with_suffix(".npz")) as temporary:
-        np.savez(temporary, key=key, size=end, **arrays)
+        np.savez(temporary, key=key, size=end, names=names, starts=starts, checks=checks)

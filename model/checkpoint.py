@@ -8,6 +8,7 @@ import hashlib
 import io
 import struct
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,7 +26,7 @@ _COMMENT_BYTES = len(_COMMENT) + 64
 _FIELDS = {"kind": str, "specification": dict, "state": dict}
 
 # All that a published checkpoint may hold: whole pickled modules of torch 1.9, nothing else is built
-PUBLISHED_CLASSES = [
+PUBLISHED_CLASSES: list[Callable | tuple[Callable, str]] = [
     ImageModule, CSVModule, (BasicConv2d, "model.module.BasicConv2d"), set,
     nn.Sequential, nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.Flatten, nn.Linear, nn.Sigmoid,
 ]
@@ -75,7 +76,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         if content["format"] != FORMAT:
             raise PipelineError(f"{path} was made by another version of this program. Train the model again.")
     if isinstance(content, dict) and is_sealed and _is_complete(content):
-        found = Checkpoint(*(content.pop(name) for name in ("kind", "specification", "state")), content)
+        found = Checkpoint(content.pop("kind"), content.pop("specification"), content.pop("state"), content)
     elif type(content) in PUBLISHED_KINDS:
         found = Checkpoint(PUBLISHED_KINDS[type(content)], {}, _read_published(path, content), {})
     else:

@@ -26,7 +26,8 @@ class GraphedSteps:
     def __init__(self, backward: CSVBackward, batches: list[CaseBatch], optimizer: torch.optim.Optimizer,
                  guard: Guard):
         self._backward, self._batches, self._optimizer, self._guard = backward, batches, optimizer, guard
-        self._graph, self._is_possible = None, True
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._is_possible = True
 
     def take(self) -> torch.Tensor:
         """An epoch's steps; returns what take_steps does."""
@@ -41,7 +42,7 @@ class GraphedSteps:
                 self._restore_state(before)
                 say(f"The steps cannot be made one CUDA graph ({str(error).splitlines()[0]}); they are taken one by "
                     "one: slower, with the same results.")
-        if not self._is_possible:
+        if self._graph is None:
             return self._take_plainly()
         self._graph.replay()
         return self._sums

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from config import Paths
+from config import PATHS, Paths
 from model.csv_steps import CSVBackward, build_case_batches, take_steps
 from model.dataset import check_finite
 from model.device import one_thread
@@ -101,7 +101,8 @@ class CSVNetwork:
         """
         from sklearn.utils import resample  # takes long to load, and the image models need none of it
 
-        config, features = run.config, self.module.features
+        config: CSVConfig = run.config
+        features = self.module.features
         cases = resample(rows, replace=False, random_state=CASE_ORDER_SEED)
         batches = build_case_batches(cases, features, run.batch_size, self.device)
         unseen = build_case_batches(held_out, features, len(held_out), self.device) if len(held_out) else []
@@ -147,7 +148,7 @@ class CSVNetwork:
             losses = CSVLoss()(self.module(batches[0].inputs), batches[0].targets).tolist()
         return dict(zip(("held-out loss", *(f"held-out loss {part}" for part in CSVLoss.parts)), losses, strict=True))
 
-    def predict(self, rows: pd.DataFrame, paths: Paths | None = None, *, label: str = "predict") -> pd.DataFrame:
+    def predict(self, rows: pd.DataFrame, paths: Paths = PATHS, *, label: str = "predict") -> pd.DataFrame:
         """Predict each eye; any number of rows.
 
         Args:

@@ -96,7 +96,7 @@ class CSVBackward:
         for part in last:
             part.cut(self._used)[:], self._used[part.rows, -1] = 1, 1
         self._sigmoid = isinstance(module.classify[-1], nn.Sigmoid)
-        self._buffers = None                    # for batches of one size
+        self._buffers: _Buffers | None = None   # for batches of one size
 
     @torch.no_grad()
     def __call__(self, batch: CaseBatch) -> torch.Tensor:

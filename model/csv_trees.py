@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from config import Paths
+from config import PATHS, Paths
 from model.means import fit_case_means
 from model.portable import NotPortable, Portable
 from model.provenance import fingerprint_table
@@ -99,7 +99,7 @@ class CSVTrees:
             f"as image models saw them ({paths.out_of_fold})"
         say(f"{run.name}: trees fitted to {len(eyes)} eyes, as labelled and {how}")
 
-    def predict(self, rows: pd.DataFrame, paths: Paths | None = None, *, label: str = "predict") -> pd.DataFrame:
+    def predict(self, rows: pd.DataFrame, paths: Paths = PATHS, *, label: str = "predict") -> pd.DataFrame:
         """Predict each eye; any number of rows.
 
         Args:

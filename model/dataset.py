@@ -65,7 +65,7 @@ class ImageData:
     """
 
     def __init__(self, rows: pd.DataFrame, paths: Paths, specification: ImageSpecification, *, labelled: bool = False,
-                 caches: dict[str, PixelCache] | None = None):
+                 caches: dict[str, PixelCache | None] | None = None):
         self.readers = {name: ViewReader(paths, rows, view) for name, view in specification.views.items()}
         self._root, self._caches = paths.root, caches or {}
         self.takes_visits = find_pool(specification.pool).takes_visits

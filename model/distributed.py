@@ -15,6 +15,7 @@ import torch
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from model.loss import ImageLoss
 from processing.errors import PipelineError
 from processing.parallel import this_process
 from processing.terminal import say
@@ -97,7 +98,7 @@ class SharedLoss(nn.Module):
         loss: of model.loss, for image models.
     """
 
-    def __init__(self, loss: nn.Module):
+    def __init__(self, loss: ImageLoss):
         super().__init__()
         self._loss, self.parts = loss, loss.parts
 

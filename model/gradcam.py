@@ -37,9 +37,9 @@ def grad_cam(module: ImageModule, inputs: dict[str, torch.Tensor]) -> torch.Tens
             gradient, = torch.autograd.grad(scores[:, finding].sum(), seen, retain_graph=True)
             weights = gradient.mean(dim=(2, 3), keepdim=True)               # B x C x 1 x 1
             maps.append((weights * seen).sum(dim=1).clamp(min=0).detach())  # B x h x w
-    maps = torch.stack(maps, dim=1)
-    highest = maps.amax(dim=(2, 3), keepdim=True)
-    return torch.where(highest > 0, maps / highest.clamp(min=torch.finfo(maps.dtype).tiny), 0.0)
+    stacked = torch.stack(maps, dim=1)
+    highest = stacked.amax(dim=(2, 3), keepdim=True)
+    return torch.where(highest > 0, stacked / highest.clamp(min=torch.finfo(stacked.dtype).tiny), 0.0)
 
 
 def _find_depth(module: ImageModule, image: torch.Tensor) -> int:

@@ -1,6 +1,7 @@
 """What stops a training before harm is done: losses, gradients or weights that are no finite numbers."""
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +18,11 @@ class Guard:
     Args:
         parameters: those whose gradients are looked at.
     """
+
+    # Good steps before the first refused one, whether there is one, and whether for its loss; of a LateGuard tensors
+    _good_steps: Any
+    _is_found: Any
+    _is_loss: Any
 
     def __init__(self, parameters: Sequence[nn.Parameter]):
         self._parameters = list(parameters)
@@ -75,7 +81,8 @@ class LateGuard(Guard):
     def __init__(self, parameters: Sequence[nn.Parameter], optimizer: torch.optim.Optimizer):
         device = parameters[0].device
         self._good_steps, self._is_found, self._is_loss = (torch.zeros((), device=device) for _ in range(3))
-        optimizer.grad_scale, optimizer.found_inf = None, self._is_found
+        # Adam's step asks for both by name; no class of torch declares them
+        optimizer.grad_scale, optimizer.found_inf = None, self._is_found    # type: ignore[attr-defined]
         super().__init__(parameters)
 
     def begin(self) -> None:

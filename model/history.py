@@ -18,7 +18,7 @@ class History:
 
     def __init__(self, table: Path, plot: Path):
         self._table, self._plot = table, plot
-        self._rows = []
+        self._rows: list[dict[str, float]] = []
 
     def load(self, epochs: int) -> None:
         """Take up the first `epochs` rows of the history.csv that is there."""
@@ -32,7 +32,7 @@ class History:
 
     def best(self) -> tuple[int, float] | None:
         """Epoch and held-out loss of the row where that is smallest, the earliest of equals; None without any."""
-        rows = [(row["epoch"], row["held-out loss"]) for row in self._rows if "held-out loss" in row]
+        rows = [(int(row["epoch"]), row["held-out loss"]) for row in self._rows if "held-out loss" in row]
         return min(rows, key=lambda row: row[1]) if rows else None
 
     def save(self, epochs: int) -> None:

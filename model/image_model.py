@@ -53,7 +53,7 @@ class ImageNetwork:
     def __init__(self, specification: dict[str, Any], device: torch.device):
         layout = torch.channels_last if device.type == "cuda" else torch.preserve_format
         self._what = ImageSpecification(**specification)
-        self.module, self.device = ImageModule(self._what).to(device, memory_format=layout), device
+        self.module, self.device = ImageModule(self._what).to(device).to(memory_format=layout), device
         self.plain_loss = VisitLoss() if self.module.pool.takes_visits else ImageLoss()
 
     @property
@@ -114,7 +114,7 @@ class ImageNetwork:
             PipelineError: NaN or infinity, too little memory, an image that cannot be read; the run keeps its last
                 good epoch.
         """
-        config = run.config
+        config: ImageConfig = run.config
         self._prepare(rows, run, paths)
         unseen = ImageData(held_out, paths, self._what, labelled=True, caches=self._caches)
         optimizer = torch.optim.AdamW(self.module.parameters(), lr=config.learning_rate,
@@ -171,7 +171,7 @@ class ImageNetwork:
 
     def _read_epoch(self, run: Run, epoch: int) -> Any:
         """The batches of a training epoch: all visits in an order of its own."""
-        config = run.config
+        config: ImageConfig = run.config
         plan = plan_epoch(self._data.visit_of_row, seed=config.seed, epoch=epoch, batch_size=run.batch_size)
         if self._resident is not None:
             return augment_batches(self._resident.batches(plan), config, epoch)
@@ -188,7 +188,7 @@ class ImageNetwork:
         """What the user knows a training image by."""
         return self._data.name(row)
 
-    def predict(self, rows: pd.DataFrame, paths: Paths | None = None, *, label: str = "predict") -> pd.DataFrame:
+    def predict(self, rows: pd.DataFrame, paths: Paths = places.PATHS, *, label: str = "predict") -> pd.DataFrame:
         """Predict each image, in order; any number of rows.
 
         Args:

@@ -148,7 +148,7 @@ def final_score(
         dict of (file, column) -> score in 0-1; R of them for R x N weights.
     """
     return {
-        (file, column): RULES[rule](true[column], predicted[column], weights and weights[file])
+        (file, column): RULES[rule](true[column], predicted[column], weights[file] if weights else None)
         for file, (true, predicted) in pairs.items()
         for column, rule in FINAL_ITEMS[file].items()
         if column in true and column in predicted
@@ -175,14 +175,14 @@ def preliminary_score(true: pd.DataFrame, predicted: pd.DataFrame) -> dict[str, 
     Returns:
         dict of column -> points, and "total": their sum. An item without any truth has no points.
     """
-    points = {}
+    points: dict[str, float] = {}
     for column, rule in PRELIMINARY_ITEMS.items():
         known = int(true[column].notna().sum())
-        points[column] = RULES[rule](true[column], predicted[column]) * known if known else 0.0
+        points[column] = float(RULES[rule](true[column], predicted[column])) * known if known else 0.0
     return points | {"total": sum(points.values())}
 
 
-def _drop_unknown(true, predicted, weights):
+def _drop_unknown(true: ArrayLike, predicted: ArrayLike, weights: ArrayLike | None) -> tuple[np.ndarray, ...]:
     """The rows whose truth is known, as arrays of floats; without weights, each row counts once."""
     true, predicted = np.asarray(true, float), np.asarray(predicted, float)
     known = ~np.isnan(true)

@@ -5,6 +5,7 @@ State names and layer order are those of the 2021 system, so that its published 
 """
 
 import copy
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -15,6 +16,8 @@ from model.pooling import find_pool
 from model.specification import PUBLISHED_FEATURES, ImageSpecification
 
 UM_PER_UNIT = 100.0         # ImageModule's CST is in hundreds of um
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 class ImageModule(nn.Module):
@@ -119,13 +122,14 @@ def _find_mean(images: torch.Tensor) -> torch.Tensor:
     return images.mean(dim=3, keepdim=True).mean(dim=(1, 2), keepdim=True)
 
 
-def fold_batch_norm(module: nn.Module) -> nn.Module:
+def fold_batch_norm(module: Module) -> Module:
     """A copy for prediction: each batch norm becomes part of the convolution before it."""
     folded = copy.deepcopy(module).eval()
     for part in [part for part in folded.modules() if isinstance(part, nn.Sequential)]:
         for number in range(1, len(part)):
-            if isinstance(part[number], nn.BatchNorm2d):
-                part[number - 1] = fuse_conv_bn_eval(part[number - 1], part[number])
+            before, norm = part[number - 1], part[number]
+            if isinstance(before, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                part[number - 1] = fuse_conv_bn_eval(before, norm)
                 part[number] = nn.Identity()
     return folded
 

@@ -46,6 +46,6 @@ class GatedAttention(nn.Module):
         return torch.softmax(of_visit, dim=1).to(features.dtype) @ features                 # V x F
 
 
-def find_pool(name: str) -> type[nn.Module]:
+def find_pool(name: str) -> type[ImagePool | GatedAttention]:
     """The class of this module that model_config.POOLS names; raises KeyError for an unknown name."""
     return globals()[POOLS[name]]

@@ -50,7 +50,7 @@ def fingerprint_table(path: Path) -> str:
 
 def fingerprint_images(names: list[str], root: Path) -> str:
     """SHA-256 over a list of images: path from the root and size in bytes of each, in order."""
-    sizes = (state.st_size for state in stat_files(root, names))
+    sizes = (state and state.st_size for state in stat_files(root, names))
     lines = (f"{name}\t{size}\n" for name, size in zip(names, sizes, strict=True))
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import pandas as pd
 import torch
 
-from config import Paths
+from config import PATHS, Paths
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.portable import Portable
 from model.run import Run
@@ -44,7 +44,7 @@ class Model(Protocol):
     def fit(self, rows: pd.DataFrame, run: Run, paths: Paths, *, held_out: pd.DataFrame) -> None:
         """Learn from `rows`; measure on `held_out` (maybe none) after each epoch."""
 
-    def predict(self, rows: pd.DataFrame, paths: Paths | None = None, *, label: str = "predict") -> pd.DataFrame:
+    def predict(self, rows: pd.DataFrame, paths: Paths = PATHS, *, label: str = "predict") -> pd.DataFrame:
         """Answers for each row, in columns named as in processing.columns, with the index of `rows`."""
 
     def build_portable(self) -> Portable:

@@ -47,14 +47,17 @@ class Run:
     """
 
     def __init__(self, folder: Path, config: ImageConfig | CSVConfig, record: dict[str, Any]):
-        self.folder, self.name, self.config = folder, config.name, config
+        self.folder, self.name = folder, config.name
+        self.config: Any = config       # of the kind that the model trains by
         self.batch_size = record.get("batch_size", config.batch_size)
         self.halvings = record.get("halvings", 0)
         eta = f"{config.learning_rate:g}"
         plot = f"{config.name}-loss-epoch({config.epochs})-eta({eta})-{folder.name}.png"
         self._history = History(folder / "history.csv", folder / plot)
-        self._record, self._model, self._restored = record, None, None
-        self._last, self._saved_epoch, self._saved_best = NOTHING_YET, 0, None
+        self._record, self._last, self._saved_epoch = record, NOTHING_YET, 0
+        self._model: Any = None
+        self._restored: Checkpoint | None = None
+        self._saved_best: tuple[int, float] | None = None
         self._saving, self._drawing = Pace(SAVE_SHARE), Pace(DRAW_SHARE)
         self._writes = this_process().rank == 0
         self._open = ExitStack()
@@ -114,7 +117,7 @@ class Run:
             run._restored, run._saved_epoch = checkpoint, checkpoint.values["epoch"]
             run._history.load(run._saved_epoch)
             run._saved_best = run._history.best()
-            run._last = Snapshot(run._saved_epoch, None, run._saved_best, None)
+            run._last = Snapshot(run._saved_epoch, {}, run._saved_best, {})
         return run, checkpoint
 
     @property
@@ -202,7 +205,7 @@ class Run:
             return
         epoch, states, best, best_states = self._last
         self._history.save(epoch)
-        if best != self._saved_best:
+        if best is not None and best != self._saved_best:
             save_checkpoint(self.folder / f"{self.name}-best.pt", self._model, **best_states, name=self.name,
                             epoch=best[0])
             self._saved_best, self._record["best_epoch"] = best, best[0]

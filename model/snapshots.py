@@ -11,12 +11,12 @@ class Snapshot(NamedTuple):
     """A complete epoch. One takes the place of the one before in one step: a signal falls before it or behind it."""
 
     epoch: int                              # 0: none yet
-    states: dict[str, Any] | None           # of copy_states; None where they are on disk
+    states: dict[str, Any]                  # of copy_states; empty where they are on disk
     best: tuple[int, float] | None          # epoch and held-out loss of the best so far
-    best_states: dict[str, Any] | None      # of that epoch; None where they are on disk
+    best_states: dict[str, Any]             # of that epoch; empty where they are on disk
 
 
-NOTHING_YET = Snapshot(0, None, None, None)
+NOTHING_YET = Snapshot(0, {}, None, {})
 
 
 def copy_states(module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:

@@ -116,7 +116,7 @@ def _prepare(paths: Paths, table: pd.DataFrame, config: Config, *, folder: Path 
     model = build_model(kind.kind, specification, device, source)
     data |= model.fingerprint(rows, unseen, paths)
     run, checkpoint = Run.resume(folder, data) if folder else (None, None)
-    if checkpoint is not None:
+    if folder and checkpoint:
         load_weights_of(checkpoint, model, folder)
     elif config.init_from:
         _load_start(paths, model, config, unfinished=unfinished)

@@ -9,11 +9,13 @@ N eyes, K candidates, F features.
 
 import io
 import zipfile
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import skops.io
 import torch
+from numpy.typing import ArrayLike
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier, VotingClassifier
 from sklearn.impute import SimpleImputer
@@ -63,15 +65,15 @@ class TreeModel:
 
     recipe = "best"
 
-    def __init__(self, seed=2021):
+    def __init__(self, seed: int = 2021):
         self.seed = seed
-        self.known = None           # training eyes, for the fellow eyes of others
-        self.judges = {}            # round (0, 1) -> how probable a hit is
-        self.candidates = {}        # round -> K values of VA
-        self.outcomes = {}          # round -> known VA of its training eyes, sorted
-        self.continues = None
+        self.known: Any = None      # training eyes, for the fellow eyes of others
+        self.judges: dict[int, Any] = {}                # round (0, 1) -> how probable a hit is
+        self.candidates: dict[int, np.ndarray] = {}     # round -> K values of VA
+        self.outcomes: dict[int, np.ndarray] = {}       # round -> known VA of its training eyes, sorted
+        self.continues: Any = None
 
-    def fit(self, eyes, seen=None):
+    def fit(self, eyes: pd.DataFrame, seen: pd.DataFrame | None = None) -> "TreeModel":
         """Learn from treated eyes; untreated ones serve as fellow eyes only.
 
         Each eye is learned from twice: as the doctor labelled it, and as the image models see it.
@@ -96,7 +98,7 @@ class TreeModel:
         self._fit_continue(eyes, pd.concat([clean, noisy]), treated)
         return self
 
-    def predict(self, eyes):
+    def predict(self, eyes: pd.DataFrame) -> pd.DataFrame:
         """Predict each row.
 
         Args:
@@ -115,7 +117,7 @@ class TreeModel:
 
     # ---- As a module's, so that a checkpoint can hold it
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, torch.Tensor]:
         """All that was learned: dict of one uint8 tensor, a skops file (no pickle, no code)."""
         content = {
             "known": self.known.to_dict("list"), "judges": list(self.judges.items()),
@@ -124,7 +126,7 @@ class TreeModel:
         }
         return {"skops": torch.frombuffer(bytearray(skops.io.dumps(content)), dtype=torch.uint8)}
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
         """Take up what state_dict gave.
 
         Raises:
@@ -235,7 +237,7 @@ class TreeModel:
         return build_features(pd.concat([eyes[INPUTS], known], ignore_index=True)).iloc[: len(eyes)].fillna(MISSING)
 
 
-def build_features(eyes):
+def build_features(eyes: pd.DataFrame) -> pd.DataFrame:
     """Features of eyes, fellow eyes looked up among them.
 
     Args:
@@ -272,7 +274,7 @@ def _fellow_features(eyes, table):
     return other.add_prefix("fellow ")
 
 
-def add_noise(eyes, rng, share=1.0):
+def add_noise(eyes: pd.DataFrame, rng: np.random.Generator, share: float = 1.0) -> pd.DataFrame:
     """Eyes as the image models see them: thickness times log-normal noise, findings as unsure probabilities.
 
     Args:
@@ -288,7 +290,7 @@ def add_noise(eyes, rng, share=1.0):
     return noisy
 
 
-def find_candidates(values):
+def find_candidates(values: ArrayLike) -> np.ndarray:
     """Values of VA whose windows of tolerance hold as much as can be held together.
 
     Args:
@@ -300,7 +302,7 @@ def find_candidates(values):
     >>> find_candidates([0.25, 0.32, 1.0]).round(3).tolist()
     [0.285, 1.0]
     """
-    distinct = np.unique(np.round(values, 3))
+    distinct = np.unique(np.asarray(values, float).round(3))
     tolerance = acuity_tolerance(distinct)
     edges = np.unique(np.concatenate([distinct - tolerance, distinct + tolerance]).round(6))
     middles = (edges[:-1] + edges[1:]) / 2

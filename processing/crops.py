@@ -45,8 +45,8 @@ def crop_all(images: pd.DataFrame, paths: Paths, views: dict[str, View]) -> Cutt
     wanted = [list(zip(names, views.values(), strict=True)) for names in crops]     # per image: (crop, view) of each
     problems, made = [], 0
     with one_image_per_thread():
-        results = map_in_threads(lambda job: _cut_screen(*job, paths, record), zip(sources, wanted, strict=True),
-                                 threads=THREADS)
+        jobs = zip(sources, wanted, strict=True)
+        results = map_in_threads(lambda job: _cut_screen(job[0], job[1], paths, record), jobs, threads=THREADS)
         try:
             shown = progress(results, total=len(sources), label="crop", unit="image")
             for source, result in zip(sources, shown, strict=True):

@@ -109,7 +109,9 @@ def _lock(file):
 
 def make_timed_folder(parent: Path) -> Path:
     """Make `parent`/<YYYYmmddHHMM>, or the same with -2, -3, ... behind it; never a folder that is there already."""
-    for folder in _timed_names(parent):
+    names = _timed_names(parent)
+    while True:
+        folder = next(names)
         with suppress(FileExistsError), _report_refusal(folder):
             folder.mkdir(parents=True)
             return folder

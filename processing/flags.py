@@ -46,8 +46,8 @@ def _add_config_flags(parser: ArgumentParser, kinds: list[type], models: str, *,
     """A flag for each field that the classes of configs `kinds` have in common."""
     group = parser.add_argument_group(f"config of {models} (what no flag says, model_config.py does)")
     for name, own in flag_fields(kinds[0]).items():
-        alike = [flag_fields(kind).get(name) for kind in kinds]
-        if None in alike or (len(kinds) > 1 and name in NOT_SHARED):
+        alike = [flag_fields(kind)[name] for kind in kinds if name in flag_fields(kind)]
+        if len(alike) < len(kinds) or (len(kinds) > 1 and name in NOT_SHARED):
             continue
         several = get_origin(own.type) is tuple
         group.add_argument(

@@ -172,7 +172,7 @@ def cut_view(screen: np.ndarray, view: View) -> tuple[bytes, bool]:
     crop = crop_image(screen, view)
     grey = find_grey(crop) if view.channels == 1 else crop
     turned_grey = grey is None
-    if turned_grey:
+    if grey is None:
         grey = cv2.cvtColor(crop, cv2.COLOR_BGR2GRAY)
     return cv2.imencode(".jpg", grey)[1].tobytes(), turned_grey
 

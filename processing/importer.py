@@ -178,7 +178,7 @@ def _describe_plan(paths, plan):
 
 # ---- Carrying it out
 
-def _place_files(new):
+def _place_files(new: dict[Path, Item]) -> Counter[str]:
     """Place every file or, where one fails, none. Returns how many went which way, by Imported's names."""
     done: Counter[str] = Counter()
     made: list[Path] = []

@@ -7,16 +7,21 @@ import ctypes
 import os
 import platform
 from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import TypeVar
 
 CORES = os.cpu_count() or 1
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4     # glibc's malloc.h
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
-class Process(NamedTuple):
+
+@dataclass(frozen=True)
+class Process:
     """Which of several processes this one is."""
 
     rank: int           # among all, from 0
@@ -31,7 +36,8 @@ def this_process() -> Process:
     return Process(*map(int, values)) if is_started_by_it else Process(0, 0, 1)
 
 
-def map_in_threads(function, items, *, threads=CORES, ahead=2):
+def map_in_threads(function: Callable[[Item], Result], items: Iterable[Item], *, threads: int = CORES, ahead: int = 2
+                   ) -> Generator[Result, None, None]:
     """`function` of each item, in the order of the items.
 
     Args:
@@ -46,7 +52,8 @@ def map_in_threads(function, items, *, threads=CORES, ahead=2):
     if threads == 0:
         yield from map(function, items)
         return
-    pool, pending = ThreadPoolExecutor(threads), deque()
+    pool = ThreadPoolExecutor(threads)
+    pending: deque[Future[Result]] = deque()
     try:
         for item in items:
             pending.append(pool.submit(function, item))
@@ -75,7 +82,7 @@ def one_image_per_thread() -> Iterator[None]:
         cv2.setNumThreads(threads)
 
 
-def keep_freed_memory():
+def keep_freed_memory() -> None:
     """Let glibc keep the memory that is freed, for the next image or step, instead of giving it back to the system.
 
     A step of the image model on a CPU takes and frees gigabytes, a screen megabytes; fetching them anew page by page

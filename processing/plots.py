@@ -3,6 +3,7 @@
 Writes PNG files, whole or not at all.
 """
 
+from collections.abc import Callable, Sequence
 from itertools import cycle
 from pathlib import Path
 
@@ -25,6 +26,9 @@ PART_LABELS = {"loss findings": "findings (counts twice)"}
 TOWERS = 10         # times the median loss: a loss beyond it would press the rest of a curve flat
 DPI = 100
 DOT_AREA = 16       # square points, of one eye
+
+# A panel of draw_agreement
+Agreement = tuple[str, str, np.ndarray, np.ndarray, np.ndarray, Callable[[np.ndarray], np.ndarray]]
 
 
 def draw_crop_preview(path: Path, sources: list[tuple[str, Path]], views: dict[str, View]) -> None:
@@ -64,7 +68,7 @@ def _show_image(axis, image, title):
     axis.set(xlabel="column (pixels)", ylabel="row (pixels)")
 
 
-def plot_log(history, path):
+def plot_log(history: Path, path: Path) -> None:
     """Draw the loss curves of a run from its history.csv.
 
     Args:
@@ -113,7 +117,7 @@ def _scale_epochs(axis, table):
     axis.grid(alpha=0.3)
 
 
-def draw_comparison(path, panels):
+def draw_comparison(path: Path, panels: Sequence[tuple[str, Sequence[tuple[str, pd.DataFrame]]]]) -> None:
     """Draw the loss curves of runs over one another, one panel per model.
 
     Args:
@@ -137,7 +141,7 @@ def draw_comparison(path, panels):
     save_figure(figure, path)
 
 
-def draw_noise(path, table):
+def draw_noise(path: Path, table: pd.DataFrame) -> None:
     """Draw scores against the noise of the inputs, one line per item.
 
     Args:
@@ -156,7 +160,7 @@ def draw_noise(path, table):
     save_figure(figure, path)
 
 
-def draw_gallery(path, rows):
+def draw_gallery(path: Path, rows: Sequence[tuple[str, Sequence[tuple[str, np.ndarray, np.ndarray | None]]]]) -> None:
     """Draw crops with what is said of them, in rows with a title each.
 
     Args:
@@ -172,9 +176,10 @@ def draw_gallery(path, rows):
         for axis, (caption, image, attention) in zip(part.subplots(1, width, squeeze=False)[0],
                                                      [*pictures, *[("", None, None)] * width][:width], strict=True):
             axis.set_axis_off()
-            if image is not None:
-                axis.imshow(image[..., ::-1])
-                axis.set_title(caption, fontsize=9, loc="left")
+            if image is None:
+                continue
+            axis.imshow(image[..., ::-1])
+            axis.set_title(caption, fontsize=9, loc="left")
             if attention is not None:
                 axis.imshow(attention, extent=(-0.5, image.shape[1] - 0.5, image.shape[0] - 0.5, -0.5),
                             alpha=0.65 * attention, cmap="autumn", vmin=0, vmax=1, interpolation="bilinear")
@@ -197,13 +202,13 @@ def _legend_below(axis):
     axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), frameon=False)
 
 
-def save_figure(figure, path):
+def save_figure(figure: Figure, path: Path) -> None:
     """Write a matplotlib Figure as PNG, whole or not at all."""
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=DPI)
 
 
-def draw_agreement(path, panels):
+def draw_agreement(path: Path, panels: Sequence[Agreement]) -> None:
     """Predicted against true values, with the band in which a prediction scores.
 
     Args:
@@ -240,7 +245,8 @@ def _scatter(axis, x, y, *, color, marker, label):
         axis.scatter([], [], s=DOT_AREA * np.sqrt(most), label=f"{most} of them on one another", **style)
 
 
-def draw_curves(path, panels, *, xlabel, ylabel, diagonal):
+def draw_curves(path: Path, panels: Sequence[tuple[str, Sequence[tuple[str, np.ndarray, np.ndarray]]]], *, xlabel: str,
+                ylabel: str, diagonal: str) -> None:
     """Curves over the unit square: ROC or calibration.
 
     Args:

@@ -8,7 +8,9 @@ Reads the folders below data/source; writes nothing.
 
 import os
 import re
-from pathlib import Path
+from collections.abc import Iterator
+from pathlib import Path, PurePath
+from typing import Any
 
 import pandas as pd
 
@@ -38,7 +40,7 @@ _EYE_FOLDER = re.compile(r".*\d[LR]", re.IGNORECASE)
 _VISIT_FOLDER = re.compile(r"(?P<visit>pre|post)[\s_-]*injection\b.*", re.IGNORECASE)
 
 
-def find_set_folders(source):
+def find_set_folders(source: Path) -> list[tuple[str, str, Path]]:
     """Folders of images and tables below `source`, matched in any case.
 
     Returns:
@@ -58,7 +60,7 @@ def list_tables(source: Path) -> dict[str, list[Path]]:
     Returns:
         dict of a key of TABLE_FILES -> every file of that name; tables that are not there have no key.
     """
-    found = {}
+    found: dict[str, list[Path]] = {}
     for folder in _list_round_folders(source):
         for file in find_files(folder):
             table = TABLE_OF_NAME.get(file.name.lower())
@@ -82,7 +84,7 @@ def find_tables(source: Path) -> dict[str, Path]:
     return {table: files[0] for table, files in found.items()}
 
 
-def find_files(folder):
+def find_files(folder: Path) -> Iterator[Path]:
     """Every file below `folder` but hidden ones (.DS_Store, __MACOSX), sorted by folder and name.
 
     A folder with an image's name (x.jpg) counts as a file, so that reading it fails and is reported.
@@ -102,7 +104,7 @@ def find_files(folder):
                 yield Path(place, name)
 
 
-def read_image_rows(paths):
+def read_image_rows(paths: config.Paths) -> tuple[list[dict[str, Any]], list[tuple[str, str]]]:
     """One row per image of both rounds, sorted by source_path.
 
     Args:
@@ -120,7 +122,7 @@ def read_image_rows(paths):
                 continue
             row = parse_name(file.relative_to(folder), round_name)
             reason = _why_unusable(file, row, round_name)
-            if reason:
+            if row is None or reason:
                 problems.append((printable(paths.relative(file)), reason))
             else:
                 rows.append(row | {c.SOURCE: paths.relative(file), c.DATA_TYPE: data_type})
@@ -130,7 +132,7 @@ def read_image_rows(paths):
     return _without_clashes(rows, problems), problems
 
 
-def parse_name(path, round_name):
+def parse_name(path: PurePath, round_name: str) -> dict[str, Any] | None:
     """What a file's place and name say of an image, or None where they follow no rule.
 
     >>> parse_name(Path("0000-0163/0000-0163R_2 (1).jpg"), "preliminary")[c.PATIENT]
@@ -138,7 +140,7 @@ def parse_name(path, round_name):
     """
     if round_name == "preliminary":
         match = _PRELIMINARY_NAME.match(path.stem)
-        patient, after = (match["patient"], match["visit"] == "2") if match else (None, None)
+        patient, after = (match["patient"], match["visit"] == "2") if match else (None, False)
     else:
         patient, after = _final_eye_and_visit(path)
     if patient is None:
@@ -165,7 +167,7 @@ def _why_unusable(file, row, round_name):
     return None
 
 
-def printable(name):
+def printable(name: str) -> str:
     """A file name with \\x.. for each byte that is no text."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 

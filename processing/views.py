@@ -37,7 +37,7 @@ def check_views(views: dict[str, View]) -> None:
     """
     if "bscan" not in views:
         raise PipelineError("config.VIEWS has no view 'bscan'; it names the images in the processed tables.")
-    folders = {}
+    folders: dict[str, str] = {}
     for name, view in views.items():
         where = f"config.VIEWS['{name}'] is {tuple(view)}"
         whole = all(isinstance(edge, int) for edge in view[:4])

@@ -97,7 +97,7 @@ MUTANTS = list(starmap(Mutant, [
     ("model.cache._open", "except Exception", "except ValueError", "cache", "does_not_fit"),
     ("model.cache._build", "if free < ...", "if False", "cache", "full_disk"),
     ("model.cache._build.decode", "except PipelineError", "except ZeroDivisionError", "cache", "cannot_be_read"),
-    ("model.cache.PixelCache.read", "if zlib.crc32(flat) != check", "if False", "cache", "damaged_pixels"),
+    ("model.cache.PixelCache.read", "if zlib.crc32(flat.data) != check", "if False", "cache", "damaged_pixels"),
     ("model.cache.PixelCache.read", "self._give_up()", "", "cache", "damaged_pixels"),
     ("model.distributed.share_network", "share_batch_norm(...)", "", "distributed", "train_as_one"),
     ("model.distributed.SharedLoss.forward", "if own", "if True", "distributed", "more_processes_than"),

@@ -113,62 +113,19 @@ def test_public_functions_have_docstrings_whose_arguments_are_those_of_the_signa
     assert wrong == []
 
 
-UNTYPED_YET = {        # modules whose public functions need not say their types
-    "config",
-    "data.compare",
-    "data.evaluate",
-    "data.predict",
-    "data.report",
-    "data.scorer",
-    "data.submission",
-    "data.unseen",
-    "main",
-    "model.trees",
-    "processing.archive",
-    "processing.check",
-    "processing.check.eyes",
-    "processing.check.images",
-    "processing.check.kinds",
-    "processing.check.layout",
-    "processing.check.plot",
-    "processing.check.tables",
-    "processing.columns",
-    "processing.crops",
-    "processing.data_factory",
-    "processing.demo",
-    "processing.demo.anatomy",
-    "processing.demo.answers",
-    "processing.demo.cases",
-    "processing.demo.phantom",
-    "processing.demo.screen",
-    "processing.demo.section",
-    "processing.files",
-    "processing.images",
-    "processing.importer",
-    "processing.parallel",
-    "processing.placing",
-    "processing.plots",
-    "processing.reader",
-    "processing.source",
-    "processing.splits",
-    "processing.tables",
-    "processing.terminal",
-}
-
-
 def untyped():
-    """Parameters and return values of the public functions that have no annotation: (module, what)."""
+    """Parameters and return values of the public functions that have no annotation."""
     for name, function in public_functions():
         signature = inspect.signature(function)
         for parameter in signature.parameters.values():
             if parameter.annotation is inspect.Parameter.empty and parameter.name not in ("self", "cls"):
-                yield function.__module__, f"{name}: {parameter.name} has no type"
+                yield f"{name}: {parameter.name} has no type"
         if signature.return_annotation is inspect.Signature.empty:
-            yield function.__module__, f"{name}: its return value has no type"
+            yield f"{name}: its return value has no type"
 
 
 def test_public_functions_say_the_types_of_what_they_take_and_return():
-    assert [what for module, what in untyped() if module not in UNTYPED_YET] == []
+    assert list(untyped()) == []
 
 
 def test_the_folders_of_the_layout_stand_in_a_clone_each_with_a_note():

@@ -56,8 +56,8 @@ def test_which_process_this_is_is_read_when_asked(monkeypatch):
     assert this_process() == Process(rank=0, local_rank=0, count=1)
     for name, value in (("RANK", "3"), ("LOCAL_RANK", "1"), ("WORLD_SIZE", "4")):
         monkeypatch.setenv(name, value)
-    assert this_process() == (0, 0, 1)      # another launcher's
+    assert this_process() == Process(0, 0, 1)      # another launcher's
     monkeypatch.setenv("MASTER_ADDR", "localhost")
-    assert this_process() == (3, 1, 4)
+    assert this_process() == Process(3, 1, 4)
     monkeypatch.setenv("RANK", "x")
-    assert this_process() == (0, 0, 1)
+    assert this_process() == Process(0, 0, 1)

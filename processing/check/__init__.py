@@ -9,6 +9,7 @@ from collections import Counter, defaultdict
 import pandas as pd
 
 import config
+from config import Paths, View
 from processing import columns as c
 from processing.check.eyes import check_eyes, check_templates
 from processing.check.images import check_images, check_processed, end_of_path
@@ -31,7 +32,7 @@ SUSPICIOUS = ("image-unreadable", "image-empty", "image-identical", "screen-odd"
               "image-unlabelled")
 
 
-def check_data(paths=config.PATHS, views=config.VIEWS):
+def check_data(paths: Paths = config.PATHS, views: dict[str, View] = config.VIEWS) -> list[Finding]:
     """Option 6: report all that is wrong or odd in the data.
 
     Args:

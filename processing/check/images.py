@@ -13,7 +13,7 @@ import pandas as pd
 
 from config import Paths, View
 from processing import columns as c
-from processing.check.kinds import find
+from processing.check.kinds import Finding, find
 from processing.crop_record import CropRecord
 from processing.crops import is_current
 from processing.images import ImageError, crop_image, cut_view, decode_image, read_image
@@ -61,7 +61,8 @@ def check_processed(paths: Paths) -> tuple[pd.DataFrame, list]:
         findings: list of Finding; tables.read_processed would refuse the table at the first of them.
     """
     wanted = {paths.image_table: c.IMAGE_COLUMNS, paths.train_table: c.TRAIN_COLUMNS, paths.test_table: c.TEST_COLUMNS}
-    parts, found = [pd.DataFrame(columns=KEY)], []
+    parts = [pd.DataFrame(columns=KEY)]
+    found: list[Finding] = []
     if not any(file.is_file() for file in wanted):      # option 0 has not run
         return parts[0], found
     for file, columns in wanted.items():
@@ -104,7 +105,8 @@ def check_images(paths: Paths, images: pd.DataFrame, processed: pd.DataFrame, vi
             for place, row in enumerate(images[KEY].to_dict("records"))]
     rows += [row | {CROPS: {"bscan": row[c.PROCESSED]}} for row in gone.to_dict("records")]
     task = Task(paths, views, *_read_record(paths), frozenset(processed[c.PROCESSED]))
-    found, first = [], {}
+    found: list[Finding] = []
+    first: dict[bytes, dict] = {}
     with one_image_per_thread():
         looks = map_in_threads(lambda row: _look_at(row, task), rows)
         for row, look in zip(rows, progress(looks, total=len(rows), label="check", unit="image"), strict=True):
@@ -116,7 +118,7 @@ def check_images(paths: Paths, images: pd.DataFrame, processed: pd.DataFrame, vi
     return found + _find_unused_crops(paths, views, task.listed)
 
 
-def _read_record(paths):
+def _read_record(paths: Paths) -> tuple[CropRecord, dict, dict, set]:
     """The fields record to turned_grey of a Task."""
     record = CropRecord(paths.crop_record)
     screens = {source: (width, height) for source, width, height in record.screens().itertuples(index=False)}

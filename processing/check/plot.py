@@ -54,7 +54,7 @@ def draw_check(path: Path, distributions: Distributions, counts: dict, suspects:
     rows = -(-len(suspects) // PER_ROW)
     height = max(rows * ROW_HEIGHT, 0.6)
     figure = Figure(figsize=(WIDTH, TOP_HEIGHT + height), layout="constrained")
-    top, bottom = figure.subfigures(2, 1, height_ratios=[TOP_HEIGHT, height])
+    top, bottom = figure.subfigures(2, 1, squeeze=False, height_ratios=[TOP_HEIGHT, height])[:, 0]
     _draw_distributions(top.subplots(2, 3), distributions, counts)
     if suspects:
         _draw_suspects(bottom, suspects, rows)

@@ -84,10 +84,10 @@ def check_cells(
         for fault in faults
     ]
     try:
-        _, [(_, header), *lines] = read_lines(file)
+        _, [(_, header), *rows] = read_lines(file)
     except CellError:       # a finding already, or deleted since it was parsed
         return table.head(0), table.head(0).astype(str), found
-    header, lines = [cell.strip() for cell in header], dict(lines)
+    header, lines = [cell.strip() for cell in header], dict(rows)
     expected = {column.lower() for column in (*parsers, *known)}
     found += [find("column-extra", name, column=column) for column in header
               if column and column.lower() not in expected]
@@ -109,7 +109,8 @@ def _name_kind(fault: Fault, unique):
         return "category-unknown"
     if fault.column in NUMBERS:
         return "number-wanted"
-    return "row-doubled" if fault.column == ", ".join(unique) and fault.value.lower() not in MISSING else "key-missing"
+    is_named = (fault.value or "").lower() not in MISSING
+    return "row-doubled" if fault.column == ", ".join(unique) and is_named else "key-missing"
 
 
 def _check_gaps(name, texts):

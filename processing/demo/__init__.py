@@ -73,7 +73,7 @@ def share_eyes(eyes: int, *, images: int = DEFAULT.images) -> DemoSize:
     counts = np.floor(wanted).astype(int)
     counts[np.argsort(counts - wanted, kind="stable")[:eyes - counts.sum()]] += 1       # the largest remainders
     try:
-        return DemoSize(*counts.tolist(), images=images)
+        return DemoSize(*[*counts.tolist(), images])
     except ValueError as error:
         raise ConfigError(f"{eyes} eyes cannot be shared over the four sets: {error}") from error
 

@@ -7,7 +7,7 @@ cysts, domes, foci and vessels.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 
@@ -164,7 +164,11 @@ def plan_visit(eye: Eye, cst_um: float, findings: Sequence[int], *, rng: np.rand
     return Visit(eye, cst_um, irf, srf, ped, hrf, srf_um, ped_um, int(rng.integers(*QUALITY_DB)))
 
 
-def dome(sites: Sites, u_um: float | np.ndarray, v_um: float | np.ndarray) -> np.ndarray:
+@overload
+def dome(sites: Sites, u_um: float, v_um: float) -> float: ...
+@overload
+def dome(sites: Sites, u_um: np.ndarray, v_um: np.ndarray) -> np.ndarray: ...
+def dome(sites: Sites, u_um: float | np.ndarray, v_um: float | np.ndarray) -> Any:
     """Height (0 to 1) at places (u, v), arrays of one shape or numbers, of the highest of some domes."""
     u_um, v_um = np.asarray(u_um)[..., None], np.asarray(v_um)[..., None]
     distance = np.hypot(u_um - sites.u_um, v_um - sites.v_um) / sites.radius_um
