@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from model_config import CSVConfig, ImageConfig
+from processing.errors import PipelineError
 from processing.files import stat_files
 
 HERE = Path(__file__).resolve().parent.parent
@@ -49,10 +50,17 @@ def fingerprint_table(path: Path) -> str:
 
 
 def fingerprint_images(names: list[str], root: Path) -> str:
-    """SHA-256 over a list of images: path from the root and size in bytes of each, in order."""
-    sizes = (state and state.st_size for state in stat_files(root, names))
-    lines = (f"{name}\t{size}\n" for name, size in zip(names, sizes, strict=True))
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+    """SHA-256 over a list of images: path from the root and size in bytes of each, in order.
+
+    Raises:
+        PipelineError: one is not there.
+    """
+    digest = hashlib.sha256()
+    for name, state in zip(names, stat_files(root, names), strict=True):
+        if state is None:
+            raise PipelineError(f"{root / name} is gone. Option 0 (processing_data) makes it again, if it can.")
+        digest.update(f"{name}\t{state.st_size}\n".encode())
+    return digest.hexdigest()
 
 
 def _version(package: str) -> str | None:

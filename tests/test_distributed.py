@@ -171,7 +171,7 @@ def test_other_options_want_one_process(demo_copy):
 def test_variables_of_another_launcher_are_not_taken_for_torchruns(demo_copy):
     """RANK alone, or words for numbers, as other programs set them."""
     for variables in ({"RANK": "1"}, {"RANK": "x", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "a"}):
-        command = "from processing.parallel import this_process; print(*this_process())"
+        command = "from processing.parallel import this_process as p; print(p().rank, p().local_rank, p().count)"
         answer = subprocess.run([sys.executable, "-c", command], cwd=REPOSITORY, env=os.environ | variables,
                                 capture_output=True, text=True, check=True)
         assert answer.stdout.split() == ["0", "0", "1"]

@@ -11,6 +11,7 @@ from model import run as run_module
 from model.checkpoint import load_checkpoint, save_checkpoint
 from model.csv_model import CSVNetwork
 from model.image_model import ImageNetwork
+from model.provenance import fingerprint_images
 from model.run import Run, read_specification
 from model.runs import find_checkpoint
 from model.training import _load_start
@@ -216,3 +217,10 @@ def test_a_run_that_cannot_begin_leaves_no_folder(paths, make_run, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         make_run()
     assert list((paths.ckpt / "Model-CSV").iterdir()) == []
+
+
+def test_an_image_that_is_gone_has_no_fingerprint(tmp_path):
+    (tmp_path / "1.jpg").write_bytes(b"x")
+    assert fingerprint_images(["1.jpg"], tmp_path) != fingerprint_images([], tmp_path)
+    with pytest.raises(PipelineError, match="2.jpg is gone"):
+        fingerprint_images(["1.jpg", "2.jpg"], tmp_path)
