@@ -1,9 +1,12 @@
 """Write a file whole or not at all. Every file that the program makes goes through here."""
 
+import errno
+import functools
 import json
 import os
 import shutil
 import stat
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -14,11 +17,16 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from processing.errors import PipelineError
+from processing.terminal import say
 
 if TYPE_CHECKING:
     import pandas as pd  # takes long to load, and is not needed here
 
 TIME_STAMP = "%Y%m%d%H%M"       # names of run and result folders
+PASSING = {errno.EACCES, errno.EPERM, errno.EBUSY}      # refusals that may be over in a moment
+WAITS_S = (0.05, 0.1, 0.2, 0.4, 0.8)
+# What a lock that another process holds is refused with; on Windows: msvcrt.locking's
+HELD = {errno.EACCES, errno.EDEADLK} if os.name == "nt" else {errno.EAGAIN, errno.EWOULDBLOCK}
 
 
 @contextmanager
@@ -38,7 +46,7 @@ def replacing(path: Path) -> Iterator[Path]:
             os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
             yield temporary
             _sync(temporary)
-            os.replace(temporary, path)
+            _insist(os.replace, temporary, path)
             _sync_folder(path.parent)
     finally:
         with suppress(OSError):
@@ -83,6 +91,8 @@ def _stat(file):
 def locked(path: Path) -> Iterator[None]:
     """Hold an exclusive lock on `path`; the system frees it when the process ends, however it ends.
 
+    Where the disk knows no locks, which is said once, nothing is held.
+
     Raises:
         PipelineError: another process holds it.
     """
@@ -92,8 +102,16 @@ def locked(path: Path) -> Iterator[None]:
         try:
             _lock(file)
         except OSError as error:
-            raise PipelineError(f"{Path(path).parent} is in use by another process; wait for it or stop it.") from error
+            if error.errno in HELD:
+                raise PipelineError(f"{Path(path).parent} is in use by another process; wait for it or stop it."
+                                    ) from error
+            _say_no_locks(error.strerror)
         yield
+
+
+@functools.cache        # once is enough
+def _say_no_locks(reason):
+    say(f"This disk cannot lock files ({reason}): see to it yourself that no two trainings use one run folder.")
 
 
 def _lock(file):
@@ -147,11 +165,25 @@ def new_timed_folder(parent: Path) -> Iterator[Folder]:
 
 def _rename_to_free(folder, names):
     for name in names:
+        if name.exists():
+            continue
         try:
-            return folder.rename(name)      # refused where a folder with something in it is there already
+            return _insist(folder.rename, name)     # refused where a folder with something in it came meanwhile
         except OSError as error:
             if not name.exists():
                 raise error
+
+
+def _insist(work, *arguments):
+    """Call `work`; again for a moment where a virus scanner, a sync client or a viewer has the file open."""
+    for wait in WAITS_S:
+        try:
+            return work(*arguments)
+        except OSError as error:
+            if error.errno not in PASSING:
+                raise
+        time.sleep(wait)
+    return work(*arguments)
 
 
 def _timed_names(parent):

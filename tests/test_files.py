@@ -76,3 +76,61 @@ def test_a_folder_that_fails_to_be_filled_leaves_nothing(tmp_path):
         (folder.path / "first").write_text("done")
         raise PipelineError("the second cannot be written")
     assert names_in(tmp_path / "results") == []
+
+
+# ---- Refused for a moment
+
+@pytest.mark.parametrize("name", ["replace", "rename"])
+def test_what_is_refused_for_a_moment_is_tried_again(tmp_path, monkeypatch, name):
+    """As a virus scanner or a sync client does it on Windows."""
+    really, refusals = getattr(os, name), [errno.EACCES, errno.EBUSY, errno.EPERM]
+
+    def refuse_first(*arguments):
+        if refusals:
+            code = refusals.pop()
+            raise OSError(code, os.strerror(code))
+        return really(*arguments)
+
+    monkeypatch.setattr(files.os, name, refuse_first)
+    monkeypatch.setattr(files.time, "sleep", lambda _: None)
+    write_bytes(tmp_path / "crop.jpg", b"x")
+    with new_timed_folder(tmp_path / "result") as folder:
+        write_bytes(folder.path / "submission.csv", b"y")
+    assert not refusals
+    assert (tmp_path / "crop.jpg").read_bytes() == b"x" and (folder.path / "submission.csv").read_bytes() == b"y"
+
+
+def test_a_full_disk_is_not_tried_again(tmp_path, monkeypatch):
+    calls = []
+
+    def fail(*_):
+        calls.append(1)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(files.os, "replace", fail)
+    with pytest.raises(PipelineError, match="could not be written"):
+        write_bytes(tmp_path / "table.csv", b"x")
+    assert len(calls) == 1
+
+
+# ---- Locks
+
+def test_only_a_lock_that_is_held_says_so(tmp_path):
+    with files.locked(tmp_path / ".lock"), pytest.raises(PipelineError, match="in use by another process"), \
+            files.locked(tmp_path / ".lock"):
+        pass
+
+
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_disk_that_cannot_lock_is_said_once_and_work_goes_on(tmp_path, monkeypatch, capsys, code):
+    def refuse(_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(files, "_lock", refuse)
+    files._say_no_locks.cache_clear()
+    done = []
+    for number in range(3):
+        with files.locked(tmp_path / ".lock"):
+            done.append(number)
+    assert done == [0, 1, 2]
+    assert capsys.readouterr().out.count("This disk cannot lock files") == 1
