@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from processing.files import write_csv
+from processing.terminal import say
 
 
 class History:
@@ -17,7 +18,7 @@ class History:
     """
 
     def __init__(self, table: Path, plot: Path):
-        self._table, self._plot = table, plot
+        self._table, self._plot, self._is_drawn = table, plot, True
         self._rows: list[dict[str, float]] = []
 
     def load(self, epochs: int) -> None:
@@ -40,8 +41,16 @@ class History:
         write_csv(self._table, pd.DataFrame(self._rows[:epochs]))
 
     def draw(self) -> None:
-        """Draw the loss plot from history.csv, if there is an epoch in it."""
-        from processing.plots import plot_log  # matplotlib takes long to load; the first batch need not wait
+        """Draw the loss plot from history.csv, if there is an epoch in it. Where that fails, it is said, once."""
+        if not self._table.is_file():
+            return
+        try:
+            from processing.plots import plot_log  # matplotlib takes long to load; the first batch need not wait
 
-        if self._table.is_file():
             plot_log(self._table, self._plot)
+        except Exception as error:      # whatever it is, a picture is no reason to end a training
+            if self._is_drawn:
+                say(f"{self._plot} is not drawn ({error}); it is tried again later, and the training goes on.")
+            self._is_drawn = False
+        else:
+            self._is_drawn = True

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from itertools import cycle
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -16,6 +17,8 @@ from matplotlib.ticker import MaxNLocator, ScalarFormatter
 from config import View
 from processing.files import replacing
 from processing.images import cut_view, decode_pixels, read_image
+
+matplotlib.rcdefaults()     # a matplotlibrc of the user's is for the user's own pictures
 
 # Okabe and Ito's palette, told apart by colour-blind readers
 ORANGE, BLUE, BOX = "#D55E00", "#0072B2", "#E69F00"

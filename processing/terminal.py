@@ -165,6 +165,7 @@ def open_terminal() -> Iterator[Outcome]:
         The outcome of it all: its status is the program's.
     """
     _prepare_streams()
+    os.environ["MPLBACKEND"] = "agg"    # pictures go into files; a notebook's backend is not everywhere
     signal.signal(signal.SIGTERM, _terminate)
     sys.unraisablehook = _raise_again
     outcome = Outcome()

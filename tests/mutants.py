@@ -116,6 +116,8 @@ MUTANTS = list(starmap(Mutant, [
     ("model.run.read_unfinished", "_differing({name: then.get(name) for name in now}, now)", "_differing({}, {})", "resume", "cannot_be_resumed"),
     ("model.run._refuse_changes", "if changed", "if False", "resume", "cannot_be_resumed"),
     ("model.run.Run.resume", "if record.get('epochs_done') and not file.is_file()", "if False", "resume", "cannot_be_resumed"),
+    ("model.history.History.draw", "except Exception", "except ZeroDivisionError", "run", "ends_no_training"),
+    ("processing.terminal.open_terminal", "os.environ['MPLBACKEND'] = 'agg'", "", "compare", "notebooks_backend"),
     ("processing.files._insist", "if error.errno not in PASSING", "if True", "files", "refused_for_a_moment"),
     ("processing.files.locked", "if error.errno in HELD", "if True", "files", "cannot_lock"),
     ("model.run.Run.__enter__", "self._open.enter_context(locked(...))", "", "resume", "in_use"),

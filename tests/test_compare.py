@@ -58,6 +58,12 @@ def test_a_second_picture_of_the_same_minute_does_not_overwrite_the_first(traine
     assert len(set(pictures)) == 3 and all(picture.is_file() for picture in pictures)
 
 
+def test_a_notebooks_backend_is_of_no_matter(trained_copy):
+    """`!python main.py 9` in a notebook: the variable is inherited, the package may not be there."""
+    answer = run_main("compare_runs", root=trained_copy.root, MPLBACKEND="module://matplotlib_inline.backend_inline")
+    assert answer.returncode == 0, answer.stderr
+
+
 @pytest.mark.parametrize("first, scale", [(95.0, "log"), (4.0, "linear")])
 def test_one_loss_that_towers_over_the_rest_does_not_press_them_flat(tmp_path, monkeypatch, first, scale):
     drawn = []

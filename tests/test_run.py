@@ -12,10 +12,11 @@ from model.checkpoint import load_checkpoint, save_checkpoint
 from model.csv_model import CSVNetwork
 from model.image_model import ImageNetwork
 from model.provenance import fingerprint_images
-from model.run import Run, read_specification
+from model.run import Run, read_record, read_specification
 from model.runs import find_checkpoint
 from model.training import _load_start
 from model_config import CSVConfig
+from processing import plots
 from processing.errors import PipelineError
 
 CONFIG, CPU = CSVConfig(epochs=3), torch.device("cpu")
@@ -224,3 +225,20 @@ def test_an_image_that_is_gone_has_no_fingerprint(tmp_path):
     assert fingerprint_images(["1.jpg"], tmp_path) != fingerprint_images([], tmp_path)
     with pytest.raises(PipelineError, match="2.jpg is gone"):
         fingerprint_images(["1.jpg", "2.jpg"], tmp_path)
+
+
+def test_a_plot_that_cannot_be_drawn_ends_no_training(make_run, monkeypatch, capsys):
+    drawn, really = [], plots.plot_log
+
+    def fail_at_first(*arguments):
+        drawn.append(1)
+        if len(drawn) < 4:
+            raise ValueError("no such font")
+        really(*arguments)
+
+    monkeypatch.setattr(plots, "plot_log", fail_at_first)
+    monkeypatch.setattr(run_module, "DRAW_SHARE", 1)
+    folder = finish(make_run(), epochs=5)
+    assert read_record(folder)["state"] == "finished"
+    assert capsys.readouterr().out.count("is not drawn (no such font)") == 1
+    assert len(drawn) >= 4 and len(list(folder.glob("*.png"))) == 1
