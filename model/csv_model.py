@@ -15,7 +15,7 @@ from config import PATHS, Paths
 from model.csv_steps import CSVBackward, build_case_batches, take_steps
 from model.dataset import check_finite
 from model.device import one_thread
-from model.guard import build_guard, check_weights
+from model.guard import build_guard, check_losses, check_weights
 from model.loop import say_epoch
 from model.loss import CSVLoss
 from model.means import fill_rounds, fit_case_means
@@ -128,6 +128,7 @@ class CSVNetwork:
                 means = (sums / len(batches)).tolist()
                 losses = dict(zip(("loss", *(f"loss {part}" for part in CSVLoss.parts)), means, strict=True))
                 losses |= self._measure(unseen)
+                check_losses(losses, epoch)
                 run.finish_epoch(epoch, optimizer, losses)
                 bar.update()
                 say_epoch(config, epoch, losses, time.monotonic() - started)

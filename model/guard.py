@@ -1,5 +1,6 @@
 """What stops a training before harm is done: losses, gradients or weights that are no finite numbers."""
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -124,3 +125,19 @@ def check_weights(module: nn.Module, epoch: int, weights: Iterable[torch.Tensor]
         raise PipelineError(
             f"The weights are not finite after epoch {epoch} ({wrong[0]}); the run keeps the epoch before. {_SMALLER}"
         )
+
+
+def check_losses(losses: dict[str, float], epoch: int) -> None:
+    """Look at an epoch's losses: a held-out one can overflow where the weights are still finite.
+
+    Args:
+        losses: name -> mean of the epoch.
+        epoch: its number.
+
+    Raises:
+        PipelineError: one is not finite.
+    """
+    wrong = [name for name, value in losses.items() if not math.isfinite(value)]
+    if wrong:
+        raise PipelineError(f"The {wrong[0]} is not finite after epoch {epoch}; the run keeps the epoch before. "
+                            f"{_SMALLER}")

@@ -17,7 +17,7 @@ from model.batches import read_batches
 from model.cache import open_cache
 from model.dataset import Batch, ImageData, plan_epoch, plan_in_order
 from model.distributed import SharedLoss, first_process_first, share_network
-from model.guard import build_guard, check_weights
+from model.guard import build_guard, check_losses, check_weights
 from model.loop import augment_batches, halve_batch, measure_losses, say_epoch, set_learning_rate, train_epoch
 from model.loss import ImageLoss, VisitLoss
 from model.module import ImageModule, fold_batch_norm
@@ -140,6 +140,7 @@ class ImageNetwork:
                 check_weights(self.module, epoch)
                 if len(unseen):
                     losses |= measure_losses(self, self._read_in_order(unseen, config.workers))
+                check_losses(losses, epoch)
                 run.finish_epoch(epoch, optimizer, losses)
                 say_epoch(config, epoch, losses, time.monotonic() - started)
 

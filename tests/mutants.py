@@ -118,6 +118,8 @@ MUTANTS = list(starmap(Mutant, [
     ("model.run.Run.resume", "if record.get('epochs_done') and not file.is_file()", "if False", "resume", "cannot_be_resumed"),
     ("model.history.History.draw", "except Exception", "except ZeroDivisionError", "run", "ends_no_training"),
     ("processing.terminal.open_terminal", "os.environ['MPLBACKEND'] = 'agg'", "", "compare", "notebooks_backend"),
+    ("model.image_model.ImageNetwork.fit", "check_losses(...)", "", "guard", "never_the_best"),
+    ("model.csv_model.CSVNetwork.fit", "check_losses(...)", "", "guard", "never_the_best"),
     ("processing.files._insist", "if error.errno not in PASSING", "if True", "files", "refused_for_a_moment"),
     ("processing.files.locked", "if error.errno in HELD", "if True", "files", "cannot_lock"),
     ("model.run.Run.__enter__", "self._open.enter_context(locked(...))", "", "resume", "in_use"),

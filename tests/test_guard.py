@@ -1,6 +1,7 @@
 """What stops a training before harm is done."""
 
 import json
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -180,6 +181,27 @@ def test_statistics_of_batch_norm_that_are_not_finite_are_never_saved(demo_copy,
     with pytest.raises(PipelineError, match=r"not finite after epoch 2 \(layers.3.layers.1.running_var\)"):
         train_image(demo_copy, [IMAGE])
     check_failed_run(demo_copy, IMAGE.name, epochs=1)
+
+
+@pytest.mark.parametrize("kind", ["images", "eyes"])
+def test_a_held_out_loss_that_is_not_finite_is_never_the_best(demo_copy, monkeypatch, kind):
+    """Weights may be finite, and what they make of eyes that were not seen not."""
+    given = iter([0.5, math.nan])
+
+    def measure(*_):
+        return {"held-out loss": next(given)}
+
+    name = "Model-CSV" if kind == "eyes" else IMAGE.name
+    if kind == "eyes":
+        monkeypatch.setattr(csv_model.CSVNetwork, "_measure", measure)
+    else:
+        monkeypatch.setattr(image_model, "measure_losses", measure)
+    with pytest.raises(PipelineError, match="The held-out loss is not finite after epoch 2; the run keeps the epoch"):
+        train_csv(demo_copy, replace(CSV, fold="0")) if kind == "eyes" else train_image(
+            demo_copy, [replace(IMAGE, fold="0")])
+    check_failed_run(demo_copy, name, epochs=1)
+    record, = (json.loads(file.read_text()) for file in (demo_copy.ckpt / name).glob("*/run.json"))
+    assert record["best_epoch"] == 1
 
 
 def test_weights_that_are_huge_but_finite_are_none_of_its_business():
