@@ -13,7 +13,9 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import pytest
 
 import config
-from tests.helpers import REPOSITORY
+from tests.helpers import REPOSITORY, heed_ctrl_c
+
+heed_ctrl_c()
 
 REAL = REPOSITORY.parent / "shared" / "aptos2021"
 

@@ -1,6 +1,7 @@
 """Small screens, annotation tables, and the program in a process of its own."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,12 @@ import numpy as np
 from processing import tables
 
 REPOSITORY = Path(__file__).parent.parent
+
+
+def heed_ctrl_c():
+    """Let Ctrl-C end this process and those that it starts, also where `nohup ... &` in a script had it ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def make_screen(height=596, width=1264, seed=0, grey=True):

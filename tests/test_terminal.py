@@ -3,6 +3,7 @@
 import json
 import os
 import select
+import signal
 import struct
 import subprocess
 import sys
@@ -97,3 +98,29 @@ def test_sigterm_ends_with_143_and_keeps_the_epochs(demo_copy):
     assert process.wait(10) == 143
     record, = (demo_copy.ckpt / "Model-CSV").glob("*/run.json")
     assert json.loads(record.read_text())["state"] == "stopped"
+
+
+def ignore_ctrl_c():
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def test_who_starts_the_program_may_have_ctrl_c_ignored(demo_copy):
+    """As `nohup python main.py 2 &` in a script does."""
+    process = subprocess.Popen(
+        [sys.executable, REPOSITORY / "main.py", "2", "--epochs", "200000"], stdout=subprocess.PIPE,
+        env=os.environ | {"APTOS_ROOT": str(demo_copy.root), "PYTHONUNBUFFERED": "1"}, encoding="utf-8",
+        preexec_fn=ignore_ctrl_c,
+    )
+    lines = iter(process.stdout)
+    assert any("epoch 1000/" in line for line in lines)
+    process.send_signal(signal.SIGINT)
+    assert any("epoch 3000/" in line for line in lines)
+    process.terminate()
+    process.stdout.read()
+    assert process.wait(10) == 143
+
+
+def test_the_tests_heed_ctrl_c_however_they_were_started():
+    words = [sys.executable, "-m", "pytest", "-n", "0", "-p", "no:cacheprovider", "-k", "at_the_prompt", __file__]
+    answer = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True, preexec_fn=ignore_ctrl_c)
+    assert answer.returncode == 0, answer.stdout

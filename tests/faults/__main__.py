@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import tests.faults
+from tests.helpers import heed_ctrl_c
 
 
 def main():
@@ -21,6 +22,7 @@ def main():
     unknown = set(arguments.modules) - set(modules)
     if unknown:
         parser.error(f"no such module: {', '.join(sorted(unknown))}")
+    heed_ctrl_c()
     good = True
     for name in arguments.modules or modules:
         for count in importlib.import_module(f"tests.faults.{name}").FIGURES:
