@@ -132,7 +132,9 @@ def _load_start(paths: Paths, model: Model, config: Config, *, unfinished: bool)
     with_runs = describe_runs(paths, config.name)
     try:
         file = resolve_checkpoint(paths, config.init_from, unfinished=unfinished)
-        load_weights_of(load_checkpoint(file), model, file)
+        checkpoint = load_checkpoint(file)
+        build_model(checkpoint.kind, checkpoint.specification, torch.device("cpu"), file)   # one that we know of
+        load_weights_of(checkpoint, model, file)
     except PipelineError as error:
         raise PipelineError(f"{error} {with_runs}") from error
 
