@@ -43,7 +43,7 @@ class Mutant(NamedTuple):
 
 MUTANTS = list(starmap(Mutant, [
     ("processing.files.replacing", "_sync(temporary)", "", "files", "fsync"),
-    ("processing.files.replacing", "os.replace(temporary, path)", "path.write_bytes(temporary.read_bytes())", "files", "replace"),
+    ("processing.files.replacing", "_insist(...)", "path.write_bytes(temporary.read_bytes())", "files", "replace"),
     ("processing.files.replacing", "temporary.unlink()", "", "files", "failed_write"),
     ("processing.files._report_refusal", "PipelineError", "ValueError", "files", "failed_write"),
     ("processing.files.new_timed_folder", "shutil.rmtree(...)", "", "files", "leaves_nothing"),
