@@ -108,7 +108,7 @@ MUTANTS = list(starmap(Mutant, [
     ("model.guard.Guard._add_up", "if len(gradients) == 1: ...\nreturn loss + ...", "return loss", "guard", "before_the_weights_change"),
     ("model.guard.LateGuard.__init__", "optimizer.grad_scale, optimizer.found_inf = None, self._is_found", "", "guard", "asked_late"),
     ("model.guard.LateGuard.allows", "torch.maximum(...)", "self._is_found.copy_(is_bad)", "guard", "asked_late"),
-    ("model.loop.measure_losses", "sums.gather()", "", "distributed", "train_as_one"),
+    ("model.loop.measure_losses", "sums.gather()", "", "loop", "all_processes"),
     ("model.loop.halve_batch", "run.halve_batch()", "run.halvings += 1", "loop", "halves_the_batch"),
     ("model.image_model.ImageNetwork.fit", "run.rewind(...)", "", "loop", "halves_the_batch"),
     ("model.snapshots.restore_states", "optimizer.load_state_dict(...)", "", "resume", "bit_for_bit"),

@@ -5,10 +5,12 @@ import math
 import weakref
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from model import loop
 from model.csv_model import CSVNetwork
 from model.csv_steps import CSVBackward, build_case_batches, take_steps
 from model.guard import build_guard
@@ -50,6 +52,21 @@ def test_losses_are_added_up_by_rows_and_divided_once():
     sums.add(torch.tensor([5.0, 6.0, 7.0]), 1)
     sums.gather()
     assert sums.means("loss") == {"loss": 2.0, "loss CST": 3.0, "loss findings": 4.0}
+
+
+def test_held_out_losses_are_those_of_all_processes(monkeypatch):
+    """Another process measured one row more, of a loss of 10."""
+    class Loss:
+        parts = ()
+
+        def __call__(self, *_):
+            return torch.tensor([2.0])
+
+    monkeypatch.setattr(loop, "sum_over_processes", lambda both: both + torch.tensor([10.0, 1.0], dtype=both.dtype))
+    model = SimpleNamespace(module=torch.nn.Identity(), plain_loss=Loss(), device=CPU)
+    model.module.forward = lambda *_: None
+    batch = SimpleNamespace(inputs=None, visits=None, visit_count=3)
+    assert measure_losses(model, [batch]) == {"held-out loss": (3 * 2.0 + 10.0) / 4}
 
 
 def test_no_row_is_lost_to_rounding_in_a_long_epoch():
