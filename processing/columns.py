@@ -3,6 +3,8 @@
 Reads and writes nothing.
 """
 
+import unicodedata
+
 # Columns, as the competition spells them
 PATIENT = "patient ID"              # one eye, e.g. 0000-0001L or 600R
 GENDER = "gender"                   # 1 male, 2 female
@@ -88,9 +90,20 @@ MEASURES = [AGE, PRE_VA, VA, PRE_CST, CST]         # missing: the column's mean 
 ANSWERS = [*PRE_FINDINGS, *FINDINGS, CONTINUE]     # missing: 0
 
 
+def fold_text(cell: str) -> str:
+    """A text as it looks: characters of usual width, none that cannot be seen, no blanks at the ends.
+
+    >>> fold_text("\ufeff\ufeff０００\u200b0-0001L ")
+    '0000-0001L'
+    """
+    if not cell.isascii():
+        cell = unicodedata.normalize("NFKC", cell)
+    return "".join(sign for sign in cell if unicodedata.category(sign) not in ("Cc", "Cf")).strip()
+
+
 def normalise_patient(cell: str) -> str:
-    """An eye's ID as tables and file names share it: no blanks at the ends, eye letter in upper case."""
-    return cell.strip().upper()
+    """An eye's ID as tables and file names share it: folded, eye letter in upper case."""
+    return fold_text(cell).upper()
 
 
 def person_of(patient: str) -> str:

@@ -158,7 +158,7 @@ def complete_sets(items: Iterable[Item], tables: Iterable[Item]) -> list[Item]:
             file = Path(folder, "table.csv")
             write_bytes(file, b"".join(table.entry.read_chunks()))
             rows, _ = parse_table(file, {c.PATIENT: parse_patient})
-        for eye in rows.get(c.PATIENT, ()):
+        for eye in filter(None, rows.get(c.PATIENT, ())):
             sets[table.round_name, eye].add(table.data_type)
     told = {eye: found.pop() for eye, found in sets.items() if len(found) == 1}
     return [item._replace(data_type=told.get((item.round_name, item.key[0]))) if item.data_type is None else item

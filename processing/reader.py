@@ -14,13 +14,24 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from processing.columns import fold_text
 from processing.errors import PipelineError
 
 ENCODINGS = ("utf-8-sig", "gb18030")
 SEPARATORS = (",", ";", "\t")
+# What a file is whose first bytes are these (in lower case), though its name says CSV
+_WORKBOOK = "it is a workbook, not a CSV file; open it and save the sheet as CSV (UTF-8)"
+_WEB_PAGE = "it is a web page, not a CSV file: the download was refused or asks for a login; download it again"
+_KINDS = {
+    b"pk\x03\x04": _WORKBOOK, b"\xd0\xcf\x11\xe0": _WORKBOOK, b"<html": _WEB_PAGE, b"<!doctype": _WEB_PAGE,
+    b"\x1f\x8b": "it is compressed (gzip), not a CSV file; unpack it", b"%pdf": "it is a PDF file, not a CSV file",
+}
+_MARKS = {codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32",      # they begin as UTF-16's do
+          codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 MISSING = ("", "nan", "na", "null", "none")     # in lower case
 MAX_FAULTS_SHOWN = 200
 MAX_HEADER_SHOWN = 300          # characters
+_DECIMAL = r"\A([+-]?[0-9]+){}([0-9]+(?:[eE][+-]?[0-9]+)?)\Z"      # a number with a decimal sign
 _END = "end of the table"       # a line put behind the last one: within a quoted cell, it is not found again
 
 
@@ -44,13 +55,14 @@ class Fault(NamedTuple):
 
 def text(cell: str) -> str:
     """Any text but none at all."""
-    if cell.lower() in MISSING:
+    if fold_text(cell).lower() in MISSING:
         raise CellError("text is wanted, the cell is empty")
     return cell
 
 
 def number(cell: str) -> float:
     """A finite number; NaN where the cell is missing."""
+    cell = fold_text(cell)
     if cell.lower() in MISSING:
         return np.nan
     try:
@@ -67,6 +79,7 @@ def code(codes: dict) -> Callable:
     lowered = {key.lower(): value for key, value in codes.items()}
 
     def parse(cell):
+        cell = fold_text(cell)
         if cell.lower() not in lowered:
             raise CellError(f"the known values are {', '.join(codes)}")
         return lowered[cell.lower()]
@@ -79,8 +92,8 @@ def read_table(path: Path, parsers: dict[str, Callable], *, unique: Sequence[str
     """Read a CSV file into the columns that `parsers` names; other columns are left out.
 
     Args:
-        path: the file; UTF-8 (with a byte order mark or without), GB 18030 or marked UTF-16; cells parted by
-            comma, semicolon (then with decimal commas too) or tab.
+        path: the file; UTF-8, UTF-16 (with a byte order mark or without), GB 18030 or marked UTF-32; cells parted
+            by comma, semicolon (then with decimal commas too), tab, or what a first line such as `sep=;` says.
         parsers: dict of column name -> function from a cell's text, without blanks at its ends, to a value;
             it raises CellError.
         unique: columns whose values together may occur once only.
@@ -140,15 +153,15 @@ def _read_cells(path):
     """
     separator, lines = read_lines(path)
     lines = [(row, [cell.strip() for cell in cells]) for row, cells in lines]
-    header = _drop_empty_end(lines[0][1])
+    header = _drop_empty_end([fold_text(cell) for cell in lines[0][1]])
     kept, faults = [], []
     for row, cells in lines[1:]:
         cells = cells[: len(header)] + _drop_empty_end(cells[len(header):])
         if len(cells) == len(header):
-            kept.append((row, [_replace_decimal_comma(cell) for cell in cells] if separator == ";" else cells))
+            kept.append((row, cells))
         else:
             faults.append(Fault(row, None, None, f"it has {len(cells)} cells, the header has {len(header)}"))
-    return header, kept, faults
+    return header, _replace_decimal_commas(kept, header) if separator == ";" else kept, faults
 
 
 def read_lines(path: Path) -> tuple[str, list[tuple[int, list[str]]]]:
@@ -157,9 +170,11 @@ def read_lines(path: Path) -> tuple[str, list[tuple[int, list[str]]]]:
     Raises:
         CellError: no table at all.
     """
-    content = _decode(path)
+    content = _decode(path).lstrip("\ufeff")
+    said = re.match(r'"?sep=([^\r\n])"?[,;\t]*(?=[\r\n])', content, re.IGNORECASE)       # for spreadsheets
+    content = content[said.end():] if said else content
     first = next(filter(str.strip, io.StringIO(content, newline=None)), "")
-    separator = max(SEPARATORS, key=first.count)
+    separator = said[1] if said else max(SEPARATORS, key=first.count)
     try:
         rows = list(csv.reader(io.StringIO(f"{content}\n{_END}", newline=None), delimiter=separator))
     except csv.Error as error:
@@ -177,13 +192,28 @@ def _decode(path):
         data = Path(path).read_bytes()
     except OSError as error:
         raise CellError(f"it cannot be read: {error.strerror or error}") from error
-    marked = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    for encoding in ("utf-16",) if marked else ENCODINGS:
+    start = data[:64].lstrip().lower()
+    known = next((kind for magic, kind in _KINDS.items() if start.startswith(magic)), None)
+    if known:
+        raise CellError(known)
+    for encoding in _guess_encodings(data):
         try:
-            return data.decode(encoding)
+            content = data.decode(encoding)
         except UnicodeDecodeError:
             continue
-    raise CellError("it is not text in UTF-8 or GB 18030; save it as UTF-8")
+        if "\0" not in content:
+            return content
+    raise CellError("it is not text in UTF-8, UTF-16 or GB 18030; save it as UTF-8")
+
+
+def _guess_encodings(data):
+    """The encodings to be tried: as a mark says, or as every other byte is zero (most of a table is ASCII)."""
+    marked = [encoding for mark, encoding in _MARKS.items() if data.startswith(mark)]
+    if marked:
+        return marked[:1]
+    if b"\0" in data:
+        return ["utf-16-le"] if data[1::2].count(0) > data[::2].count(0) else ["utf-16-be"]
+    return ENCODINGS
 
 
 def _find_columns(header, wanted, optional):
@@ -205,9 +235,22 @@ def _find_columns(header, wanted, optional):
     return places, faults
 
 
-def _replace_decimal_comma(cell):
-    """A number with a decimal comma as one with a point; any other text as it is."""
-    return cell.replace(",", ".") if re.fullmatch(r"[+-]?\d+,\d+([eE][+-]?\d+)?", cell) else cell
+def _replace_decimal_commas(lines, header):
+    """The lines with points for the decimal commas of their numbers.
+
+    Raises:
+        CellError: some numbers have commas and some points, so that 1,436 may be 1.436 or 1436.
+    """
+    comma, point = (_find_number(lines, header, sign) for sign in (",", "[.]"))
+    if comma and point:
+        raise CellError(f"its numbers are ambiguous: a comma in {comma}, a point in {point}; write all in one way")
+    return [(row, [re.sub(_DECIMAL.format(","), r"\1.\2", cell) for cell in cells]) for row, cells in lines]
+
+
+def _find_number(lines, header, sign):
+    """The place and value of the first number with `sign` (a pattern) between its digits, or nothing."""
+    return next((f"row {row}, {name}: {cell!r}" for row, cells in lines
+                 for name, cell in zip(header, cells, strict=True) if re.match(_DECIMAL.format(sign), cell)), None)
 
 
 def _drop_empty_end(cells):

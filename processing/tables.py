@@ -1,5 +1,6 @@
 """Annotation tables become the processed tables and the case table."""
 
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -7,14 +8,17 @@ import pandas as pd
 from processing import columns as c
 from processing.acuity import parse_decimal_va
 from processing.errors import PipelineError
-from processing.reader import code, number, read_table, text
+from processing.reader import CellError, code, number, read_table, text
 from processing.visits import join_visits
 
 # ---- Annotation tables as handed out -> typed columns
 
 def parse_patient(cell: str) -> str:
-    """A cell of the column patient ID."""
-    return c.normalise_patient(text(cell))
+    """A cell of the column patient ID: it ends in a digit and the eye's letter."""
+    patient = c.normalise_patient(text(cell))
+    if not re.fullmatch(r".*[0-9][LR]", patient):
+        raise CellError("a patient ID ends in a digit and L or R; take out the row if it is no eye's")
+    return patient
 
 
 def parse_visit(cell: str) -> str:

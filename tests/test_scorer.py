@@ -13,13 +13,14 @@ def folders(tmp_path):
     """A truth of four eyes and four images, and a prediction with known mistakes, its rows in another order."""
     truth = {
         c.STAGE1: pd.DataFrame({
-            "patient ID": list("ABCD"), "preCST": [200, 300, 400, 500], "VA": [0.1, 0.5, 1, 2],
+            "patient ID": ["1L", "2L", "3L", "4L"], "preCST": [200, 300, 400, 500], "VA": [0.1, 0.5, 1, 2],
             "continue injection": [0, 0, 1, 1], "CST": [200, 300, 400, 500], "IRF": [0, 0, 1, 1],
             "SRF": [0, 1, 0, 1], "HRF": [0, 1, 1, 1],
         }),
         c.STAGE2_PIC: pd.DataFrame({
-            "image number": range(4), "patient ID": list("AABB"), "injection": ["Pre injection", "Post injection"] * 2,
-            "image name": list("wxyz"), "IRF": [0, 1, 0, 1], "SRF": [0, 0, 0, 1], "PED": [1, 0, 0, 0],
+            "image number": range(4), "patient ID": ["1L", "1L", "2L", "2L"],
+            "injection": ["Pre injection", "Post injection"] * 2, "image name": list("wxyz"),
+            "IRF": [0, 1, 0, 1], "SRF": [0, 0, 0, 1], "PED": [1, 0, 0, 0],
         }),
     }
     truth[c.STAGE2_CASE] = truth[c.STAGE1][["patient ID", "VA", "continue injection", "preCST", "CST"]]
@@ -55,8 +56,8 @@ def test_the_line_says_the_error_in_um_and_the_scores(folders):
 def test_all_that_is_wrong_is_said_in_one_message_and_nothing_is_scored(folders):
     guess, truth = folders
     _change(guess / c.STAGE1, {(0, "preCST"): "thin", (1, "VA"): "", (2, "CST"): "-300", (3, "IRF"): "1.5"})
-    _change(truth / c.STAGE1, {(0, "HRF"): "2", (1, "preCST"): "-200", (2, "patient ID"): "E", (3, "VA"): "-0.5"})
-    _change(guess / c.STAGE2_CASE, {(0, "patient ID"): "A", (1, "VA"): "-0.1"})
+    _change(truth / c.STAGE1, {(0, "HRF"): "2", (1, "preCST"): "-200", (2, "patient ID"): "5L", (3, "VA"): "-0.5"})
+    _change(guess / c.STAGE2_CASE, {(0, "patient ID"): "1L", (1, "VA"): "-0.1"})
     _change(truth / c.STAGE2_PIC, {(0, "image name"): "v", (1, "SRF"): "nan.5"})
     with pytest.raises(PipelineError) as caught:
         describe_scores([guess], [truth])
@@ -69,13 +70,13 @@ def test_all_that_is_wrong_is_said_in_one_message_and_nothing_is_scored(folders)
         (truth / c.STAGE1, "row 2, HRF: '2'; 0 or 1 is wanted"),
         (truth / c.STAGE1, "row 3, preCST: '-200'; 0 or more is wanted"),
         (truth / c.STAGE1, "row 5, VA: '-0.5'; -0.3 or more is wanted"),
-        (guess / c.STAGE1, f"1 rows of {truth / c.STAGE1} are missing: E"),
-        (truth / c.STAGE1, f"1 rows of {guess / c.STAGE1} are missing: C"),
-        (guess / c.STAGE2_CASE, "row 5, patient ID: 'A'; it stands in row 2 already"),
+        (guess / c.STAGE1, f"1 rows of {truth / c.STAGE1} are missing: 5L"),
+        (truth / c.STAGE1, f"1 rows of {guess / c.STAGE1} are missing: 3L"),
+        (guess / c.STAGE2_CASE, "row 5, patient ID: '1L'; it stands in row 2 already"),
         (guess / c.STAGE2_CASE, "row 3, VA: '-0.1'; 0 or more is wanted"),
-        (guess / c.STAGE2_CASE, f"1 rows of {truth / c.STAGE2_CASE} are missing: D"),
+        (guess / c.STAGE2_CASE, f"1 rows of {truth / c.STAGE2_CASE} are missing: 4L"),
         (truth / c.STAGE2_PIC, "row 3, SRF: 'nan.5'; a number is wanted"),
-        (truth / c.STAGE2_PIC, f"1 rows of {guess / c.STAGE2_PIC} are missing: A Pre injection w"),
+        (truth / c.STAGE2_PIC, f"1 rows of {guess / c.STAGE2_PIC} are missing: 1L Pre injection w"),
     ):
         assert f"\n  {file}: {wrong}" in message
     assert "total" not in message

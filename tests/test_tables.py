@@ -81,10 +81,52 @@ def test_missing_measures_take_the_mean_and_missing_answers_0(tmp_path):
     assert table[c.CONTINUE].tolist() == [1, 0, 0]
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "gb18030"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "gb18030", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
 def test_tables_in_the_encodings_that_users_have(tmp_path, encoding):
     text = CASE_HEADER.replace("\n", ",备注\r\n") + "1L,Male,60,DME,Avastin,0.5,300,0.5,250,1,好\r\n"
     assert read_case(write(tmp_path, text, encoding=encoding))[c.PATIENT].tolist() == ["1L"]
+
+
+@pytest.mark.parametrize(("content", "kind"), [
+    (b"PK\x03\x04rest", "a workbook"), (b"\xd0\xcf\x11\xe0rest", "a workbook"), (b"\r\n<!DOCTYPE html>", "a web page"),
+    (b"<HTML>", "a web page"), (b"\x1f\x8brest", "compressed"), (b"%PDF-1.7", "a PDF file"),
+    (b"patient ID\0\0\0,gender", "not text"), (b"patient ID,\xff\xff", "not text"),
+])
+def test_what_is_no_table_is_called_what_it_is(tmp_path, content, kind):
+    file = tmp_path / "table.csv"
+    file.write_bytes(content)
+    with pytest.raises(PipelineError, match=f"it is {kind}"):
+        read_info(file)
+
+
+def test_what_looks_alike_is_alike(tmp_path):
+    """Marks that cannot be seen and characters of full width, in a header, an ID, a code and numbers."""
+    header = "\ufeff\ufeffpatient\u00a0ID,gen\u200bder,age,diagnosis,anti-VEGF,preVA\n"
+    rows = "\u202a０００１２ｌ\u200b,Male,６０,ＤＭＥ,Avastin,\u20600.5\u00ad\n"
+    table = read_info(write(tmp_path, header + rows))
+    assert table[[c.PATIENT, c.AGE, c.DIAGNOSIS, c.PRE_VA]].values.tolist() == [["00012L", 60, 3, 0.5]]
+
+
+@pytest.mark.parametrize("cell", ["Total", "mean of all", "0001", "L", "1-L", "0001 L", "patient ID"])
+def test_a_line_that_is_no_eyes_is_refused(tmp_path, cell):
+    text = "patient ID,gender,age,diagnosis,anti-VEGF,preVA\n1L,Male,60,DME,Avastin,0.5\n"
+    with pytest.raises(PipelineError, match=f"row 3, patient ID: '{cell}'; a patient ID ends in a digit and L or R"):
+        read_info(write(tmp_path, text + cell + ",Male,60,DME,Avastin,0.5\n"))
+
+
+def test_commas_and_points_within_numbers_are_ambiguous(tmp_path):
+    text = CASE_HEADER + "1L,Male,60,DME,Avastin,0.5,312.5,0.5,250,1\n2L,Male,60,DME,Avastin,0.5,1|436,0.5,250,1\n"
+    with pytest.raises(PipelineError, match=r"a comma in row 3, preCST: '1,436', a point in row 2, preVA: '0.5'"):
+        read_case(write(tmp_path, text.replace(",", ";").replace("|", ",")))
+
+
+@pytest.mark.parametrize("first", ["sep=;", '"sep=;"', "SEP=;\r", "\ufeffsep=;", "sep=|"])
+def test_the_separator_that_the_first_line_says(tmp_path, first):
+    header = "patient ID;gender;age;diagnosis;anti-VEGF;preVA\n"
+    text = f"{first}\n{header}1L;Male;60;DME;Avastin;0.5\n2L;Male;old;DME;Avastin;0.5\n"
+    with pytest.raises(PipelineError) as caught:
+        read_info(write(tmp_path, text.replace(";", "|") if "|" in first else text))
+    assert str(caught.value).splitlines()[1:] == ["  row 4, age: 'old'; a number is wanted"]
 
 
 def test_missing_columns_an_empty_file_and_odd_rows_are_named(tmp_path):

@@ -87,7 +87,7 @@ def check_cells(
         _, [(_, header), *rows] = read_lines(file)
     except CellError:       # a finding already, or deleted since it was parsed
         return table.head(0), table.head(0).astype(str), found
-    header, lines = [cell.strip() for cell in header], dict(rows)
+    header, lines = [c.fold_text(cell) for cell in header], dict(rows)
     expected = {column.lower() for column in (*parsers, *known)}
     found += [find("column-extra", name, column=column) for column in header
               if column and column.lower() not in expected]
