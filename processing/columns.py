@@ -90,15 +90,22 @@ MEASURES = [AGE, PRE_VA, VA, PRE_CST, CST]         # missing: the column's mean 
 ANSWERS = [*PRE_FINDINGS, *FINDINGS, CONTINUE]     # missing: 0
 
 
-def fold_text(cell: str) -> str:
-    """A text as it looks: characters of usual width, none that cannot be seen, no blanks at the ends.
+def drop_unseen(text: str) -> str:
+    """A text without marks that cannot be seen (byte order marks, joiners, directions) and blanks at its ends.
+
+    >>> drop_unseen("\ufeff\u202a0.5\u200b ")
+    '0.5'
+    """
+    return (text if text.isascii() else "".join(sign for sign in text if unicodedata.category(sign) != "Cf")).strip()
+
+
+def fold_text(text: str) -> str:
+    """A text as it looks: characters of usual width, none that cannot be seen, no blanks at its ends.
 
     >>> fold_text("\ufeff\ufeff０００\u200b0-0001L ")
     '0000-0001L'
     """
-    if not cell.isascii():
-        cell = unicodedata.normalize("NFKC", cell)
-    return "".join(sign for sign in cell if unicodedata.category(sign) not in ("Cc", "Cf")).strip()
+    return drop_unseen(unicodedata.normalize("NFKC", text))
 
 
 def normalise_patient(cell: str) -> str:

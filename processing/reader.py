@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from processing.columns import fold_text
+from processing.columns import drop_unseen, fold_text
 from processing.errors import PipelineError
 
 ENCODINGS = ("utf-8-sig", "gb18030")
@@ -61,8 +61,8 @@ def text(cell: str) -> str:
 
 
 def number(cell: str) -> float:
-    """A finite number; NaN where the cell is missing."""
-    cell = fold_text(cell)
+    """A finite number in ASCII digits; NaN where the cell is missing."""
+    cell = drop_unseen(cell)
     if cell.lower() in MISSING:
         return np.nan
     try:
@@ -201,9 +201,9 @@ def _decode(path):
             content = data.decode(encoding)
         except UnicodeDecodeError:
             continue
-        if "\0" not in content:
+        if "\0" not in content.partition("\n")[0]:       # in a cell it is that cell's fault
             return content
-    raise CellError("it is not text in UTF-8, UTF-16 or GB 18030; save it as UTF-8")
+    raise CellError("it is not text in UTF-8 or GB 18030; save it as UTF-8")
 
 
 def _guess_encodings(data):
@@ -211,7 +211,7 @@ def _guess_encodings(data):
     marked = [encoding for mark, encoding in _MARKS.items() if data.startswith(mark)]
     if marked:
         return marked[:1]
-    if b"\0" in data:
+    if data.count(0) * 4 > len(data):
         return ["utf-16-le"] if data[1::2].count(0) > data[::2].count(0) else ["utf-16-be"]
     return ENCODINGS
 

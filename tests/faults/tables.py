@@ -177,8 +177,8 @@ LAYOUTS = [
     Table("one more column, twice", _rows(GOOD + ",x,y", header=HEADER + ",note,note"), {"preVA": [0.5]}),
 ]
 CELLS = [
-    _one("an ID that looks like a number", "patient ID", "0012", "0012"),
-    _one("an ID that looks like a decimal", "patient ID", "1e5", "1E5"),
+    _one("an ID that looks like a number", "patient ID", "0012L", "0012L"),
+    _one("an ID that looks like a decimal", "patient ID", "1e5r", "1E5R"),
     _one("no light perception", "preVA", "NLP", 0.0),
     _one("nan", "age", "nan", 60.0),
     _one("NA", "preVA", "NA", 0.5),
@@ -354,7 +354,7 @@ def _invent(kinds, rows, rng):
 
 
 def _eye(number, rng):
-    cell = rng.choice([f"0000-{number:04}{rng.choice('LRlr')}", f"{number}R", f"{number:04}"])
+    cell = rng.choice([f"0000-{number:04}{rng.choice('LRlr')}", f"{number}R", f"{number:04}l"])
     return cell, cell.upper()
 
 
