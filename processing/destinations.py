@@ -6,7 +6,6 @@ Reads the names below data/source and data/submit, and the eyes that tables list
 import re
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterable
 from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -15,6 +14,7 @@ from config import Paths
 from processing import columns as c
 from processing.downloads import Entry, make_entry
 from processing.files import write_bytes
+from processing.formats import OTHER_TABLE, explain_unread
 from processing.reader import parse_table
 from processing.source import (
     SETS,
@@ -36,7 +36,8 @@ SET_FOLDERS = {                                         # made where a set has n
     ("final", "train"): "final/Train_Set",
     ("final", "test"): "final/Test_Set",
 }
-_CLOSED_ARCHIVES = (".rar", ".7z", ".tar", ".gz", ".tgz", ".bz2", ".xz")
+# Of tables and templates, without the suffix
+TABLE_STEMS = {name.lower().removesuffix(".csv") for name in (*TABLE_OF_NAME, *c.SUBMISSION_COLUMNS)}
 _CROP_NAME = re.compile(r".*\d[LR]_[01]_[01]_[01]_", re.IGNORECASE)     # <eye>_<final>_<after>_<side>_, of option 0
 # Characters that Windows or a UTF-8 table cannot hold
 _UNSTORABLE = re.compile(r'[\x00-\x1f\x7f<>:"|?*/\\\ud800-\udfff]')
@@ -74,10 +75,11 @@ def locate_entry(entry: Entry) -> Item | str:
     if name.endswith(SUFFIXES):
         return _locate_image(entry, parts)
     if name.endswith(".csv"):
-        return "it has the name of no table"
-    if name.endswith(_CLOSED_ARCHIVES):
-        return "archives of this kind are not opened; unpack it and import the folder"
-    return NO_DATA
+        return "it has the name of no table; rename it to that of its table, as TrainingAnnotation.csv"
+    if name.split(".")[0] in TABLE_STEMS:
+        return OTHER_TABLE
+    unread = explain_unread(name, entry.read_start())
+    return unread.reason if unread else NO_DATA
 
 
 def _locate_image(entry, parts):
@@ -146,20 +148,43 @@ def choose_folders(paths: Paths) -> dict[tuple[str, str], Path]:
     return {("", ""): paths.submit} | new | there
 
 
-def complete_sets(items: Iterable[Item], tables: Iterable[Item]) -> list[Item]:
-    """Read in tables which set an image belongs to where no name tells; data_type stays None where both or neither do.
+def decide_sets(items: list[Item], known: dict[tuple, Item]) -> tuple[list[Item], list[Item]]:
+    """Decide which set an image belongs to: as the table says that knows its eye, else as names say.
+
+    Tables know no eye that tables of both sets list. What the layout holds already stays where it is.
+
+    Args:
+        items: of locate_entry.
+        known: of find_existing.
+
+    Returns:
+        items: the same with their data_type, None where neither tells.
+        misnamed: those whose names say otherwise than the table, as named; of the layout's, the item there.
 
     Raises:
         PipelineError: a table cannot be read at all. Faults in its cells are check_data's to report.
     """
+    told = _read_sets(item for item in (*items, *known.values()) if item.kind == TABLES)
+    decided, misnamed = [], []
+    for item in items:
+        data_type = told.get((item.round_name, item.key[0]), item.data_type) if item.kind == IMAGES else item.data_type
+        if item.data_type not in (None, data_type):
+            misnamed.append(known.get(item.identity, item))
+            if item.identity not in known:      # nor is a folder such as TrainingSet1 kept that says the other set
+                tail = item.tail[1:] if guess_set(item.tail[0]) == item.data_type else item.tail
+                item = item._replace(data_type=data_type, tail=tail)
+        decided.append(item._replace(data_type=item.data_type or data_type))
+    return decided, misnamed
+
+
+def _read_sets(tables):
+    """(round, eye) -> train or test, as tables say that list the eye."""
     sets = defaultdict(set)
     for table in tables:
-        with tempfile.TemporaryDirectory() as folder:       # the table may lie in a zip file
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:       # the table may lie in a zip file
             file = Path(folder, "table.csv")
             write_bytes(file, b"".join(table.entry.read_chunks()))
             rows, _ = parse_table(file, {c.PATIENT: parse_patient})
         for eye in filter(None, rows.get(c.PATIENT, ())):
             sets[table.round_name, eye].add(table.data_type)
-    told = {eye: found.pop() for eye, found in sets.items() if len(found) == 1}
-    return [item._replace(data_type=told.get((item.round_name, item.key[0]))) if item.data_type is None else item
-            for item in items]
+    return {eye: found.pop() for eye, found in sets.items() if len(found) == 1}

@@ -7,13 +7,13 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from processing.errors import PipelineError
@@ -42,21 +42,21 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{uuid4().hex}.tmp{path.suffix}")      # known before it is there: a signal may fall
     try:                                                                # between its making and the next line
         with _report_refusal(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+            insist(os.makedirs, path.parent, 0o777, True)
+            os.close(insist(os.open, temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
             yield temporary
-            _sync(temporary)
-            _insist(os.replace, temporary, path)
+            insist(_sync, temporary)
+            insist(os.replace, temporary, path)
             _sync_folder(path.parent)
     finally:
         with suppress(OSError):
-            temporary.unlink()
+            insist(temporary.unlink)
 
 
 def write_bytes(path: Path, data: bytes | memoryview) -> None:
     """Write `data` (bytes-like) to `path`, whole or not at all."""
     with replacing(path) as temporary:
-        temporary.write_bytes(data)
+        insist(temporary.write_bytes, data)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -131,7 +131,7 @@ def make_timed_folder(parent: Path) -> Path:
     while True:
         folder = next(names)
         with suppress(FileExistsError), _report_refusal(folder):
-            folder.mkdir(parents=True)
+            insist(os.makedirs, folder)
             return folder
 
 
@@ -152,8 +152,8 @@ def new_timed_folder(parent: Path) -> Iterator[Folder]:
     folder = Folder(Path(parent) / f".{uuid4().hex}.tmp")
     try:
         with _report_refusal(parent):
-            parent.mkdir(parents=True, exist_ok=True)
-            folder.path.mkdir()
+            insist(os.makedirs, parent, 0o777, True)
+            insist(folder.path.mkdir)
         yield folder
         with _report_refusal(parent):
             folder.path = _rename_to_free(folder.path, _timed_names(parent))
@@ -168,15 +168,27 @@ def _rename_to_free(folder, names):
         if name.exists():
             continue
         try:
-            return _insist(folder.rename, name)     # refused where a folder with something in it came meanwhile
+            return insist(folder.rename, name)     # refused where a folder with something in it came meanwhile
         except OSError as error:
             if not name.exists():
                 raise error
 
 
-def _insist(work, *arguments):
-    """Call `work`; again for a moment where a virus scanner, a sync client or a viewer has the file open."""
-    for wait in WAITS_S:
+def insist(work: Callable, *arguments: Any, waits: Sequence[float] = WAITS_S) -> Any:
+    """Call `work`; again for a moment where a virus scanner, a sync client or a viewer has the file open.
+
+    Args:
+        work: what is refused or done as a whole.
+        arguments: its own.
+        waits: seconds before each further try.
+
+    Returns:
+        What `work` returns.
+
+    Raises:
+        OSError: of the last try; at once where it is not one of PASSING.
+    """
+    for wait in waits:
         try:
             return work(*arguments)
         except OSError as error:
@@ -184,6 +196,25 @@ def _insist(work, *arguments):
                 raise
         time.sleep(wait)
     return work(*arguments)
+
+
+class Patience:
+    """Insists until something stays refused; from then on all is tried once only.
+
+    For work on many files: where a disk refuses on principle, not every one of them is waited for.
+    """
+
+    def __init__(self) -> None:
+        self._waits: Sequence[float] = WAITS_S
+
+    def insist(self, work: Callable, *arguments: Any) -> Any:
+        """Call `work` as the function `insist` does."""
+        try:
+            return insist(work, *arguments, waits=self._waits)
+        except OSError as error:
+            if error.errno in PASSING:
+                self._waits = ()
+            raise
 
 
 def _timed_names(parent):

@@ -29,6 +29,7 @@ def test_a_failed_write_leaves_the_old_file_and_says_why(tmp_path, monkeypatch, 
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(files.os, step, fail)
+    monkeypatch.setattr(files.time, "sleep", lambda _: None)
     with pytest.raises(PipelineError, match=f"table.csv could not be written: {os.strerror(code)}"):
         write_bytes(file, b"new")
     assert file.read_bytes() == b"old"
@@ -80,7 +81,7 @@ def test_a_folder_that_fails_to_be_filled_leaves_nothing(tmp_path):
 
 # ---- Refused for a moment
 
-@pytest.mark.parametrize("name", ["replace", "rename"])
+@pytest.mark.parametrize("name", ["replace", "rename", "open", "mkdir"])
 def test_what_is_refused_for_a_moment_is_tried_again(tmp_path, monkeypatch, name):
     """As a virus scanner or a sync client does it on Windows."""
     really, refusals = getattr(os, name), [errno.EACCES, errno.EBUSY, errno.EPERM]
@@ -96,8 +97,41 @@ def test_what_is_refused_for_a_moment_is_tried_again(tmp_path, monkeypatch, name
     write_bytes(tmp_path / "crop.jpg", b"x")
     with new_timed_folder(tmp_path / "result") as folder:
         write_bytes(folder.path / "submission.csv", b"y")
+    assert make_timed_folder(tmp_path / "runs").is_dir()
     assert not refusals
     assert (tmp_path / "crop.jpg").read_bytes() == b"x" and (folder.path / "submission.csv").read_bytes() == b"y"
+
+
+def test_what_stays_refused_is_waited_for_once_only(monkeypatch):
+    waits, calls = [], []
+
+    def refuse():
+        calls.append(1)
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(files.time, "sleep", waits.append)
+    patience = files.Patience()
+    for _ in range(10):
+        with pytest.raises(PermissionError):
+            patience.insist(refuse)
+    assert len(calls) == 10 + len(waits)
+    assert 1 < sum(waits) < 2
+    assert patience.insist(len, "abc") == 3
+
+
+def test_a_temporary_file_that_is_held_for_a_moment_is_removed(tmp_path, monkeypatch):
+    real, refusals = os.unlink, [errno.EACCES, errno.EBUSY]
+
+    def refuse_first(*arguments, **options):
+        if refusals:
+            raise OSError(code := refusals.pop(), os.strerror(code))
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(files.os, "unlink", refuse_first)
+    monkeypatch.setattr(files.time, "sleep", lambda _: None)
+    with pytest.raises(ZeroDivisionError), replacing(tmp_path / "crop.jpg"):
+        raise ZeroDivisionError
+    assert names_in(tmp_path) == []
 
 
 def test_a_full_disk_is_not_tried_again(tmp_path, monkeypatch):

@@ -126,7 +126,7 @@ def test_a_real_mixture_is_laid_out_and_read_as_the_right_sets(paths, downloads)
     texts = []
     sources = [downloads, downloads.parent / "tables" / "TrainingAnnotation.csv"]
     done = import_data(paths, sources, confirm=lambda text: texts.append(text) or True)
-    assert done == Imported(linked=4, extracted=3, skipped=1)
+    assert done == Imported(linked=2, copied=2, extracted=3, skipped=1)
     rows, problems = read_image_rows(paths)
     assert problems == []
     assert {row[c.SOURCE].removeprefix("data/source/"): row[c.DATA_TYPE] for row in rows} == {
@@ -138,8 +138,8 @@ def test_a_real_mixture_is_laid_out_and_read_as_the_right_sets(paths, downloads)
     assert (paths.submit / "submit_stage1.csv").is_file()
     text, = texts
     templates = f"templates (into {paths.submit}): submit_stage1.csv"
-    for part in ("final train: 1 images", "tables: ", templates, "4 files (0.0 MB) by link",
-                 "3 files (0.0 MB) unpacked", "no part of the data: 1 files"):
+    for part in ("final train: 1 images", "tables: ", templates, "2 files (0.0 MB) by link",
+                 "2 files (0.0 MB) by copy", "3 files (0.0 MB) unpacked", "no part of the data: 1 files (.txt 1)"):
         assert part in text
 
 
@@ -171,7 +171,39 @@ def test_tables_tell_train_or_test_where_no_folder_does(paths, downloads, where)
 def test_an_eye_that_tables_of_both_sets_list_is_not_guessed(paths, downloads):
     put(downloads / "all", "TrainingAnnotation.csv", "test_info_stage1.csv", content=b"patient ID\n0000-0001L\n")
     done = import_data(paths, [put(downloads / "all", PRELIMINARY)], confirm=yes)
-    assert done == Imported(linked=2, skipped=1)
+    assert done == Imported(copied=2, skipped=1)
+
+
+@pytest.mark.parametrize("where", ["sources", "layout"])
+def test_the_table_that_knows_an_eye_decides_and_the_plan_says_so(paths, downloads, where):
+    """Of one final and two preliminary eyes, in folders that say the other set; a fourth eye is in no table."""
+    eye = put(downloads / "测试", FINAL, PRELIMINARY, "0000-0009/0000-0009L_1000.jpg")
+    put(eye, f"TrainingSet1/0000-1315/{TEST_EYE}_2001.jpg")
+    tables = eye if where == "sources" else paths.source
+    put(tables, "final/train_anno_case.csv", content=b"patient ID\n2L\n")
+    put(tables, "preliminary/TrainingAnnotation.csv", content=b"patient ID\n0000-0001L\n")
+    put(tables, "preliminary/test_info_stage1.csv", content=b"patient ID\n0000-1315R\n")
+    texts = []
+    import_data(paths, [eye], confirm=lambda text: texts.append(text) or True)
+    assert [row[c.SOURCE].removeprefix("data/source/") for row in read_image_rows(paths)[0]] == [
+        f"final/Train_Set/{FINAL}",
+        f"preliminary/Test_set/0000-1315/{TEST_EYE}_2001.jpg",
+        "preliminary/Test_set/测试/0000-0009/0000-0009L_1000.jpg",
+        f"preliminary/Train_set/{PRELIMINARY}",
+    ]
+    assert "1 final images are test by name, but not by the table that lists their eye: the table decides." in texts[0]
+    assert f"The first is {eye / FINAL}" in texts[0]
+    assert "1 preliminary images are train by name" in texts[0]
+    assert "1 preliminary images are test by name" in texts[0]
+
+
+def test_an_image_that_lies_in_the_wrong_set_already_stays_and_is_named(paths, downloads, capsys):
+    put(paths.source, f"final/Test_Set/{FINAL}", content=FINAL.encode())
+    put(paths.source, "final/train_anno_case.csv", content=b"patient ID\n2L\n")
+    done = import_data(paths, [put(downloads / "test", FINAL)], confirm=lambda _: pytest.fail("it asked"))
+    assert done == Imported(already_there=1)
+    said = capsys.readouterr().out
+    assert "they are there already; move them. The first is " + str(paths.source / "final/Test_Set" / FINAL) in said
 
 
 @pytest.mark.parametrize("name", ["latest/contest", "train_test", "my data"])
@@ -189,8 +221,17 @@ def test_folders_that_tell_no_set(name):
         ("7R_1_1_1_35 (1).jpg", "is a crop"),
         (f"a/{TRAIN_EYE}_1:0.jpg", "characters"),
         (f"a/{TRAIN_EYE}_1\x1b[2J.jpg", "characters"),
-        ("TrainingAnnotation (1).csv", "name of no table"),
+        ("TrainingAnnotation (1).csv", "name of no table; rename it"),
         ("more.rar", "unpack it"),
+        ("35.jfif", "rename it to .jpg"),
+        ("35.bmp", "JPEG and PNG only"),
+        (f"a/{TRAIN_EYE}_1000.jpg.part", "download is not finished"),
+        ("train.zip.001", "part of a split archive"),
+        ("Unconfirmed 1.crdownload", "download is not finished"),
+        ("train_anno_case.xlsx", "save it as CSV"),
+        ("anything.xlsx", "save it as CSV"),
+        ("TrainingAnnotation.csv.txt", "save it as CSV"),
+        ("submit_stage1.txt", "save it as CSV"),
     ],
 )
 def test_what_is_left_out_is_named_with_the_reason(paths, downloads, name, reason):
@@ -201,6 +242,35 @@ def test_what_is_left_out_is_named_with_the_reason(paths, downloads, name, reaso
     assert reason in texts[0]
     assert name.split("/")[-1].replace("\x1b", "?") in texts[0]
     assert "\x1b" not in texts[0]
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_what_lies_under_an_unknown_name_is_known_by_how_it_begins(paths, downloads, zipped):
+    contents = {"0000-0001L_1000": b"\xff\xd8\xff\xe0", "scans": b"Rar!\x1a\x07\0", "notes": b"Scans of two eyes"}
+    texts = []
+    for name, content in contents.items():
+        put(downloads / "train", name, content=content)
+    source = put(downloads / "train", "TrainingAnnotation.csv", content=b"patient ID\n0000-0001L\n")
+    if zipped:
+        with zipfile.ZipFile(downloads / "train.zip", "w") as archive:
+            for name in (*contents, "TrainingAnnotation.csv"):
+                archive.write(source / name, name)
+        source = downloads / "train.zip"
+    import_data(paths, [source], confirm=lambda text: texts.append(text) or True)
+    for part in ("rename it to .jpg", "unpack it and import the folder", "no part of the data"):
+        assert f"{part}: 1 files" in texts[0]
+
+
+def test_the_endings_of_what_is_no_data_are_counted(paths, downloads):
+    texts = []
+    put(downloads / "train", PRELIMINARY, "a.txt", "b.TXT", "c", "d.\x1b[2J")
+    import_data(paths, [downloads / "train"], confirm=lambda text: texts.append(text) or True)
+    assert "no part of the data: 4 files (.txt 2, no ending 1, .?[2j 1)" in texts[0]
+
+
+def test_sources_without_any_file_say_so(paths, downloads):
+    downloads.mkdir()
+    refuse(paths, downloads, match="There are no files in")
 
 
 def test_of_many_left_out_for_one_reason_the_first_are_named(paths, downloads):
@@ -241,6 +311,16 @@ def test_files_are_linked_and_the_originals_stay(paths, downloads):
     assert tree(downloads) == before
 
 
+def test_tables_and_templates_are_copies_so_that_an_editor_leaves_the_originals_alone(paths, downloads):
+    source = put(downloads / "train", FINAL, "train_anno_case.csv", "submit_stage1.csv")
+    before = tree(downloads)
+    assert import_data(paths, [source], confirm=yes) == Imported(linked=1, copied=2)
+    for file in (paths.source / "final/Train_Set/train_anno_case.csv", paths.submit / "submit_stage1.csv"):
+        with open(file, "r+b") as opened:       # in place, as many an editor does
+            opened.write(b"changed")
+    assert tree(downloads) == before
+
+
 def test_files_are_copied_where_the_system_cannot_link(paths, downloads, monkeypatch):
     def fail(*_):
         raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
@@ -262,7 +342,7 @@ def test_it_says_what_it_will_do_and_does_nothing_on_a_no(paths, downloads):
 
 
 def test_sources_without_any_file_of_the_data_are_an_error(paths, downloads):
-    with pytest.raises(PipelineError, match="(?s)No file of the data was found in .*no part of the data: 1 files"):
+    with pytest.raises(PipelineError, match="(?s)None of 1 files in .* can be imported.*no part of the data: 1 files"):
         import_data(paths, [put(downloads / "holiday", "notes.txt")], confirm=lambda _: pytest.fail("it asked"))
     assert not paths.source.exists()
 
@@ -515,6 +595,68 @@ def test_a_full_disk_while_unpacking_is_named(paths, downloads, monkeypatch):
     assert not paths.source.exists()
 
 
+@pytest.mark.parametrize("step", ["link", "mkdir", "open", "replace", "unlink"])
+def test_what_is_refused_for_a_moment_is_tried_again(paths, downloads, monkeypatch, step):
+    """As a virus scanner or a sync client does it on Windows; what is undone too."""
+    put(downloads / "train", FINAL, "TrainingAnnotation.csv")
+    source = put_zip(downloads / "train.zip", f"train/{PRELIMINARY}").parent
+    refusals = []
+    real = getattr(os, step)
+
+    def refuse_first(*arguments, **options):
+        is_temporary = step == "unlink" and Path(arguments[0]).name.startswith(".")
+        if step == "link" or str(paths.root) in str(arguments[0]) and not is_temporary:
+            refusals.append(step)
+            if len(refusals) < 3:
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), arguments[0])
+        return real(*arguments, **options)
+
+    monkeypatch.setattr("processing.files.time.sleep", lambda _: None)
+    monkeypatch.setattr(os, step, refuse_first)
+    if step == "unlink":
+        monkeypatch.setattr(importer, "replacing", fail_at(replacing, 2, OSError(errno.ENOSPC, "No space left")))
+        with pytest.raises(PipelineError, match=UNDONE):
+            import_data(paths, [source], confirm=yes)
+        assert not paths.source.exists()
+    else:
+        assert import_data(paths, [source], confirm=yes) == Imported(linked=1, copied=1, extracted=1)
+    assert len(refusals) >= 3
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_a_download_that_cannot_be_opened_for_a_moment_is_tried_again(paths, downloads, monkeypatch, zipped):
+    name = "TrainingAnnotation.csv"
+    source = put_zip(downloads / "train.zip", name) if zipped else put(downloads / "train", name)
+    real, refusals = open, [1, 2]
+
+    def refuse_first(path, *arguments, **options):
+        if refusals and str(downloads) in str(path):
+            refusals.pop()
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return real(path, *arguments, **options)
+
+    monkeypatch.setattr("processing.files.time.sleep", lambda _: None)
+    monkeypatch.setattr("builtins.open", refuse_first)
+    import_data(paths, [source], confirm=yes)
+    assert not refusals
+    assert len(placed(paths)) == 1
+
+
+def test_a_disk_that_never_links_is_waited_for_once(paths, downloads, monkeypatch):
+    calls, waits = [], []
+
+    def refuse(*_):
+        calls.append(1)
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(importer.os, "link", refuse)
+    monkeypatch.setattr("processing.files.time.sleep", waits.append)
+    names = [f"2L/Pre Injection OCT Images/{number}.jpg" for number in range(20)]
+    assert import_data(paths, [put(downloads / "train", *names)], confirm=yes) == Imported(copied=20)
+    assert len(calls) == 20 + len(waits)
+    assert sum(waits) < 2
+
+
 def test_a_file_that_came_into_being_after_the_plan_is_not_replaced_or_removed(paths, downloads):
     target = paths.source / "final/Train_Set" / FINAL
     source = put(downloads / "train", "1L/Pre Injection OCT Images/1.jpg", FINAL)
@@ -525,7 +667,7 @@ def test_a_file_that_came_into_being_after_the_plan_is_not_replaced_or_removed(p
 
 def test_what_cannot_be_removed_again_is_named(paths, downloads, monkeypatch):
     monkeypatch.setattr(importer.os, "link", fail_at(os.link, 2, KeyboardInterrupt()))
-    monkeypatch.setattr(importer, "_remove_path", lambda path: path.suffix != ".jpg")
+    monkeypatch.setattr(importer, "_remove_path", lambda path, _: path.suffix != ".jpg")
     said = []
     monkeypatch.setattr(importer, "say", said.append)
     with pytest.raises(KeyboardInterrupt):
