@@ -11,7 +11,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from typing import NamedTuple
 
-from processing import flags, terminal
+from processing import flags, settings, terminal
 from processing.parallel import this_process
 from processing.terminal import DONE, FAILED, WRONG_USAGE, hold_signals
 
@@ -199,7 +199,7 @@ def run(option: Option, arguments: Namespace) -> int:
 def main(words: list[str] | None = None) -> int:
     """Run the command line `words` (default: sys.argv) or the menu. Returns the exit status."""
     with terminal.open_terminal() as outcome:
-        if not terminal.check_settings():
+        if not settings.check_settings():
             outcome.status = WRONG_USAGE
         elif hasattr(arguments := build_parser().parse_args(words), "option"):
             outcome.status = run(arguments.option, arguments)

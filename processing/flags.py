@@ -1,7 +1,7 @@
 """The flags of each option. Those of a training are made from the fields of its config, and give it its values.
 
 Reads and writes no file. model_config is imported when a function runs: users edit it, and an error in it is to be
-said (processing.terminal.check_settings), not raised where the program begins.
+said (processing.settings.check_settings), not raised where the program begins.
 """
 
 import argparse

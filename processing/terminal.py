@@ -2,7 +2,7 @@
 
 Reads what is typed. Writes to the terminal, and tracebacks of bugs to config.Paths.error_log. Of several processes the
 first one speaks. Nothing that takes long is imported before it is needed, nor the two config modules: users edit
-those, and what is wrong with them is said here.
+those, and processing.settings says what is wrong with them.
 """
 
 import _thread
@@ -136,23 +136,6 @@ def _log_traceback() -> None:
         print(f"This is a bug; please report it with {PATHS.error_log}", file=sys.stderr)
     except OSError:
         traceback.print_exc()
-
-
-def check_settings() -> bool:
-    """Whether config.py and model_config.py can be used; what a user's edit broke there is said, with its place."""
-    try:
-        import config  # noqa: F401
-        import model_config  # noqa: F401
-    except SyntaxError as error:
-        print(f"{error.filename}, line {error.lineno}: {error.msg}", file=sys.stderr)
-        return False
-    except Exception as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        own = [frame for frame in frames if frame.filename.endswith("config.py") and frame.name == "<module>"]
-        where = f"{own[-1].filename}, line {own[-1].lineno}: " if own else ""
-        print(f"{where}{error}", file=sys.stderr)
-        return False
-    return True
 
 
 # ---- Signals and streams

@@ -165,7 +165,11 @@ MUTANTS = list(starmap(Mutant, [
     ("data.scorer._parse_probability", "if value > 1", "if False", "scorer", "all_that_is_wrong"),
     ("data.scorer._compare_keys", "if len(missing)", "if False", "scorer", "all_that_is_wrong"),
     ("processing.flags._apply_flags", "if useless and not ...", "if False", "main", "wrong_usage"),
-    ("main.main", "if not terminal.check_settings()", "if False", "main", "model_config"),
+    ("processing.settings._find_wrong_setting", "if not setting.holds(module, value)", "if False", "settings", "another_kind"),
+    ("processing.settings._find_wrong_setting", "if not hasattr(module, name)", "if False", "settings", "is_gone"),
+    ("processing.settings.check_settings", "except Exception", "except ValueError", "settings", "what_python_says"),
+    ("processing.settings._find_odd_line", "if b'\\0' in line", "if False", "settings", "what_python_says"),
+    ("main.main", "if not settings.check_settings()", "if False", "main", "model_config"),
     ("processing.terminal.ask", "except EOFError", "except ZeroDivisionError", "main", "end_of_input"),
     ("processing.terminal.report_errors", "except Exception", "except KeyError", "main", "bug_is_logged"),
 ]))
