@@ -26,7 +26,7 @@ from processing.destinations import (
 )
 from processing.downloads import Entry, find_entries, same_content
 from processing.errors import PipelineError
-from processing.files import replacing
+from processing.files import replace_file
 from processing.terminal import progress, say
 
 MAX_NAMES_SHOWN = 20        # of the files that are left out for one reason
@@ -208,7 +208,7 @@ def _place_file(entry, target, made):
         with suppress(OSError):     # another disk, a disk without links, or a file of somebody else: copied below
             os.link(entry.path, target)
             return "linked"
-    with replacing(target) as temporary, open(temporary, "wb") as file:
+    with replace_file(target) as temporary, open(temporary, "wb") as file:
         for chunk in entry.read_chunks():
             file.write(chunk)
     return "extracted" if entry.archive else "copied"

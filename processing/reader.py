@@ -21,6 +21,7 @@ SEPARATORS = (",", ";", "\t")
 MISSING = ("", "nan", "na", "null", "none")     # in lower case
 MAX_FAULTS_SHOWN = 200
 MAX_HEADER_SHOWN = 300          # characters
+_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+([eE][+-]?\d+)?")
 _END = "end of the table"       # a line put behind the last one: within a quoted cell, it is not found again
 
 
@@ -144,8 +145,10 @@ def _read_cells(path):
     kept, faults = [], []
     for row, cells in lines[1:]:
         cells = cells[: len(header)] + _drop_empty_end(cells[len(header):])
+        if separator == ";":        # then a comma within a number is its decimal point
+            cells = [cell.replace(",", ".") if _DECIMAL_COMMA.fullmatch(cell) else cell for cell in cells]
         if len(cells) == len(header):
-            kept.append((row, [_replace_decimal_comma(cell) for cell in cells] if separator == ";" else cells))
+            kept.append((row, cells))
         else:
             faults.append(Fault(row, None, None, f"it has {len(cells)} cells, the header has {len(header)}"))
     return header, kept, faults
@@ -203,11 +206,6 @@ def _find_columns(header, wanted, optional):
         else:
             faults.append(Fault(None, name, None, f"the column is there {count} times; keep one"))
     return places, faults
-
-
-def _replace_decimal_comma(cell):
-    """A number with a decimal comma as one with a point; any other text as it is."""
-    return cell.replace(",", ".") if re.fullmatch(r"[+-]?\d+,\d+([eE][+-]?\d+)?", cell) else cell
 
 
 def _drop_empty_end(cells):

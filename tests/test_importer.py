@@ -20,7 +20,7 @@ from processing import importer
 from processing.destinations import locate_entry
 from processing.downloads import Entry, find_entries, make_entry, same_content
 from processing.errors import PipelineError
-from processing.files import replacing
+from processing.files import replace_file
 from processing.importer import UNDONE, Imported, import_data
 from processing.source import read_image_rows
 
@@ -496,7 +496,7 @@ def test_failing_midway_leaves_everything_as_it_was(paths, downloads, monkeypatc
     before, originals = tree(paths.root), tree(downloads)
     # A file that cannot be linked is copied: the first copy fails too
     monkeypatch.setattr(importer.os, "link", fail_at(os.link, number, error))
-    monkeypatch.setattr(importer, "replacing", fail_at(replacing, number if zipped else 1, error))
+    monkeypatch.setattr(importer, "replace_file", fail_at(replace_file, number if zipped else 1, error))
     with pytest.raises(PipelineError if isinstance(error, OSError) else type(error)) as raised:
         import_data(paths, [source], confirm=yes)
     assert UNDONE in str(raised.value) + capsys.readouterr().out
