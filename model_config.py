@@ -110,20 +110,14 @@ def _is_number(value: Any) -> bool:
     return (_is_int(value) or isinstance(value, float)) and abs(value) < math.inf
 
 
-def _is_folder_name(value: Any) -> bool:
-    return isinstance(value, str) and bool(value.strip()) and not set(value) & set('/\\:*?"<>|') and value[0] != "."
-
-
-def _is_device(value: Any) -> bool:
-    return isinstance(value, str) and (value in DEVICES or re.fullmatch(r"cuda:\d+", value) is not None)
-
-
-FOLDER_NAME = Rule(_is_folder_name, "a plain folder name")
+FOLDER_NAME = Rule(lambda value: isinstance(value, str) and bool(value.strip()) and not set(value) & set('/\\:*?"<>|')
+                   and value[0] != ".", "a plain folder name")
 PATH = Rule(lambda value: isinstance(value, str), "a path as text, or empty")
 SEED = Rule(lambda value: _is_int(value) and 0 <= value < 2**32, "a whole number, 0 to 2**32 - 1")
 STEP = Rule(lambda value: _is_number(value) and value > 0, "a number above 0")
 DECAY = Rule(lambda value: _is_number(value) and value >= 0, "a number, 0 or more")
-DEVICE = Rule(_is_device, f"one of {', '.join(DEVICES)}, or cuda:<number>")
+DEVICE = Rule(lambda value: isinstance(value, str) and (value in DEVICES or bool(re.fullmatch(r"cuda:\d+", value))),
+              f"one of {', '.join(DEVICES)}, or cuda:<number>")
 FOLD = one_of(("none", "all", *map(str, range(FOLDS))))
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 
 from model.card import upload_ahead
-from model.dataset import MAX_THREADS, Batch, ImageData, Portion, as_fractions, build_batch
+from model.dataset import MAX_THREADS, Batch, ImageData, Portion, build_batch, scale_pixels
 from processing.parallel import CORES, map_in_threads, this_process
 
 
@@ -39,5 +39,5 @@ def read_batches(data: ImageData, portions: list[Portion], device: torch.device,
     if device.type == "cuda":
         loaded = upload_ahead(loaded, device)
     for images, own, whole in loaded:
-        inputs = {view: as_fractions(pixels.to(device)) for view, pixels in images.items()}
+        inputs = {view: scale_pixels(pixels.to(device)) for view, pixels in images.items()}
         yield build_batch(data, inputs, own, whole)

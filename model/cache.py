@@ -16,7 +16,7 @@ import numpy as np
 
 from config import Paths
 from processing.errors import PipelineError
-from processing.files import locked, replacing, stat_files
+from processing.files import hold_lock, replace_file, stat_files
 from processing.parallel import map_in_threads
 from processing.terminal import progress, say
 from processing.views import ViewReader
@@ -81,7 +81,7 @@ def open_cache(paths: Paths, name: str, reader: ViewReader) -> PixelCache | None
     try:
         cache, reason = _open(file, reader, key)
         if cache is None:
-            with locked(file.with_suffix(".lock")):
+            with hold_lock(file.with_suffix(".lock")):
                 say(f"{file} {reason}; decoding {len(reader)} images.")
                 _build(file, reader, key)
             cache, reason = _open(file, reader, key)
@@ -144,7 +144,7 @@ def _build(file: Path, reader: ViewReader, key: str) -> None:
             return None
 
     places, end = [], 0
-    with replacing(file) as temporary, open(temporary, "wb") as target:
+    with replace_file(file) as temporary, open(temporary, "wb") as target:
         decoded = map_in_threads(decode, range(len(reader)))
         bar = progress(decoded, total=len(reader), label="decode", unit="image")
         for name, pixels in zip(reader.names, bar, strict=True):
@@ -153,5 +153,5 @@ def _build(file: Path, reader: ViewReader, key: str) -> None:
                 places.append((name, end, zlib.crc32(pixels.data)))
                 end += pixels.size
     names, starts, checks = map(np.array, zip(*places, strict=True) if places else [()] * 3)
-    with replacing(file.with_suffix(".npz")) as temporary:
+    with replace_file(file.with_suffix(".npz")) as temporary:
         np.savez(temporary, key=key, size=end, names=names, starts=starts, checks=checks)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from model.dataset import MAX_THREADS, Batch, ImageData, Portion, as_fractions, build_batch
+from model.dataset import MAX_THREADS, Batch, ImageData, Portion, build_batch, scale_pixels
 from processing.parallel import CORES, map_in_threads, this_process
 
 BYTES_PER_PIXEL = 230       # of the card's memory, that a step in float32 takes for a crop: 60 MB for 400 x 650
@@ -26,7 +26,7 @@ class ResidentImages:
         for whole in portions:
             own = whole.share(process.rank, process.count)
             rows = torch.from_numpy(own.rows).to(self._device)
-            inputs = {view: as_fractions(images[rows]) for view, images in self._images.items()}
+            inputs = {view: scale_pixels(images[rows]) for view, images in self._images.items()}
             yield build_batch(self._data, inputs, own, whole)
 
 

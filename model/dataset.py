@@ -195,6 +195,6 @@ def build_batch(data: ImageData, inputs: dict[str, torch.Tensor], own: Portion, 
     return Batch(inputs, visits, data.targets(own, device), whole.rows, own.rows, whole.visit_count)
 
 
-def as_fractions(images: torch.Tensor) -> torch.Tensor:
+def scale_pixels(images: torch.Tensor) -> torch.Tensor:
     """uint8 images as float32 in 0-1."""
     return images.float().div_(255)

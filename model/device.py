@@ -32,7 +32,7 @@ def select_device(wanted: str = "auto") -> torch.device:
             names = ", ".join(name for name, is_there in there.items() if is_there)
             cards = f" ({torch.cuda.device_count()} cards)" if there["cuda"] else ""
             raise PipelineError(f"This machine (or this build of torch) has no {device}; it has {names}{cards}.")
-        fault = _fault_of(device)
+        fault = _find_fault(device)
         if fault is None:
             return device
         if wanted != "auto":
@@ -41,7 +41,7 @@ def select_device(wanted: str = "auto") -> torch.device:
     raise PipelineError("torch cannot compute on this machine; install it anew.")
 
 
-def _fault_of(device: torch.device) -> str | None:
+def _find_fault(device: torch.device) -> str | None:
     """Why torch cannot compute on a device that is there (a card that is too old, say); None where it can."""
     try:
         torch.ones(8, device=device).sum().item()

@@ -69,7 +69,7 @@ def first_process_first() -> Iterator[None]:
         distributed.barrier()
 
 
-def from_first_process(value: Any) -> Any:
+def share_from_first(value: Any) -> Any:
     """The first process's `value`, in all of them."""
     if this_process().count == 1:
         return value

@@ -23,14 +23,14 @@ from torch import nn
 
 from config import Paths
 from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from model.distributed import from_first_process
+from model.distributed import share_from_first
 from model.history import History
 from model.pace import Pace
 from model.provenance import describe_origin
 from model.snapshots import NOTHING_YET, Snapshot, copy_states, restore_states
 from model_config import ConfigError, CSVConfig, ImageConfig
 from processing.errors import PipelineError
-from processing.files import locked, make_timed_folder, write_json
+from processing.files import hold_lock, make_timed_folder, write_json
 from processing.parallel import this_process
 
 # Of the time that a training takes, how much may go into writing its epochs and into drawing them. Epochs that are
@@ -75,7 +75,7 @@ class Run:
             behind: configs of the trainings that are to follow this one; kept in run.json for resuming.
         """
         writes = this_process().rank == 0
-        folder = from_first_process(make_timed_folder(paths.ckpt / config.name) if writes else None)
+        folder = share_from_first(make_timed_folder(paths.ckpt / config.name) if writes else None)
         try:
             record = describe_origin(config, model.device, data) | {
                 "config": _to_plain(config), "behind": [_to_plain(one) for one in behind],
@@ -106,7 +106,7 @@ class Run:
             PipelineError: finished, no run folder, damaged, or the data or the config has changed.
         """
         config, record = read_unfinished(folder), read_record(folder)
-        _refuse_changes(folder, _differing(record.get("data") or {}, data))
+        _refuse_changes(folder, _find_differences(record.get("data") or {}, data))
         file, checkpoint = folder / f"{config.name}.pt", None
         if record.get("epochs_done") and not file.is_file():
             raise PipelineError(f"{folder} cannot be resumed: {file.name} is gone, and with it the "
@@ -127,7 +127,7 @@ class Run:
 
     def __enter__(self) -> "Run":
         if self._writes:
-            self._open.enter_context(locked(self.folder / ".lock"))
+            self._open.enter_context(hold_lock(self.folder / ".lock"))
             for leftover in self.folder.glob(".*.tmp.*"):       # of a program that was killed while it wrote
                 leftover.unlink()
         self._record.pop("error", None)
@@ -238,7 +238,7 @@ def read_unfinished(folder: Path) -> ImageConfig | CSVConfig:
         raise PipelineError(f"{folder} is finished; there is nothing to resume.")
     now = {name: value for name, value in _to_plain(config).items() if name not in FREE_TO_CHANGE}
     then = record.get("config") or now
-    changed = _differing({name: then.get(name) for name in now}, now)
+    changed = _find_differences({name: then.get(name) for name in now}, now)
     _refuse_changes(folder, [f"{name} in config.json" for name in changed])
     return config
 
@@ -254,7 +254,7 @@ def _to_plain(config: ImageConfig | CSVConfig) -> dict[str, Any]:
     return json.loads(json.dumps(dataclasses.asdict(config)))
 
 
-def _differing(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
+def _find_differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """The names whose values differ, or that only one of two dicts has."""
     return [name for name in {**now, **then} if then.get(name) != now.get(name)]
 

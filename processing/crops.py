@@ -11,7 +11,7 @@ import pandas as pd
 from config import Paths, View
 from processing import columns as c
 from processing.crop_record import BOX, CHANNELS, CROP, HEIGHT, TURNED_GREY, WIDTH, CropRecord
-from processing.files import replacing
+from processing.files import replace_file
 from processing.images import ImageError, cut_view, read_image
 from processing.parallel import CORES, map_in_threads, one_image_per_thread
 from processing.terminal import progress
@@ -93,7 +93,7 @@ def _cut_screen(source, crops, paths, record):
         return error
     rows = []
     for (crop, view), (data, turned_grey) in zip(stale, cuts, strict=True):
-        with replacing(paths.root / crop) as temporary:
+        with replace_file(paths.root / crop) as temporary:
             temporary.write_bytes(data)
         rows.append(_describe_cut(crop, source, view, state) | _describe_crop(paths.root / crop) | {
             WIDTH: screen.shape[1], HEIGHT: screen.shape[0], TURNED_GREY: int(turned_grey)})

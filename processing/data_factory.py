@@ -75,7 +75,7 @@ def processing_data(
             any problem.
     """
     check_views(views)
-    rows, problems = _all_img_path_source(paths)
+    rows, problems = _list_images(paths)
     raw, annotations = _read_annotations(paths, rows)
     images, failed, made, coloured = crop_img(rows, paths, views)
     problems += failed
@@ -84,7 +84,8 @@ def processing_data(
         raise PipelineError(f"None of {len(rows)} images could be cropped. The reasons stand in {paths.problems}.")
     train = tables.build_train_table(images, **_pick(annotations, annotation="annotation", case="case", pic="pic"))
     test = tables.build_test_table(images, **_pick(annotations, preliminary="preliminary_info", final="final_info"))
-    problems += _unlabelled(images, train, test)
+    used = {*train[c.SOURCE], *test[c.SOURCE]}
+    problems += [(file, "its annotation table has no row for it") for file in images[c.SOURCE] if file not in used]
     _write_problems(problems, paths)
     if strict and problems:
         raise PipelineError(f"--strict: {len(problems)} problems; no table was written. See {paths.problems}.")
@@ -103,15 +104,17 @@ def crop_img(rows: list[dict], paths: Paths, views: dict[str, View]) -> Crops:
     images = pd.DataFrame(rows, columns=c.IMAGE_COLUMNS)
     problems, made, record = crop_all(images, paths, views)
     images = images[~images[c.SOURCE].isin([source for source, _ in problems])].reset_index(drop=True)
-    if len(images) and _is_older(paths.crop_preview, paths.crop_record):
-        draw_crop_preview(paths.crop_preview, _preview_sources(images, record.screens(), paths), views)
+    preview = paths.crop_preview
+    if len(images) and not (preview.is_file()
+                            and preview.stat().st_mtime_ns >= paths.crop_record.stat().st_mtime_ns):
+        draw_crop_preview(preview, _preview_sources(images, record.screens(), paths), views)
     turned_grey = record.find_turned_grey()
     crops = [view_paths(images, view) for view in views.values()]
     coloured = [source for source, *names in zip(images[c.SOURCE], *crops, strict=True) if turned_grey & set(names)]
     return Crops(images, problems, made, coloured)
 
 
-def _all_img_path_source(paths):
+def _list_images(paths):
     """One row per source image of both rounds, and the images whose names follow no rule."""
     rows, problems = read_image_rows(paths)
     counts = Counter((row[c.FINAL], row[c.DATA_TYPE]) for row in rows)
@@ -132,22 +135,20 @@ def _read_annotations(paths, rows):
     """
     files = find_tables(paths.source)
     if not rows:
-        raise PipelineError(how_to_start(paths, files))
+        raise PipelineError(explain_start(paths, files))
     present = {(ROUNDS[row[c.FINAL]], row[c.DATA_TYPE]) for row in rows}
     needed = [table for key in sorted(present) for table in NEEDED[key]]
     absent = [table for table in needed if table not in files]
     if absent:
-        raise PipelineError("\n".join(_ask_for(table, paths) for table in absent))
+        raise PipelineError("\n".join(
+            f"{' or '.join(names)} is missing: put it anywhere below {paths.source / round_name}."
+            for round_name, names in (TABLE_FILES[table] for table in absent)
+        ))
     raw = {table: tables.read_raw_table(files[table], table) for table in needed}
     return raw, {name: tables.fill_missing(table, files[name]) for name, table in raw.items()}
 
 
-def _ask_for(table, paths):
-    round_name, names = TABLE_FILES[table]
-    return f"{' or '.join(names)} is missing: put it anywhere below {paths.source / round_name}."
-
-
-def how_to_start(paths: Paths, files: dict) -> str:
+def explain_start(paths: Paths, files: dict) -> str:
     """What to say to a user who has put no image below data/source; `files` as found by find_tables."""
     found = f"No images below {paths.source}" + (f", only {len(files)} tables" if files else "") + "."
     return (
@@ -159,16 +160,6 @@ def how_to_start(paths: Paths, files: dict) -> str:
 
 def _pick(annotations, **wanted):
     return {argument: annotations.get(table) for argument, table in wanted.items()}
-
-
-def _unlabelled(images, train, test):
-    """(source_path, reason) of the images that stand in neither table."""
-    used = set(train[c.SOURCE]) | set(test[c.SOURCE])
-    return [(source, "its annotation table has no row for it") for source in images[c.SOURCE] if source not in used]
-
-
-def _is_older(file, other):
-    return not file.is_file() or file.stat().st_mtime_ns < other.stat().st_mtime_ns
 
 
 def _preview_sources(images, screens, paths, per_kind=2, kinds_per_round=2):

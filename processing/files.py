@@ -30,7 +30,7 @@ HELD = {errno.EACCES, errno.EDEADLK} if os.name == "nt" else {errno.EAGAIN, errn
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replace_file(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; on a clean exit it is synced and becomes `path`.
 
     When the body or a later step fails, the old file stays as it was and the temporary one is removed.
@@ -55,7 +55,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def write_bytes(path: Path, data: bytes | memoryview) -> None:
     """Write `data` (bytes-like) to `path`, whole or not at all."""
-    with replacing(path) as temporary:
+    with replace_file(path) as temporary:
         insist(temporary.write_bytes, data)
 
 
@@ -76,19 +76,18 @@ def write_csv(path: Path, table: "pd.DataFrame") -> None:
 
 def stat_files(root: Path, names: Sequence[str]) -> list[os.stat_result | None]:
     """os.stat_result of each file below `root`, None where there is none. Path would take longer than the system."""
-    return [_stat(f"{root}{os.sep}{name}") for name in names]
-
-
-def _stat(file):
-    try:
-        state = os.stat(file)
-    except (OSError, ValueError):       # ValueError: no possible path
-        return None
-    return state if stat.S_ISREG(state.st_mode) else None
+    states: list[os.stat_result | None] = []
+    for name in names:
+        try:
+            state = os.stat(f"{root}{os.sep}{name}")
+            states.append(state if stat.S_ISREG(state.st_mode) else None)
+        except (OSError, ValueError):       # ValueError: no possible path
+            states.append(None)
+    return states
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def hold_lock(path: Path) -> Iterator[None]:
     """Hold an exclusive lock on `path`; the system frees it when the process ends, however it ends.
 
     Where the disk knows no locks, which is said once, nothing is held.

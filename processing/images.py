@@ -57,7 +57,7 @@ def decode_pixels(data: bytes, channels: int) -> np.ndarray:
         width, height = read_size(data)
         stored = simplejpeg.decode_jpeg_header(data)[2]
         if width * height <= MAX_PIXELS and stored in (("Gray",) if channels == 1 else ("Gray", "YCbCr")):
-            return _strictly(data, "GRAY" if channels == 1 else "RGB").transpose(2, 0, 1)
+            return _decode_strictly(data, "GRAY" if channels == 1 else "RGB").transpose(2, 0, 1)
     image = decode_image(data)
     return cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)[None] if channels == 1 else image[..., ::-1].transpose(2, 0, 1)
 
@@ -71,7 +71,13 @@ def decode_image(data: bytes) -> np.ndarray:
     width, height = read_size(data)
     if width * height > MAX_PIXELS:
         raise ImageError(f"it claims to have {width} x {height} pixels, more than any screen")
-    image = _decode_jpeg(data) if data.startswith(_JPEG) else _imdecode(data, cv2.IMREAD_IGNORE_ORIENTATION)
+    if not data.startswith(_JPEG):
+        image = _imdecode(data, cv2.IMREAD_IGNORE_ORIENTATION)
+    elif simplejpeg.decode_jpeg_header(data)[2] in ("CMYK", "YCCK"):
+        _decode_strictly(data, "CMYK")
+        image = _imdecode(data, cv2.IMREAD_IGNORE_ORIENTATION)
+    else:
+        image = _decode_strictly(data, "BGR")
     if b"Exif\0\0" in data and not np.array_equal(image, _imdecode(data)):
         raise ImageError("it carries a rotation mark (EXIF); which way is up is not certain. Save it without")
     return image
@@ -84,14 +90,7 @@ def _read(path):
         raise ImageError(f"cannot be read: {error.strerror or error}") from error
 
 
-def _decode_jpeg(data):
-    if simplejpeg.decode_jpeg_header(data)[2] in ("CMYK", "YCCK"):
-        _strictly(data, "CMYK")
-        return _imdecode(data, cv2.IMREAD_IGNORE_ORIENTATION)
-    return _strictly(data, "BGR")
-
-
-def _strictly(data, colours):
+def _decode_strictly(data, colours):
     """Decode a JPEG strictly: libjpeg itself only warns of damage within the picture and goes on, OpenCV with it."""
     try:
         return simplejpeg.decode_jpeg(data, colours, strict=True)

@@ -27,7 +27,7 @@ from processing.destinations import (
 )
 from processing.downloads import Entry, find_entries, same_content
 from processing.errors import PipelineError
-from processing.files import Patience, insist, replacing
+from processing.files import Patience, insist, replace_file
 from processing.terminal import progress, say
 
 MAX_NAMES_SHOWN = 20        # of the files that are left out for one reason
@@ -237,7 +237,7 @@ def _place_file(item, target, made, linking):
         with suppress(OSError):     # another disk, a disk without links, or a file of somebody else: copied below
             linking.insist(os.link, item.entry.path, target)
             return way
-    with replacing(target) as temporary, insist(open, temporary, "wb") as file:
+    with replace_file(target) as temporary, insist(open, temporary, "wb") as file:
         for chunk in item.entry.read_chunks():
             file.write(chunk)
     return COPIED if way == LINKED else way

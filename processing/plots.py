@@ -15,7 +15,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
 from config import View
-from processing.files import replacing
+from processing.files import replace_file
 from processing.images import cut_view, decode_pixels, read_image
 
 matplotlib.rcdefaults()     # a matplotlibrc of the user's is for the user's own pictures
@@ -200,14 +200,14 @@ def _square_panels(count):
     return figure, axes[:count]
 
 
-def _legend_below(axis):
+def _place_legend(axis):
     """The legend where it hides nothing."""
     axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), frameon=False)
 
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a matplotlib Figure as PNG, whole or not at all."""
-    with replacing(path) as temporary:
+    with replace_file(path) as temporary:
         figure.savefig(temporary, dpi=DPI)
 
 
@@ -233,7 +233,7 @@ def draw_agreement(path: Path, panels: Sequence[Agreement]) -> None:
         axis.set(title=title, xlabel=f"true ({unit})", ylabel=f"predicted ({unit})", aspect="equal",
                  xlim=(line[0], line[-1]), ylim=(line[0], line[-1]))
         axis.grid(alpha=0.3)
-        _legend_below(axis)
+        _place_legend(axis)
     save_figure(figure, path)
 
 
@@ -266,5 +266,5 @@ def draw_curves(path: Path, panels: Sequence[tuple[str, Sequence[tuple[str, np.n
                       label=label)
         axis.set(title=title, xlabel=xlabel, ylabel=ylabel, xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
         axis.grid(alpha=0.3)
-        _legend_below(axis)
+        _place_legend(axis)
     save_figure(figure, path)

@@ -121,7 +121,7 @@ def read_image_rows(paths: config.Paths) -> tuple[list[dict[str, Any]], list[tup
             if file.suffix.lower() not in SUFFIXES or file.name in config.EXCLUDED_IMAGES:
                 continue
             row = parse_name(file.relative_to(folder), round_name)
-            reason = _why_unusable(file, row, round_name)
+            reason = _find_name_fault(file, row, round_name)
             if row is None or reason:
                 problems.append((printable(paths.relative(file)), reason))
             else:
@@ -129,7 +129,7 @@ def read_image_rows(paths: config.Paths) -> tuple[list[dict[str, Any]], list[tup
     rows.sort(key=lambda row: row[c.SOURCE])
     names = view_paths(pd.DataFrame(rows, columns=c.IMAGE_COLUMNS), config.VIEWS["bscan"])
     rows = [row | {c.PROCESSED: name} for row, name in zip(rows, names, strict=True)]
-    return _without_clashes(rows, problems), problems
+    return _drop_clashes(rows, problems), problems
 
 
 def parse_name(path: PurePath, round_name: str) -> dict[str, Any] | None:
@@ -142,7 +142,7 @@ def parse_name(path: PurePath, round_name: str) -> dict[str, Any] | None:
         match = _PRELIMINARY_NAME.match(path.stem)
         patient, after = (match["patient"], match["visit"] == "2") if match else (None, False)
     else:
-        patient, after = _final_eye_and_visit(path)
+        patient, after = _parse_final_path(path)
     if patient is None:
         return None
     patient = c.normalise_patient(patient)
@@ -156,7 +156,7 @@ def parse_name(path: PurePath, round_name: str) -> dict[str, Any] | None:
     }
 
 
-def _why_unusable(file, row, round_name):
+def _find_name_fault(file, row, round_name):
     """What is wrong with an image's name, or nothing."""
     if row is None:
         return f"its name follows no rule of the {round_name} round"
@@ -172,7 +172,7 @@ def printable(name: str) -> str:
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def _final_eye_and_visit(path):
+def _parse_final_path(path):
     if len(path.parts) < 3:
         return None, None
     eye, visit = path.parts[-3], _VISIT_FOLDER.fullmatch(path.parts[-2])
@@ -181,7 +181,7 @@ def _final_eye_and_visit(path):
     return eye, visit["visit"].lower() == "post"
 
 
-def _without_clashes(rows, problems):
+def _drop_clashes(rows, problems):
     """Drop rows whose crop would carry the name of an earlier row's (names differing in case count as one)."""
     kept = {}
     for row in rows:

@@ -35,7 +35,13 @@ def load_splits(path: Path, eyes: pd.DataFrame) -> list[set[str]]:
         folds = draw_splits(eyes)
         write_json(path, {"seed": SEED, "folds": [sorted(fold) for fold in folds]})
         say(f"The eyes are divided into {len(folds)} folds by person: {path}")
-    folds = _read_folds(path)
+    try:
+        folds = [set(fold) for fold in json.loads(path.read_text(encoding="utf-8"))["folds"]]
+        wrong = not folds or not all(isinstance(patient, str) for fold in folds for patient in fold)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise PipelineError(f"{path} is damaged: {error!r}. {_DRAW_ANEW}") from error
+    if wrong:
+        raise PipelineError(f"{path} is damaged: no lists of patient IDs. {_DRAW_ANEW}")
     _check_folds(path, folds, eyes[c.PATIENT])
     return folds
 
@@ -74,17 +80,6 @@ def _fill_empty_folds(folds):
             moved = {patient for patient in largest if c.person_of(patient) == person}
             largest -= moved
             fold |= moved
-    return folds
-
-
-def _read_folds(path):
-    try:
-        folds = [set(fold) for fold in json.loads(path.read_text(encoding="utf-8"))["folds"]]
-        wrong = not folds or not all(isinstance(patient, str) for fold in folds for patient in fold)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise PipelineError(f"{path} is damaged: {error!r}. {_DRAW_ANEW}") from error
-    if wrong:
-        raise PipelineError(f"{path} is damaged: no lists of patient IDs. {_DRAW_ANEW}")
     return folds
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from processing import files
 from processing.errors import PipelineError
-from processing.files import make_timed_folder, new_timed_folder, replacing, write_bytes
+from processing.files import make_timed_folder, new_timed_folder, replace_file, write_bytes
 
 
 def names_in(folder):
@@ -39,7 +39,7 @@ def test_a_failed_write_leaves_the_old_file_and_says_why(tmp_path, monkeypatch, 
 def test_an_interrupt_while_writing_leaves_the_old_file(tmp_path):
     file = tmp_path / "model.pt"
     write_bytes(file, b"old")
-    with pytest.raises(KeyboardInterrupt), replacing(file) as temporary:
+    with pytest.raises(KeyboardInterrupt), replace_file(file) as temporary:
         temporary.write_bytes(b"half")
         raise KeyboardInterrupt
     assert file.read_bytes() == b"old"
@@ -129,7 +129,7 @@ def test_a_temporary_file_that_is_held_for_a_moment_is_removed(tmp_path, monkeyp
 
     monkeypatch.setattr(files.os, "unlink", refuse_first)
     monkeypatch.setattr(files.time, "sleep", lambda _: None)
-    with pytest.raises(ZeroDivisionError), replacing(tmp_path / "crop.jpg"):
+    with pytest.raises(ZeroDivisionError), replace_file(tmp_path / "crop.jpg"):
         raise ZeroDivisionError
     assert names_in(tmp_path) == []
 
@@ -150,8 +150,8 @@ def test_a_full_disk_is_not_tried_again(tmp_path, monkeypatch):
 # ---- Locks
 
 def test_only_a_lock_that_is_held_says_so(tmp_path):
-    with files.locked(tmp_path / ".lock"), pytest.raises(PipelineError, match="in use by another process"), \
-            files.locked(tmp_path / ".lock"):
+    with files.hold_lock(tmp_path / ".lock"), pytest.raises(PipelineError, match="in use by another process"), \
+            files.hold_lock(tmp_path / ".lock"):
         pass
 
 
@@ -164,7 +164,7 @@ def test_a_disk_that_cannot_lock_is_said_once_and_work_goes_on(tmp_path, monkeyp
     files._say_no_locks.cache_clear()
     done = []
     for number in range(3):
-        with files.locked(tmp_path / ".lock"):
+        with files.hold_lock(tmp_path / ".lock"):
             done.append(number)
     assert done == [0, 1, 2]
     assert capsys.readouterr().out.count("This disk cannot lock files") == 1

@@ -20,7 +20,7 @@ from processing import importer
 from processing.destinations import locate_entry
 from processing.downloads import Entry, find_entries, make_entry, same_content
 from processing.errors import PipelineError
-from processing.files import replacing
+from processing.files import replace_file
 from processing.importer import UNDONE, Imported, import_data
 from processing.source import read_image_rows
 
@@ -576,7 +576,7 @@ def test_failing_midway_leaves_everything_as_it_was(paths, downloads, monkeypatc
     before, originals = tree(paths.root), tree(downloads)
     # A file that cannot be linked is copied: the first copy fails too
     monkeypatch.setattr(importer.os, "link", fail_at(os.link, number, error))
-    monkeypatch.setattr(importer, "replacing", fail_at(replacing, number if zipped else 1, error))
+    monkeypatch.setattr(importer, "replace_file", fail_at(replace_file, number if zipped else 1, error))
     with pytest.raises(PipelineError if isinstance(error, OSError) else type(error)) as raised:
         import_data(paths, [source], confirm=yes)
     assert UNDONE in str(raised.value) + capsys.readouterr().out
@@ -614,7 +614,7 @@ def test_what_is_refused_for_a_moment_is_tried_again(paths, downloads, monkeypat
     monkeypatch.setattr("processing.files.time.sleep", lambda _: None)
     monkeypatch.setattr(os, step, refuse_first)
     if step == "unlink":
-        monkeypatch.setattr(importer, "replacing", fail_at(replacing, 2, OSError(errno.ENOSPC, "No space left")))
+        monkeypatch.setattr(importer, "replace_file", fail_at(replace_file, 2, OSError(errno.ENOSPC, "No space left")))
         with pytest.raises(PipelineError, match=UNDONE):
             import_data(paths, [source], confirm=yes)
         assert not paths.source.exists()

@@ -17,7 +17,7 @@ from processing.check.kinds import KINDS, SEVERITIES, STOPS, Finding, find
 from processing.check.layout import read_layout
 from processing.check.plot import Distributions, Suspect, draw_check
 from processing.check.tables import check_tables
-from processing.data_factory import how_to_start
+from processing.data_factory import explain_start
 from processing.errors import PipelineError
 from processing.files import write_csv
 from processing.images import ImageError, crop_image, read_image
@@ -51,23 +51,19 @@ def check_data(paths: Paths = config.PATHS, views: dict[str, View] = config.VIEW
     found += faults
     if layout.images.empty and processed.empty:
         if not layout.tables and not found:
-            raise PipelineError(how_to_start(paths, {}))
+            raise PipelineError(explain_start(paths, {}))
         found.append(find("no-images", paths.relative(paths.source)))
     tables, faults = check_tables(paths, layout.tables)
     found += faults + check_eyes(paths, layout.images, tables, layout.tables)
     found += check_templates(paths, layout.images, tables)
     found += check_images(paths, layout.images, processed, views)
-    found.sort(key=_order)
+    found.sort(key=lambda one: (SEVERITIES.index(one.severity), list(KINDS).index(one.kind), one.file, one.row or 0))
     write_csv(paths.check_table, pd.DataFrame(found, columns=Finding._fields, dtype=object))
     suspects = _read_suspects(found, pd.concat([layout.images, processed]), paths, views["bscan"])
     counts = Counter((each.severity, each.kind) for each in found)
     draw_check(paths.check_picture, _collect_numbers(tables, layout.images), counts, suspects)
     _say_findings(found, counts, paths)
     return found
-
-
-def _order(finding):
-    return SEVERITIES.index(finding.severity), list(KINDS).index(finding.kind), finding.file, finding.row or 0
 
 
 def _collect_numbers(tables, images):
@@ -102,14 +98,11 @@ def _read_suspects(found, images, paths, view):
     for _, _, each in turns:
         row = by_source.loc[each.file] if each.file in by_source.index else by_crop.loc[end_of_path(each.file)]
         if each.file not in suspects and len(suspects) < MOST_SUSPECTS:
-            suspects[each.file] = Suspect(row[c.PATIENT], each.file.rsplit("/", 1)[-1], _reason(each),
+            short = {"image-identical": f"identical to {each.value.rsplit('/', 1)[-1]}", "image-unlabelled": "no label"}
+            reason = short.get(each.kind, " ".join([each.kind.replace("-", " "), each.value]).strip())
+            suspects[each.file] = Suspect(row[c.PATIENT], each.file.rsplit("/", 1)[-1], reason,
                                           _read_crop(paths, row, each, view))
     return list(suspects.values())
-
-
-def _reason(finding):
-    short = {"image-identical": f"identical to {finding.value.rsplit('/', 1)[-1]}", "image-unlabelled": "no label"}
-    return short.get(finding.kind, " ".join([finding.kind.replace("-", " "), finding.value]).strip())
 
 
 def _read_crop(paths, row, finding, view):

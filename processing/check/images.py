@@ -47,7 +47,7 @@ class Task(NamedTuple):
     screens: dict           # source_path -> width, height (px) of the screens that crops were cut from
     cut: dict               # path of a crop -> box and channels that it was cut with, as text
     turned_grey: set        # paths of the crops whose colours were taken away
-    listed: frozenset       # processed_path of the crops that the processed tables name
+    listed: set             # processed_path of the crops that the processed tables name
 
 
 def check_processed(paths: Paths) -> tuple[pd.DataFrame, list]:
@@ -104,7 +104,9 @@ def check_images(paths: Paths, images: pd.DataFrame, processed: pd.DataFrame, vi
     rows = [row | {CROPS: {name: crops[name][place] for name in views}}
             for place, row in enumerate(images[KEY].to_dict("records"))]
     rows += [row | {CROPS: {"bscan": row[c.PROCESSED]}} for row in gone.to_dict("records")]
-    task = Task(paths, views, *_read_record(paths), frozenset(processed[c.PROCESSED]))
+    record = CropRecord(paths.crop_record)
+    screens = {source: (width, height) for source, width, height in record.screens().itertuples(index=False)}
+    task = Task(paths, views, record, screens, record.views(), record.find_turned_grey(), {*processed[c.PROCESSED]})
     found: list[Finding] = []
     first: dict[bytes, dict] = {}
     with one_image_per_thread():
@@ -116,13 +118,6 @@ def check_images(paths: Paths, images: pd.DataFrame, processed: pd.DataFrame, vi
     if len(images) and sum(each.kind == "image-unreadable" for each in found) == len(images):
         found.append(find("no-images", paths.relative(paths.source), detail="not one image can be read"))
     return found + _find_unused_crops(paths, views, task.listed)
-
-
-def _read_record(paths: Paths) -> tuple[CropRecord, dict, dict, set]:
-    """The fields record to turned_grey of a Task."""
-    record = CropRecord(paths.crop_record)
-    screens = {source: (width, height) for source, width, height in record.screens().itertuples(index=False)}
-    return record, screens, record.views(), record.find_turned_grey()
 
 
 def _look_at(row, task):

@@ -105,21 +105,23 @@ def write_demo(paths: Paths, size: DemoSize = DEFAULT, *, seed: int = 2021) -> N
         PipelineError: a file could not be written.
     """
     case_seed, scan_seed = np.random.SeedSequence(seed).spawn(2)
-    sets = _invent_sets(size, np.random.default_rng(case_seed))
-    sittings = {name: _plan_sittings(cases, paths.source / name, size.images, seed=set_seed)
-                for (name, cases), set_seed in zip(sets.items(), scan_seed.spawn(len(sets)), strict=True)}
-    _write_screens([sitting for planned in sittings.values() for sitting in planned])
-    write_tables(paths, sets, sittings)
-
-
-def _invent_sets(size, rng):
-    """Cases of each set, by the set's folder. All IDs start with 9; no person is in two sets."""
+    # The IDs of each set, by its folder. All start with 9; no person is in two sets
     people = {"preliminary/Train_set": _invent_patients(size.preliminary_train, first=1),
               "preliminary/Test_set": _invent_patients(size.preliminary_test, first=5001),
               "final/Train_Set": [f"{9001 + k}{'LR'[k % 2]}" for k in range(size.final_train)],
               "final/Test_set": [f"{9501 + k}{'LR'[k % 2]}" for k in range(size.final_test)]}
-    return {name: invent_cases(patients, rng, final=name.startswith("final"), fellows=name == FELLOWS_IN)
+    rng = np.random.default_rng(case_seed)
+    sets = {name: invent_cases(patients, rng, final=name.startswith("final"), fellows=name == FELLOWS_IN)
             for name, patients in people.items()}
+    sittings = {name: _plan_sittings(cases, paths.source / name, size.images, seed=set_seed)
+                for (name, cases), set_seed in zip(sets.items(), scan_seed.spawn(len(sets)), strict=True)}
+    planned = [sitting for sittings_of_set in sittings.values() for sitting in sittings_of_set]
+    # numpy and OpenCV work in threads, each visit from a seed of its own; more than four threads wait for each other
+    counts = map_in_threads(_write_screens, planned, threads=min(4, CORES))
+    with closing(counts), progress(total=sum(len(each.files) for each in planned), label="screens") as bar:
+        for count in counts:
+            bar.update(count)
+    write_tables(paths, sets, sittings)
 
 
 def _invent_patients(count, *, first):
@@ -138,7 +140,8 @@ def _plan_sittings(cases, folder, images, *, seed):
     for index, case in enumerate(cases):
         radial = index % 2 == 0
         for injection, seed_here in zip((c.PRE, c.POST), seed.spawn(2), strict=True):
-            scans = [_hold_still(number, RADIAL_LINES if radial else VOLUME_LINES, rng)
+            total = RADIAL_LINES if radial else VOLUME_LINES
+            scans = [Scan(number, total, *(float(v) for v in rng.normal(0, (10, 7, 10))))       # held nearly still
                      for number in choose_lines(images, radial=radial)]
             files = [_place_file(folder, case, index, after=injection == c.POST, line=k, number=scan.number)
                      for k, scan in enumerate(scans)]
@@ -157,47 +160,26 @@ def choose_lines(images: int, *, radial: bool) -> list[int]:
     return [first + step * k for k in range(images)]
 
 
-def _hold_still(number, total, rng):
-    """A scan of an eye that is held nearly still: shift, tilt and height in px, as real screens vary."""
-    return Scan(number, total, *(float(v) for v in rng.normal(0, (10, 7, 10))))
-
-
 def _place_file(folder, case, index, *, after, line, number):
     """Where a screen goes, under the naming variants of the real data."""
-    if folder.parent.name == "final":
-        return folder / case.patient / _name_final(index, after=after, number=number)
-    part = "TrainingSet" if folder.name == "Train_set" else f"PreliminaryValidationSet{1 + index % 4 // 3}"
-    lettered = folder.name == "Test_set" and index % 3 == 2     # some folders carry the eye's letter too
-    name = _name_preliminary(case, index, after=after, line=line)
-    return folder / part / (case.patient if lettered else case.person) / name
-
-
-def _name_preliminary(case, index, *, after, line):
     visit = 2 if after else 1
+    if folder.parent.name == "final":
+        scan = 35 + index // 2              # the same names in two eyes
+        stems = [f"{scan} ({number})", f"{scan}_00{visit}{number:03d}", f"{scan}. ({number})",
+                 f"{scan}- {visit}_{number:06d}"]
+        stem, when = stems[index // 2 % len(stems)], "Post" if after else "Pre"
+        return folder / case.patient / f"{when} Injection OCT Images" / f"{stem}.jpg"
     stems = [f"{visit}{line:03d}", f"{visit}_{line:06d}", f"{visit}_{line:03d}",
              f"{visit} ({line})" if line else f"{visit}"]
     suffix = ".JPG" if (index, line, after) == (1, 0, True) else ".jpg"
-    return f"{case.patient}_{stems[index] if index < len(stems) else stems[0]}{suffix}"
+    name = f"{case.patient}_{stems[index] if index < len(stems) else stems[0]}{suffix}"
+    part = "TrainingSet" if folder.name == "Train_set" else f"PreliminaryValidationSet{1 + index % 4 // 3}"
+    lettered = folder.name == "Test_set" and index % 3 == 2     # some folders carry the eye's letter too
+    return folder / part / (case.patient if lettered else case.person) / name
 
 
-def _name_final(index, *, after, number):
-    scan = 35 + index // 2              # the same names in two eyes
-    stems = [f"{scan} ({number})", f"{scan}_00{1 + after}{number:03d}", f"{scan}. ({number})",
-             f"{scan}- {1 + after}_{number:06d}"]
-    return f"{'Post' if after else 'Pre'} Injection OCT Images/{stems[index // 2 % len(stems)]}.jpg"
-
-
-def _write_screens(sittings):
-    """Draw and write all screens; numpy and OpenCV work in threads, each visit from a seed of its own."""
-    total = sum(len(sitting.files) for sitting in sittings)
-    threads = min(4, CORES)         # more wait for each other
-    counts = map_in_threads(_write_sitting, sittings, threads=threads)
-    with closing(counts), progress(total=total, label="screens") as bar:
-        for count in counts:
-            bar.update(count)
-
-
-def _write_sitting(sitting):
+def _write_screens(sitting):
+    """Draw and write the screens of a visit; returns how many."""
     rng = np.random.default_rng(sitting.seed)
     fundus = render_fundus(sitting.visit.eye, rng)
     for scan, file in zip(sitting.scans, sitting.files, strict=True):

@@ -90,7 +90,7 @@ def grow_eye(rng: np.random.Generator, *, right: bool) -> Eye:
         clarity=rng.uniform(0.92, 1.08),
         curve_px=rng.uniform(5, 40),
         vessels=grow_vessels(rng, right=right),
-        cysts=_from_fovea_out(_scatter(rng, 140, 650, radius_um=(40, 230), depth=(0.3, 0.85)), rng),
+        cysts=_sort_by_distance(_scatter(rng, 140, 650, radius_um=(40, 230), depth=(0.3, 0.85)), rng),
         blisters=_scatter(rng, 1, 250, radius_um=(1300, 2400)),
         elevations=_scatter(rng, 2, 450, radius_um=(700, 1300)),
         foci=_scatter(rng, 260, 900, radius_um=(8, 20), depth=(0.15, 1.0)),
@@ -104,7 +104,7 @@ def _scatter(rng, count, spread_um, *, radius_um, depth=(1, 1)):
     return Sites(u_um, v_um, small + (large - small) * rng.random(count) ** 2, rng.uniform(*depth, count))
 
 
-def _from_fovea_out(sites, rng):
+def _sort_by_distance(sites, rng):
     """Sites in a loose order of their distance from the fovea."""
     distance_um = np.hypot(sites.u_um, sites.v_um) + rng.normal(0, 250, sites.u_um.size)
     order = np.argsort(distance_um, kind="stable")

@@ -75,14 +75,17 @@ def invent_cases(patients: list[str], rng: np.random.Generator, *, final: bool, 
     pre_cst, cst = _invent_cst(rng, np.array([eye.fovea_um for eye in eyes]), before, after=after)
     wish = (cst - 250) / 150 + after[:, 0] + 0.7 * after[:, 1] + rng.normal(0, 0.5, len(eyes))
     continues = _mark_highest(np.where(fellow, NEVER, wish), CONTINUE_SHARE)
-    logmar = _invent_acuity(rng, before, after, pre_cst=pre_cst, cst=cst)
+    lost = rng.gamma(2.0, 0.12, len(eyes))          # for good, logMAR
+    logmar = [lost + 0.0015 * (thick - 220) + 0.08 * found.sum(axis=1) + rng.normal(0, 0.05, len(eyes))
+              for thick, found in ((pre_cst, before), (cst, after))]
     pre_va, va = (_snap(to_decimal(v), DECIMAL_STEPS) if final else _snap(v, LOGMAR_STEPS) for v in logmar)
     va = np.where(rng.random(len(eyes)) < UNCHANGED_SHARE, pre_va, va)
     cases = []
     for k, patient in enumerate(patients):
         visits = [plan_visit(eyes[k], float(thick[k]), found[k], rng=rng)
                   for thick, found in ((pre_cst, before), (cst, after))]
-        diagnosis, drug = (FELLOW, NO_DRUG) if fellow[k] else _invent_treatment(rng)
+        diagnosis, drug = (FELLOW, NO_DRUG) if fellow[k] else (
+            int(rng.choice([*shares], p=[*shares.values()])) for shares in (DIAGNOSIS_SHARES, DRUG_SHARES))
         gender, age = int(rng.integers(1, 3)), int(rng.normal(63, 10))
         cases.append(Case(patient, persons[k], gender, age, diagnosis, drug,
                           float(pre_va[k]), float(va[k]), int(continues[k]), *visits))
@@ -113,20 +116,6 @@ def _invent_cst(rng, fovea_um, before, *, after):
         yield np.clip(np.rint(cst), *CST_RANGE_UM)
 
 
-def _invent_acuity(rng, before, after, *, pre_cst, cst):
-    """logMAR before and after."""
-    burden = rng.gamma(2.0, 0.12, len(cst))         # what the eye has lost for good
-    pre_va = burden + 0.0015 * (pre_cst - 220) + 0.08 * before.sum(axis=1) + rng.normal(0, 0.05, len(cst))
-    va = burden + 0.0015 * (cst - 220) + 0.08 * after.sum(axis=1) + rng.normal(0, 0.05, len(cst))
-    return pre_va, va
-
-
 def _snap(values, steps):
     """The nearest step of the chart for each value."""
     return steps[np.abs(np.asarray(values)[:, None] - steps).argmin(axis=1)]
-
-
-def _invent_treatment(rng):
-    diagnosis = rng.choice(list(DIAGNOSIS_SHARES), p=list(DIAGNOSIS_SHARES.values()))
-    drug = rng.choice(list(DRUG_SHARES), p=list(DRUG_SHARES.values()))
-    return int(diagnosis), int(drug)

@@ -50,7 +50,8 @@ def render_bscan(visit: Visit, scan: Scan, rng: np.random.Generator, *, width: i
     """
     section = cut_section(visit, scan, width=width)
     vessels = draw_vessels(visit.eye) if vessels is None else vessels
-    vessel = _vessels_along(section, vessels)
+    places = to_fundus_px(np.stack([section.u_um, section.v_um], axis=-1)).astype(np.float32)
+    vessel = cv2.remap(vessels, places[None, :, 0].copy(), places[None, :, 1].copy(), cv2.INTER_LINEAR)[0]
     image = _paint_retina(section, rng)
     _paint_choroid(image, section, visit.eye.choroid_um, rng=rng)
     _paint_ovals(image, section, section.foci[:, [0, 1, 2, 2]], grey=FOCUS_GREY)
@@ -76,17 +77,12 @@ def to_fundus_px(place_um: np.ndarray) -> np.ndarray:
     return np.asarray(place_um) / FUNDUS_PIXEL_UM + (FUNDUS_PX - 1) / 2
 
 
-def _vessels_along(section, vessels):
-    places = to_fundus_px(np.stack([section.u_um, section.v_um], axis=-1)).astype(np.float32)
-    return cv2.remap(vessels, places[None, :, 0].copy(), places[None, :, 1].copy(), cv2.INTER_LINEAR)[0]
-
-
 def _row(section, height_um):
     """Screen row (float) of a height above BM."""
     return (section.bm_row - height_um / PIXEL_DOWN_UM).astype(np.float32)
 
 
-def _below(rows):
+def _mask_below(rows):
     """Share of each pixel that lies below a surface: 496 x W, 0 to 1."""
     share = np.arange(BSCAN_ROWS, dtype=np.float32)[:, None] + 0.5 - rows
     return np.clip(share, 0, 1, out=share)
@@ -94,23 +90,19 @@ def _below(rows):
 
 def _paint_retina(section, rng):
     """Vitreous and retina: 496 x W float32; below BM the last layer goes on."""
-    surfaces = [(top_um, _tint(rng, grey, section.u_um.size))
+    width = section.u_um.size
+    surfaces = [(top_um, grey * (1 + 0.10 * _wave(rng, width, 30) + 0.05 * _wave(rng, width, 4)))   # never quite even
                 for top_um, grey in zip(section.tops_um, LAYER_GREY, strict=True)]
     above_rpe, below_rpe = surfaces[RPE - 1][1], surfaces[-1][1]
     fluid = np.where(section.srf_um > 2, np.float32(SRF_GREY), above_rpe)     # 2 um: half a pixel
     surfaces.insert(RPE, (section.tops_um[RPE] + section.srf_um, fluid))
     surfaces[-1] = section.tops_um[-1], np.where(section.ped_um > 2, below_rpe, np.float32(BASAL_GREY))
-    image = np.full((BSCAN_ROWS, section.u_um.size), VITREOUS_GREY, np.float32)
+    image = np.full((BSCAN_ROWS, width), VITREOUS_GREY, np.float32)
     last = np.float32(VITREOUS_GREY)
     for top_um, grey in surfaces:
-        image += (grey - last) * _below(_row(section, top_um))
+        image += (grey - last) * _mask_below(_row(section, top_um))
         last = grey
     return image
-
-
-def _tint(rng, grey, width):
-    """A layer's grey along the columns: float32, no tissue is quite even."""
-    return grey * (1 + 0.10 * _wave(rng, width, 30) + 0.05 * _wave(rng, width, 4))
 
 
 def _wave(rng, width, period_px):
@@ -134,7 +126,7 @@ def _paint_choroid(image, section, choroid_um, *, rng):
     lumen *= np.clip(depth / 8, 0, 1)
     stroma = 78 + 40 * np.exp(-np.clip(depth, 0, None) / 30) - 9 * small
     grey = FLOOR_GREY + (stroma - FLOOR_GREY) * fade * (1 - 0.85 * lumen)
-    share = _below(section.bm_row.astype(np.float32))
+    share = _mask_below(section.bm_row.astype(np.float32))
     image += (grey - image) * share
 
 
@@ -168,20 +160,16 @@ def _fill_oval(mask, centre, axes, *, value):
 
 def _cast_shadows(image, section, vessel, *, rng):
     """Vessels and thick tissue weaken what lies below; no two columns pass quite the same light."""
-    inner = _below(_row(section, section.tops_um[2]))
+    inner = _mask_below(_row(section, section.tops_um[2]))
     thick_um = np.clip(section.tops_um[0] - section.srf_um - 320, 0, 600)       # 320: a healthy retina's
-    light = (1 - 0.5 * vessel) * (1 - 0.5 * _exudates_along(section)) * np.exp(-thick_um / 1500)
+    exudates = np.zeros((1, section.u_um.size), np.float32)
+    exudates[0, section.foci[section.foci[:, 2] > EXUDATE_UM, 0].astype(int)] = 1.5
+    blocked = np.clip(cv2.GaussianBlur(exudates, (0, 0), 1.2)[0], 0, 1)
+    light = (1 - 0.5 * vessel) * (1 - 0.5 * blocked) * np.exp(-thick_um / 1500)
     light *= 1 + 0.04 * _wave(rng, section.u_um.size, 2)
     image *= 1 - inner * (1 - light.astype(np.float32))
-    wall = _below(_row(section, section.tops_um[0] - 15)) - inner
+    wall = _mask_below(_row(section, section.tops_um[0] - 15)) - inner
     image += 30 * vessel * wall
-
-
-def _exudates_along(section):
-    """Share (0 to 1) of each column's light that a large focus blocks: W float32."""
-    dense = np.zeros((1, section.u_um.size), np.float32)
-    dense[0, section.foci[section.foci[:, 2] > EXUDATE_UM, 0].astype(int)] = 1.5
-    return np.clip(cv2.GaussianBlur(dense, (0, 0), 1.2)[0], 0, 1)
 
 
 def _add_noise(image, section, quality_db, *, rng):
