@@ -166,7 +166,8 @@ def describe_scores(scores: pd.DataFrame, groups: pd.DataFrame, *, data: Data, n
              f"{'':14}{'item':20}{'rows':>6}  " + "".join(f"{method:28}" for method in methods)]
     for (file, item), part in scores.groupby(["file", "item"], sort=False):
         cells = part.set_index("method").reindex(methods)
-        shown = "".join(f"{_format_interval(row):28}" for row in cells.itertuples())
+        shown = "".join(f"{f'{row.score:.3f} [{row.low:.3f}, {row.high:.3f}]' if np.isfinite(row.score) else '-':28}"
+                        for row in cells.itertuples())
         lines.append(f"{_shorten(file):14}{item:20}{int(cells['rows'].max()) if file else '':6}  {shown}")
     lines += ["", f"{'':14}{'':24}{'eyes':>6}"]
     for (group, value), part in groups.groupby(["group", "value"], sort=False):
@@ -191,7 +192,3 @@ def _shorten(file):
 
 def _format(score):
     return "-" if np.isnan(score) else f"{score:.3f}"
-
-
-def _format_interval(row):
-    return "-" if not np.isfinite(row.score) else f"{row.score:.3f} [{row.low:.3f}, {row.high:.3f}]"

@@ -75,7 +75,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
             raise PipelineError(f"{path} is damaged: its content does not match its SHA-256. Use another checkpoint.")
         if content["format"] != FORMAT:
             raise PipelineError(f"{path} was made by another version of this program. Train the model again.")
-    if isinstance(content, dict) and is_sealed and _is_complete(content):
+    is_ours = isinstance(content, dict) and is_sealed and all(
+        isinstance(content.get(name), kind) for name, kind in _FIELDS.items())
+    if is_ours and all(isinstance(value, torch.Tensor) for value in content["state"].values()):
         found = Checkpoint(content.pop("kind"), content.pop("specification"), content.pop("state"), content)
     elif type(content) in PUBLISHED_KINDS:
         found = Checkpoint(PUBLISHED_KINDS[type(content)], {}, _read_published(path, content), {})
@@ -85,13 +87,6 @@ def load_checkpoint(path: Path) -> Checkpoint:
     if wrong:
         raise PipelineError(f"{path} has weights that are no finite numbers ({wrong[0]}). Use another checkpoint.")
     return found
-
-
-def _is_complete(content: dict) -> bool:
-    """Whether all that save_checkpoint writes is there, each of its kind."""
-    if not all(isinstance(content.get(name), kind) for name, kind in _FIELDS.items()):
-        return False
-    return all(isinstance(value, torch.Tensor) for value in content["state"].values())
 
 
 def _read_published(path: Path, module: nn.Module) -> dict[str, torch.Tensor]:

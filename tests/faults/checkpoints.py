@@ -102,7 +102,7 @@ def wrong_files(share, folder):
     names = list(_WRONG)[:: 1 if share == 1 else 3]
     for number, name in enumerate(names):
         make, words = _WRONG[name]
-        for door, told in _met_by_user(Paths(folder / str(number)), make).items():
+        for door, told in _try_doors(Paths(folder / str(number)), make).items():
             cases += 1
             said = told is not None and words in told and _is_sentence(told) and str(folder) in told
             if not said or (door == "start" and "Runs of " not in told):
@@ -111,7 +111,7 @@ def wrong_files(share, folder):
                   "; ".join(failures[:4]) or f"{len(names)} kinds")
 
 
-def _met_by_user(paths, make):
+def _try_doors(paths, make):
     """What is said of a file as newest run, named file, named folder and start (--init-from), by these words."""
     file = _put_in_run(paths, make)
     doors = {"start": lambda: _start(paths, file)}
@@ -119,10 +119,10 @@ def _met_by_user(paths, make):
         for door, chosen in {"newest": None, "file": file, "run folder": file.parent}.items():
             doors[door] = lambda chosen=chosen: load_module(
                 find_checkpoint(paths, CSV_MODEL.name, chosen), "CSVModule")
-    return {door: _said(load) for door, load in doors.items()}
+    return {door: _quote_refusal(load) for door, load in doors.items()}
 
 
-def _said(load):
+def _quote_refusal(load):
     try:
         return _refusal(load)
     except Exception as error:
@@ -360,7 +360,8 @@ def malicious_files(share, folder):
     for name, data, load in cases:
         file.write_bytes(data)
         with mock.patch.object(sys, "path", [str(marker.parent), *sys.path]):
-            refused = [_said(lambda kind=kind: load_module(file, kind)) for kind in ("CSVModule", "ImageModule")]
+            refused = [_quote_refusal(lambda kind=kind: load_module(file, kind))
+                       for kind in ("CSVModule", "ImageModule")]
             ran = _appears(marker, 0.2 if "Popen" in name else 0)
             _remove(marker)
             with contextlib.suppress(Exception):

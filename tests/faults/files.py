@@ -250,7 +250,7 @@ def errors_at_each_step(share, folder):
             write(1)
         faults = [Fault(step, number + 1, error) for step, count in counts.items() for number in range(count)
                   for error in ERRORS]
-        cases += [(name, fault) for fault in _without_crops_record(name, faults)]
+        cases += [(name, fault) for fault in _drop_crops_record(name, faults)]
     random.Random(0).shuffle(cases)
     cases = cases[: scaled(len(cases), share)]
     failures = [f"{name}, {fault}: {wrong}" for name, fault in cases
@@ -260,7 +260,7 @@ def errors_at_each_step(share, folder):
                   len(cases) - len(failures), "; ".join(failures[:3]) or f"{writers_met} writers")
 
 
-def _without_crops_record(name, faults):
+def _drop_crops_record(name, faults):
     """Option 0 writes the crop, then the record of it: only the crop's faults leave everything as it was."""
     return [fault for fault in faults if name != "crop of option 0" or fault.number == 1]
 

@@ -60,7 +60,7 @@ def _png(screen):
     return _encode(screen[..., 0], ".png", cv2.IMWRITE_PNG_COMPRESSION, 1)
 
 
-def _written(encode):
+def _write(encode):
     """Make what `encode` gives of a screen."""
     return lambda file, numbers, screen: file.write_bytes(encode(screen))
 
@@ -146,9 +146,9 @@ def _linked_to_screen(file, numbers, screen):
 
 
 KINDS = {
-    "good.jpg": Kind(_written(_jpeg), RIGHT, 2),
-    "good.png": Kind(_written(_png), RIGHT),
-    "colour.jpg": Kind(_written(_encode), RIGHT),
+    "good.jpg": Kind(_write(_jpeg), RIGHT, 2),
+    "good.png": Kind(_write(_png), RIGHT),
+    "colour.jpg": Kind(_write(_encode), RIGHT),
     "cut.jpg": Kind(_cut(_jpeg), EITHER, 12),
     "cut.png": Kind(_cut(_png), EITHER, 4),
     "changed.jpg": Kind(_changed(_jpeg, 3), EITHER, 8),
@@ -182,10 +182,10 @@ KINDS = {
     "linked.jpg": Kind(_linked_to_screen, RIGHT),
     "into-a-folder.jpg": Kind(_linked("."), NAMED),
     **{f"{name.lower()}.jpg": Kind(_with_pillow("RGB", name), NAMED) for name in ("GIF", "BMP", "TIFF", "WEBP", "PPM")},
-    "png-as.jpg": Kind(_written(_png), RIGHT),
-    "jpeg-as.png": Kind(_written(_jpeg), RIGHT),
-    "trailing.jpg": Kind(_written(lambda screen: _jpeg(screen) + bytes(1000)), RIGHT),
-    "leading.jpg": Kind(_written(lambda screen: b"\n" + _jpeg(screen)), NAMED),
+    "png-as.jpg": Kind(_write(_png), RIGHT),
+    "jpeg-as.png": Kind(_write(_jpeg), RIGHT),
+    "trailing.jpg": Kind(_write(lambda screen: _jpeg(screen) + bytes(1000)), RIGHT),
+    "leading.jpg": Kind(_write(lambda screen: b"\n" + _jpeg(screen)), NAMED),
 }
 
 
