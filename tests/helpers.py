@@ -55,6 +55,21 @@ def run_main(*words, root, typed=None, timeout=300, **environment):
     )
 
 
+def run_commands(*commands, root, program=REPOSITORY, typed=""):
+    """Run command lines (lists of words) one after another, as `python main.py` would, in one process.
+
+    Its output comes back. It ends at the first that fails, with an AssertionError; torch is imported once only.
+    """
+    script = f"import main\nfor words in {[list(map(str, words)) for words in commands]!r}:\n" \
+             "    assert main.main(words) == 0, f'python main.py {words} failed'"
+    answer = subprocess.run(
+        [sys.executable, "-c", script], input=typed, capture_output=True, encoding="utf-8", cwd=program,
+        env=os.environ | {"APTOS_ROOT": str(root), "PYTHONIOENCODING": "utf-8"},
+    )
+    assert answer.returncode == 0, answer.stderr + answer.stdout
+    return answer.stdout
+
+
 def train_image(paths, configs=None, **how):
     """Option 1 on these roots and configs; see model.training.train."""
     import model_config

@@ -68,7 +68,7 @@ MUTANTS = list(starmap(Mutant, [
     ("processing.tables.parse_patient", 'if not re.fullmatch(r".*[0-9][LR]", patient)', "if False", "tables", "no_eyes"),
     ("processing.reader._replace_decimal_commas", "if comma and point", "if False", "tables", "ambiguous"),
     ("processing.reader._decode", "if known", "if False", "tables", "called_what"),
-    ("processing.reader._decode", 'if "\\0" not in content', "if True", "tables", "called_what"),
+    ("processing.reader._decode", 'if "\\0" not in content.partition(...)[0]', "if True", "tables", "called_what"),
     ("processing.reader.code.parse", "if cell.lower() not in lowered", "if False", "tables", "category"),
     ("processing.reader.number", "if not np.isfinite(value)", "if False", "tables", "all_faults"),
     ("processing.reader._find_repeated_rows", "if earlier != row and None not in key", "if False", "tables", "all_faults"),

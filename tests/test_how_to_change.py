@@ -1,20 +1,18 @@
 """What docs/how-to-change.md says, done in a copy of the program, as a user would."""
 
-import os
 import re
 import shutil
-import subprocess
-import sys
 
 import pandas as pd
 import pytest
 
 from processing import columns as c
-from tests.helpers import REPOSITORY
+from tests.helpers import REPOSITORY, run_commands
 
 PARTS = ("main.py", "config.py", "model_config.py", "processing", "model", "data")
 TEXT = (REPOSITORY / "docs" / "how-to-change.md").read_text(encoding="utf-8")
 TRAIN = ("train_image", "--models", "Model-Image-After", "--epochs", "1", "--batch-size", "4", "--device", "cpu")
+PREDICT = ("4", "--device", "cpu")
 
 
 class Program:
@@ -34,14 +32,14 @@ class Program:
         path = self.folder / file
         path.write_text(path.read_text(encoding="utf-8") + text, encoding="utf-8")
 
-    def run(self, *words):
-        """Run `python main.py words`; what it says."""
-        answer = subprocess.run(
-            [sys.executable, self.folder / "main.py", *words], capture_output=True, encoding="utf-8", cwd=self.folder,
-            env=os.environ | {"APTOS_ROOT": str(self.root), "PYTHONIOENCODING": "utf-8"},
-        )
-        assert answer.returncode == 0, answer.stderr + answer.stdout
-        return answer.stdout
+    def run(self, *commands):
+        """Run command lines one after another; what they say."""
+        return run_commands(*commands, root=self.root, program=self.folder)
+
+    def submission(self):
+        """The newest submission's files."""
+        folder = max((self.root / "model" / "result").glob("2*"), key=lambda path: path.stat().st_mtime_ns)
+        return {name: (folder / name).read_text() for name in (c.STAGE1, c.STAGE2_CASE, c.STAGE2_PIC)}
 
 
 @pytest.fixture
@@ -60,19 +58,15 @@ def unchanged_submission(trained_root, tmp_path_factory):
     """What the program as it is predicts with the same runs."""
     root = tmp_path_factory.mktemp("unchanged") / "root"
     shutil.copytree(trained_root.root, root)
-    return submission(Program(REPOSITORY, root))
+    program = Program(REPOSITORY, root)
+    program.run(PREDICT)
+    return program.submission()
 
 
 def line_of(words):
     """The line of the text that holds `words`, without its indent."""
     line, = (line.strip() for line in TEXT.splitlines() if line.startswith("    ") and words in line)
     return line
-
-
-def submission(program):
-    program.run("4", "--device", "cpu")
-    folder = max((program.root / "model" / "result").glob("2*"), key=lambda path: path.stat().st_mtime_ns)
-    return {name: (folder / name).read_text() for name in (c.STAGE1, c.STAGE2_CASE, c.STAGE2_PIC)}
 
 
 def test_a_new_backbone_is_one_function_and_one_line(program):
@@ -84,36 +78,32 @@ def build_mine(view: View) -> tuple[nn.Sequential, int]:
     return nn.Sequential(nn.AvgPool2d(32), nn.Flatten(), nn.Linear(seen, 24), nn.ReLU()), 24
 ''')
     program.edit("model_config.py", "IMAGE_RECIPES = {\n", "IMAGE_RECIPES = {\n    " + line_of('"mine": Recipe') + "\n")
-    said = program.run(*TRAIN, "--recipe", "mine")
-    assert "Model-Image-After epoch 1/1" in said
-    submission(program)
+    assert "Model-Image-After epoch 1/1" in program.run([*TRAIN, "--recipe", "mine"], PREDICT)
 
 
 def test_a_new_view_is_one_entry(program):
     program.edit("config.py", "VIEWS = {\n", "VIEWS = {\n    " + line_of('"lower": View') + "\n")
-    program.run("0")
+    said = program.run(["0"], [*TRAIN, "--views", "lower", "bscan"], PREDICT)
     assert len(list((program.root / "data/processed/lower").rglob("*.jpg"))) == 24
-    assert "Model-Image-After epoch 1/1" in program.run(*TRAIN, "--views", "lower", "bscan")
-    submission(program)
+    assert "Model-Image-After epoch 1/1" in said
 
 
 def test_another_crop_box_is_one_line_and_old_runs_predict_as_before(program, unchanged_submission):
     program.edit("config.py", "top=50, bottom=450, left=550, right=1200", "top=60, bottom=444, left=560, right=1200")
-    program.run("0")
-    assert submission(program) == unchanged_submission
-    assert "Model-Image-After epoch 1/1" in program.run(*TRAIN)
+    said = program.run(["0"], PREDICT, TRAIN)
+    assert program.submission() == unchanged_submission
+    assert "Model-Image-After epoch 1/1" in said
 
 
 def test_a_new_finding_is_one_name_and_old_runs_predict_as_before(program, unchanged_submission):
     text = (program.folder / "processing/columns.py").read_text(encoding="utf-8")
     findings = re.search(r"^FINDINGS = .*$", text, re.M)[0]
     program.edit("processing/columns.py", findings, 'FINDINGS = ["IRF", "SRF", "PED", "HRF", "ERM"]')
-    program.run("0")
+    program.run(["0"], PREDICT)
     assert "ERM" in pd.read_csv(program.root / "data/processed/csv/train.csv")
-    assert submission(program) == unchanged_submission
-    assert "Model-Image-After epoch 1/1" in program.run(*TRAIN)
-    assert "Model-CSV epoch 1/1" in program.run("train_csv", "--epochs", "1", "--device", "cpu")
-    submission(program)
+    assert program.submission() == unchanged_submission
+    said = program.run(TRAIN, ["train_csv", "--epochs", "1", "--device", "cpu"], PREDICT)
+    assert "Model-Image-After epoch 1/1" in said and "Model-CSV epoch 1/1" in said
 
 
 def test_another_pooling_is_one_class_and_one_line(program):
@@ -132,8 +122,7 @@ class MeanPool(nn.Module):
         return member @ features / member.sum(dim=1, keepdim=True)
 ''')
     program.edit("model_config.py", "POOLS = {", "POOLS = {" + line_of('"mean": "MeanPool"') + " ")
-    assert "Model-Image-After epoch 1/1" in program.run(*TRAIN, "--pool", "mean")
-    submission(program)
+    assert "Model-Image-After epoch 1/1" in program.run([*TRAIN, "--pool", "mean"], PREDICT)
 
 
 def test_a_new_option_is_one_function_and_one_row(program):
@@ -144,4 +133,4 @@ def test_a_new_option_is_one_function_and_one_row(program):
 # ---- The table of options
 ''')
     program.edit("main.py", "OPTIONS = (\n", "OPTIONS = (\n    " + line_of('Option("13"') + "\n")
-    assert program.run("13") == program.run("hello") == "Hello.\n"
+    assert program.run(["13"], ["hello"]) == "Hello.\nHello.\n"
