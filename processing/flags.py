@@ -20,6 +20,17 @@ ALL = {"image_all": "Model-Image-All", "csv": "Model-CSV"}
 LEAST_EYES = 8                                  # of a demonstration: two for each of its four sets
 
 
+class OptionParser(ArgumentParser):
+    """The command line of an option; of a flag that it does not know, it says where the others are listed."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """As argparse's, which the main parser calls; ends the program where there are unknown flags."""
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)} ({self.prog} --help lists the flags)")
+        return found, unknown
+
+
 # ---- Trainings
 
 def add_training_flags(parser: ArgumentParser, *, image: bool = False, csv: bool = False) -> None:

@@ -158,7 +158,7 @@ def test_every_option_works_through_the_menu(demo_copy):
         (["3", "--csv-recipe", "best", "--csv-batch-size", "3"], "leave out --csv-batch-size."),
         (["1", "--device", "gpu"], "device is 'gpu'"),
         (["1", "--models", "Model-X"], "invalid choice: 'Model-X'"),
-        (["0", "--epochs", "1"], "unrecognized arguments"),
+        (["0", "--epochs", "1"], "unrecognized arguments: --epochs 1 (main.py processing_data --help lists the flags)"),
         (["4", "--device", "foo"], "device is 'foo'; it must be one of auto, cuda"),
         (["4", "--image-all", "x"], "unrecognized arguments"),
         (["3", "--init-from", "x"], "unrecognized arguments"),
