@@ -151,7 +151,8 @@ def build_parser() -> ArgumentParser:
     parser = ArgumentParser(
         prog="main.py", description="Predict the response of eyes with macular oedema to anti-VEGF treatment from OCT."
     )
-    commands = parser.add_subparsers(metavar="OPTION", title="options (none: the menu)", parser_class=flags.OptionParser)
+    commands = parser.add_subparsers(title="options (none: the menu)", metavar="OPTION",
+                                     parser_class=flags.OptionParser)
     for option in OPTIONS:
         command = commands.add_parser(
             option.command, aliases=sorted({option.number, option.name} - {option.command}),
