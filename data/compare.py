@@ -8,14 +8,13 @@ from datetime import datetime
 from itertools import count
 from pathlib import Path
 
-import pandas as pd
-
 from config import PATHS, Paths
 from model.run import read_config, read_record
 from model.runs import find_path, run_folders
 from processing.errors import PipelineError
 from processing.files import TIME_STAMP
 from processing.plots import draw_comparison
+from processing.tables import read_history
 from processing.terminal import say
 
 RUNS_EACH = 2       # of a model, where none are named
@@ -35,12 +34,13 @@ def compare_runs(paths: Paths = PATHS, runs: list[str] | None = None) -> Path:
         PipelineError: no run with an epoch, or one of those named is none.
     """
     folders = [_find_run(paths, run) for run in runs] if runs else _list_newest(paths)
-    if not folders:
+    histories = {folder: history for folder in dict.fromkeys(folders) if (history := _read_curve(folder)) is not None}
+    if not histories:
         raise PipelineError(f"No run in {paths.ckpt} has an epoch to compare. Options 1 to 3 train.")
     groups: dict[str, list[Path]] = {}
-    for folder in dict.fromkeys(folders):
+    for folder in histories:
         groups.setdefault(read_config(folder).name, []).append(folder)
-    panels = [(name, _label_runs(group)) for name, group in groups.items()]
+    panels = [(name, _label_runs(group, histories)) for name, group in groups.items()]
     picture = paths.ckpt / f"compare-{datetime.now().strftime(TIME_STAMP)}.png"
     if picture.exists():        # an earlier one of the same minute stays
         names = (picture.with_stem(f"{picture.stem}-{number}") for number in count(2))
@@ -66,11 +66,21 @@ def _find_run(paths, run):
         if read_record(folder) and not (config := read_config(folder)).recipe_of().has_epochs:
             raise PipelineError(f"{folder} has no loss curve: the recipe {config.recipe} has no epochs. "
                                 "Option 8 scores it.")
-        raise PipelineError(f"{folder} is no run folder with an epoch in it; name one below {paths.ckpt}.")
+        if not read_record(folder):
+            raise PipelineError(f"{folder} is no run folder with an epoch in it; name one below {paths.ckpt}.")
     return folder.resolve()
 
 
-def _label_runs(folders):
+def _read_curve(folder):
+    """The history of a run; None, and said, where its file cannot be read."""
+    try:
+        return read_history(folder / "history.csv")
+    except PipelineError as error:
+        say(f"{error}\nThe curve of {folder} is left out.")
+        return None
+
+
+def _label_runs(folders, histories):
     """(label, folder, history) of each run of a model; its label is its time, and what differs from the others."""
     configs = [dataclasses.asdict(read_config(folder)) for folder in folders]
     fields = [field for field in configs[0] if len({str(config.get(field)) for config in configs}) > 1]
@@ -79,7 +89,7 @@ def _label_runs(folders):
         differs = ", ".join(f"{field} {_format(config[field])}" for field in fields)
         alone = "" if len(folders) == 1 else ": the same config"
         label = f"{folder.name}: {differs}" if differs else folder.name + alone
-        rows.append((label, folder, pd.read_csv(folder / "history.csv")))
+        rows.append((label, folder, histories[folder]))
     return rows
 
 

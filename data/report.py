@@ -25,10 +25,14 @@ from model.metrics import (
     hits_thickness,
     thickness_tolerance,
 )
+from model.run import read_config
 from processing import columns as c
 from processing.acuity import UNITS
+from processing.errors import PipelineError
 from processing.files import write_text
 from processing.plots import draw_agreement, draw_comparison, draw_curves, draw_gallery
+from processing.tables import read_history
+from processing.terminal import say
 from processing.views import ViewReader
 
 BINS, LEAST_IN_BIN = 8, 10      # of a calibration curve, of equally many rows each: fewer rows make a share of noise
@@ -142,9 +146,12 @@ def draw_learning(path: Path, runs: dict[tuple[str, int], Path]) -> None:
     """
     panels: dict[str, list[tuple[str, pd.DataFrame]]] = {}
     for (name, fold), folder in runs.items():
-        file = folder / "history.csv"
-        if file.is_file():
-            panels.setdefault(name, []).append((f"fold {fold}", pd.read_csv(file)))
+        if not read_config(folder).recipe_of().has_epochs:
+            continue
+        try:
+            panels.setdefault(name, []).append((f"fold {fold}", read_history(folder / "history.csv")))
+        except PipelineError as error:
+            say(f"{error}\nThe curve of {folder} is left out.")
     if panels:
         draw_comparison(path, list(panels.items()))
 

@@ -5,7 +5,7 @@ Reads the templates in data/submit; writes model/result/<time>/.
 
 import io
 import zipfile
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -124,7 +124,7 @@ def write_submission(paths: Paths, submission: Submission, origin: dict) -> Path
             for name in tables:
                 file.writestr(zipfile.ZipInfo(name), (folder.path / name).read_bytes(), zipfile.ZIP_DEFLATED)
         write_bytes(folder.path / "submit.zip", archive.getvalue())
-        write_json(folder.path / "runs.json", origin | {"written": datetime.now().isoformat(timespec="seconds")})
+        write_json(folder.path / "runs.json", origin | {"written": datetime.now(UTC).isoformat(timespec="seconds")})
     return folder.path
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import platform
 import subprocess
-from datetime import datetime
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ def describe_origin(config: ImageConfig | CSVConfig, device: torch.device, data:
     """
     return {
         "state": "running",
-        "started": datetime.now().isoformat(timespec="seconds"),
+        "started": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "epochs_done": 0,
         "batch_size": config.batch_size,
         "seed": config.seed,

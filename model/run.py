@@ -13,7 +13,7 @@ import json
 import shutil
 from collections.abc import Sequence
 from contextlib import ExitStack
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -116,7 +116,7 @@ class Run:
             checkpoint = load_checkpoint(file)
             run._restored, run._saved_epoch = checkpoint, checkpoint.values["epoch"]
             run._history.load(run._saved_epoch)
-            run._saved_best = run._history.best()
+            run._saved_best = checkpoint.values.get("best")
             run._last = Snapshot(run._saved_epoch, {}, run._saved_best, {})
         return run, checkpoint
 
@@ -209,7 +209,7 @@ class Run:
             save_checkpoint(self.folder / f"{self.name}-best.pt", self._model, **best_states, name=self.name,
                             epoch=best[0])
             self._saved_best, self._record["best_epoch"] = best, best[0]
-        save_checkpoint(self.folder / f"{self.name}.pt", self._model, **states, name=self.name, epoch=epoch)
+        save_checkpoint(self.folder / f"{self.name}.pt", self._model, **states, name=self.name, epoch=epoch, best=best)
         self._record["epochs_done"] = epoch
         self._write_state("running")
         self._saved_epoch = epoch
@@ -221,7 +221,7 @@ class Run:
     def _write_state(self, state: str, error: BaseException | None = None) -> None:
         if not self._writes:
             return
-        self._record |= {"state": state, "written": datetime.now().isoformat(timespec="seconds")}
+        self._record |= {"state": state, "written": datetime.now(UTC).isoformat(timespec="seconds")}
         if error is not None:
             self._record["error"] = f"{type(error).__name__}: {error}"
         write_json(self.folder / "run.json", self._record)

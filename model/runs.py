@@ -1,11 +1,13 @@
 """Which run is meant: the newest of a model, or one that the user named."""
 
 import json
+from datetime import datetime
 from pathlib import Path
 
 from config import Paths
 from model.run import read_record
 from processing.errors import PipelineError
+from processing.files import TIME_STAMP
 
 RUNS_SHOWN = 5
 
@@ -114,7 +116,7 @@ def describe_runs(paths: Paths, name: str) -> str:
 
 
 def run_folders(paths: Paths, name: str) -> list[Path]:
-    """Run folders of a model, oldest first (by the time in the name, then the number behind it)."""
+    """Run folders of a model, oldest first, by run.json: clocks and time zones differ where folders are named."""
     parent = paths.ckpt / name
     if not parent.is_dir():
         return []
@@ -122,5 +124,13 @@ def run_folders(paths: Paths, name: str) -> list[Path]:
 
 
 def _age(folder: Path) -> tuple:
-    return folder.name[:12], len(folder.name), folder.name
+    """When a run was started, as seconds (UTC); without run.json, as its name says. Then by name."""
+    try:
+        started = datetime.fromisoformat(read_record(folder)["started"])
+    except (KeyError, TypeError, ValueError):
+        try:
+            started = datetime.strptime(folder.name[:12], TIME_STAMP)
+        except ValueError:
+            return 0.0, len(folder.name), folder.name
+    return started.timestamp(), len(folder.name), folder.name
 

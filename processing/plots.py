@@ -17,6 +17,7 @@ from matplotlib.ticker import MaxNLocator, ScalarFormatter
 from config import View
 from processing.files import replace_file
 from processing.images import cut_view, decode_pixels, read_image
+from processing.tables import read_history
 
 matplotlib.rcdefaults()     # a matplotlibrc of the user's is for the user's own pictures
 
@@ -78,7 +79,7 @@ def plot_log(history: Path, path: Path) -> None:
         history: path of history.csv, one row per epoch: `epoch`, `loss`, and its parts `loss ...`.
         path: the PNG to write.
     """
-    table = pd.read_csv(history)
+    table = read_history(history)
     parts = [name for name in table.columns if name.startswith("loss ")]
     unseen = table.get("held-out loss")
     figure = Figure(figsize=(9, 5.5), layout="constrained")
@@ -91,7 +92,7 @@ def plot_log(history: Path, path: Path) -> None:
             table["epoch"], table[name], color=color, linestyle=style, marker=marker, markersize=2, linewidth=1.2,
             label=label,
         )
-    if unseen is not None:
+    if unseen is not None and unseen.notna().any():
         axis.plot(table["epoch"], unseen, color=BLUE, marker=marker, markersize=4, label="held-out loss")
         best = unseen.idxmin()
         axis.plot(table["epoch"][best], unseen[best], color=BLUE, marker="*", markersize=13, linestyle="none",

@@ -8,7 +8,7 @@ import pandas as pd
 from processing import columns as c
 from processing.acuity import parse_decimal_va
 from processing.errors import PipelineError
-from processing.reader import CellError, code, number, read_table, text
+from processing.reader import CellError, code, number, read_header, read_table, text
 from processing.visits import join_visits
 
 # ---- Annotation tables as handed out -> typed columns
@@ -239,6 +239,20 @@ def read_processed(path: Path, columns: list[str]) -> pd.DataFrame:
     if wrong:
         raise PipelineError(f"{path} holds text where numbers belong, in {', '.join(wrong)}. {_MAKE_ANEW}")
     return table
+
+
+def read_history(path: Path) -> pd.DataFrame:
+    """Read a run's history.csv back, as it was written or as a spreadsheet saved it.
+
+    Returns:
+        DataFrame, a row per epoch: `epoch`, `loss`, and what there is of `loss <part>` and `held-out loss`.
+
+    Raises:
+        PipelineError: it is not there, empty, or no such table.
+    """
+    losses = [name for name in read_header(path) if "loss" in name]
+    table = read_table(path, dict.fromkeys(dict.fromkeys(["epoch", "loss", *losses]), number), unique=["epoch"])
+    return table.dropna(subset="epoch").astype({"epoch": int}).reset_index(drop=True)
 
 
 _MAKE_ANEW = "Option 0 (processing_data) makes it anew."

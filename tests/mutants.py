@@ -136,7 +136,7 @@ MUTANTS = list(starmap(Mutant, [
     ("model.run.read_unfinished", "_find_differences({name: then.get(name) for name in now}, now)", "_find_differences({}, {})", "resume", "cannot_be_resumed"),
     ("model.run._refuse_changes", "if changed", "if False", "resume", "cannot_be_resumed"),
     ("model.run.Run.resume", "if record.get('epochs_done') and not file.is_file()", "if False", "resume", "cannot_be_resumed"),
-    ("model.history.History.draw", "except Exception", "except ZeroDivisionError", "run", "ends_no_training"),
+    ("model.history.History._try", "except Exception", "except ZeroDivisionError", "run", "ends_no_training"),
     ("processing.terminal.open_terminal", "os.environ['MPLBACKEND'] = 'agg'", "", "compare", "notebooks_backend"),
     ("model.image_model.ImageNetwork.fit", "check_losses(...)", "", "guard", "never_the_best"),
     ("model.csv_model.CSVNetwork.fit", "check_losses(...)", "", "guard", "never_the_best"),

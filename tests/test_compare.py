@@ -10,7 +10,7 @@ from data.compare import compare_runs
 from model_config import CSV_MODEL
 from processing import plots
 from processing.errors import PipelineError
-from tests.helpers import run_main, train_csv
+from tests.helpers import damage_history, run_main, train_csv
 
 CSV = replace(CSV_MODEL, epochs=3, batch_size=2, device="cpu")
 
@@ -76,3 +76,24 @@ def test_one_loss_that_towers_over_the_rest_does_not_press_them_flat(tmp_path, m
     for figure in drawn:
         axis, = figure.axes
         assert axis.get_yscale() == scale and axis.get_ylim()[0] <= 1 and axis.get_ylim()[1] >= first
+
+
+@pytest.mark.parametrize("how", ["emptied", "deleted", "header", "text"])
+def test_a_damaged_history_is_left_out_and_named(trained_copy, capsys, how):
+    folder, = (trained_copy.ckpt / "Model-CSV").iterdir()
+    damage_history(folder / "history.csv", how)
+    assert compare_runs(trained_copy, [str(run) for run in trained_copy.ckpt.glob("Model-*/*")]).is_file()
+    said = capsys.readouterr().out
+    assert f"{folder / 'history.csv'} cannot be used" in said and f"The curve of {folder} is left out." in said
+    assert "Model-Image-All" in said
+    with pytest.raises(PipelineError, match="has an epoch to compare"):
+        compare_runs(trained_copy, [str(folder)])
+
+
+def test_a_history_that_a_spreadsheet_saved_is_read(trained_copy, capsys):
+    folder, = (trained_copy.ckpt / "Model-CSV").iterdir()
+    before = plots.read_history(folder / "history.csv")
+    damage_history(folder / "history.csv", "spreadsheet")
+    pd.testing.assert_frame_equal(plots.read_history(folder / "history.csv"), before)
+    compare_runs(trained_copy, [str(folder)])
+    assert "left out" not in capsys.readouterr().out

@@ -18,7 +18,8 @@ from model.checkpoint import load_checkpoint
 from model.run import Run, read_specification
 from model_config import CSV_MODEL, IMAGE_MODELS
 from processing.errors import PipelineError
-from tests.helpers import REPOSITORY, run_main, train_csv, train_image
+from processing.tables import read_history
+from tests.helpers import REPOSITORY, damage_history, run_main, train_csv, train_image
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 EPOCHS = 3
@@ -240,3 +241,19 @@ def test_flags_of_the_config_beside_resume_are_refused(demo_copy):
     answer = run_main("2", "--resume", "--epochs", 5, root=demo_copy.root)
     assert answer.returncode == 2
     assert "--resume takes the run's own config; leave out --epochs" in answer.stderr
+
+
+@pytest.mark.parametrize("how", ["spreadsheet", "emptied", "deleted", "text"])
+def test_a_run_is_resumed_from_its_checkpoint_whatever_became_of_its_history(demo_copy, monkeypatch, how):
+    whole, = train_csv(demo_copy, CSV)
+    stop_after(monkeypatch, 2)
+    with pytest.raises(Stop):
+        train_csv(demo_copy, CSV)
+    monkeypatch.undo()
+    folder = max((demo_copy.ckpt / "Model-CSV").iterdir(), key=lambda run: run.stat().st_mtime_ns)
+    damage_history(folder / "history.csv", how)
+    train_csv(demo_copy, CSV, resume=str(folder))
+    states = [load_checkpoint(run / "Model-CSV.pt").state for run in (whole, folder)]
+    assert all(torch.equal(states[0][name], value) for name, value in states[1].items())
+    epochs = read_history(folder / "history.csv")["epoch"].tolist()
+    assert epochs == list(range(1 if how == "spreadsheet" else 3, CSV.epochs + 1))

@@ -7,13 +7,14 @@ import pandas as pd
 import pytest
 import torch
 
+from model import history as history_module
 from model import run as run_module
 from model.checkpoint import load_checkpoint, save_checkpoint
 from model.csv_model import CSVNetwork
 from model.image_model import ImageNetwork
 from model.provenance import fingerprint_images
 from model.run import Run, read_record, read_specification
-from model.runs import find_checkpoint
+from model.runs import find_checkpoint, run_folders
 from model.training import _load_start
 from model_config import CSVConfig
 from processing import plots
@@ -237,8 +238,44 @@ def test_a_plot_that_cannot_be_drawn_ends_no_training(make_run, monkeypatch, cap
         really(*arguments)
 
     monkeypatch.setattr(plots, "plot_log", fail_at_first)
-    monkeypatch.setattr(run_module, "DRAW_SHARE", 1)
+    monkeypatch.setattr(run_module, "DRAW_SHARE", 1e9)
     folder = finish(make_run(), epochs=5)
     assert read_record(folder)["state"] == "finished"
-    assert capsys.readouterr().out.count("is not drawn (no such font)") == 1
+    assert capsys.readouterr().out.count(".png is not written (no such font)") == 1
     assert len(drawn) >= 4 and len(list(folder.glob("*.png"))) == 1
+
+
+def test_a_history_that_cannot_be_written_ends_no_training(make_run, monkeypatch, capsys):
+    """As where it is open in a spreadsheet: tried again at each save and at the end."""
+    really = history_module.write_csv
+
+    def fail(*_arguments):
+        raise PipelineError("history.csv could not be written: Permission denied.")
+
+    monkeypatch.setattr(history_module, "write_csv", fail)
+    monkeypatch.setattr(run_module, "SAVE_SHARE", 1e9)
+    run = make_run()
+    _, optimizer = give_model(run)
+    with run:
+        for epoch in range(1, 4):
+            run.finish_epoch(epoch, optimizer, {"loss": 1.0})
+            assert not (run.folder / "history.csv").exists()
+        monkeypatch.setattr(history_module, "write_csv", really)
+    assert read_record(run.folder)["state"] == "finished"
+    assert capsys.readouterr().out.count("history.csv is not written (") == 1
+    assert pd.read_csv(run.folder / "history.csv")["epoch"].tolist() == [1, 2, 3]
+    assert len(list(run.folder.glob("*.png"))) == 1
+
+
+def test_runs_are_in_the_order_of_their_starts_whatever_the_clock_on_the_wall_says(make_run, paths):
+    """Begun in two time zones, in a summer's last hour, or by a clock that was set: their names tell nothing."""
+    starts = {"202611260900": "2026-11-26T08:00:00.000+00:00", "202611260300": "2026-11-26T09:00:00+00:00",
+              "202611261200": "2026-11-26T07:59:59.999+00:00", "202611260301": "2026-11-26T09:30:00+02:00"}
+    for name, started in starts.items():
+        folder = finish(make_run(), epochs=1)
+        record = read_record(folder) | {"started": started}
+        (folder / "run.json").write_text(json.dumps(record))
+        folder.rename(folder.with_name(name))
+    assert [folder.name for folder in run_folders(paths, "Model-CSV")] == [
+        "202611260301", "202611261200", "202611260900", "202611260300"]
+    assert find_checkpoint(paths, "Model-CSV").parent.name == "202611260300"
