@@ -14,7 +14,11 @@ from model.runs import find_path, run_folders
 from processing.errors import PipelineError
 from processing.files import TIME_STAMP
 from processing.plots import draw_comparison
+<<<<<<< HEAD
 from processing.tables import read_history
+=======
+from processing.source import printable
+>>>>>>> f58400a (Images of which none is usable are counted and named with the reason, also below a root that is not UTF-8; what looks like data and is not read is named; the table that lists an eye decides its set)
 from processing.terminal import say
 
 RUNS_EACH = 2       # of a model, where none are named
@@ -88,8 +92,13 @@ def _label_runs(folders, histories):
     for folder, config in zip(folders, configs, strict=True):
         differs = ", ".join(f"{field} {_format(config[field])}" for field in fields)
         alone = "" if len(folders) == 1 else ": the same config"
+<<<<<<< HEAD
         label = f"{folder.name}: {differs}" if differs else folder.name + alone
         rows.append((label, folder, histories[folder]))
+=======
+        label = printable(f"{folder.name}: {differs}" if differs else folder.name + alone)
+        rows.append((label, folder, pd.read_csv(folder / "history.csv")))
+>>>>>>> f58400a (Images of which none is usable are counted and named with the reason, also below a root that is not UTF-8; what looks like data and is not read is named; the table that lists an eye decides its set)
     return rows
 
 

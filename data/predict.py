@@ -87,7 +87,8 @@ def _load_models(paths, image_models, checkpoints, *, device, unfinished):
 def _predict(paths, image_models, models, option):
     test = read_processed(paths.test_table, c.TEST_COLUMNS)
     if test.empty:
-        raise PipelineError(f"{paths.test_table} has no images to predict. Put test images into {paths.source}.")
+        raise PipelineError(f"{paths.test_table} has no images to predict. Put test images into {paths.source}; why "
+                            f"any there are not used stands in {paths.problems}.")
     doubled = test[c.SOURCE][test[c.SOURCE].duplicated()].tolist()
     if doubled:     # each would count twice in its eye's means
         raise PipelineError(

@@ -8,6 +8,7 @@ import csv
 import functools
 import io
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -17,8 +18,10 @@ from processing.files import stat_files, write_text
 
 CROP, BOX, CHANNELS, TURNED_GREY = "crop_path", "box", "channels", "turned_grey"
 WIDTH, HEIGHT = "screen_width", "screen_height"     # px
+BLACK = "black"             # percent of the crop; see screens.measure_black
 RECORD_COLUMNS = [
-    CROP, c.SOURCE, "source_bytes", "source_mtime_ns", "crop_bytes", "crop_mtime_ns", WIDTH, HEIGHT, BOX, CHANNELS,
+    CROP, c.SOURCE, "source_bytes", "source_mtime_ns", "crop_bytes", "crop_mtime_ns", WIDTH, HEIGHT, BLACK, BOX,
+    CHANNELS,
     TURNED_GREY,        # 1: the screen has colours within the box of a grey view
 ]
 SAVE_EVERY_S = 10       # a killed run loses the record of its last seconds' crops and cuts those again
@@ -68,10 +71,11 @@ class CropRecord:
         place = RECORD_COLUMNS.index(TURNED_GREY)
         return {crop for crop, row in self._rows.items() if row[place] == "1"}
 
-    def screens(self) -> pd.DataFrame:
-        """source_path, screen_width, screen_height (px), one row per screen."""
-        table = pd.DataFrame(self._rows.values(), columns=RECORD_COLUMNS)[[c.SOURCE, WIDTH, HEIGHT]]
-        return table.drop_duplicates(c.SOURCE).astype({WIDTH: int, HEIGHT: int})
+    def screens(self, crops: Iterable[str]) -> pd.DataFrame:
+        """source_path, screen_width, screen_height (px) and black (percent) of those of the crops that it holds."""
+        rows = [self._rows[crop] for crop in crops if crop in self._rows]
+        table = pd.DataFrame(rows, columns=RECORD_COLUMNS)[[c.SOURCE, WIDTH, HEIGHT, BLACK]]
+        return table.astype({WIDTH: int, HEIGHT: int, BLACK: int})
 
 
 def find_crops(path: Path, box: str, channels: int) -> set[str]:
@@ -88,12 +92,12 @@ def _find_crops(path: Path, box: str, channels: int, _state: tuple[int, int]) ->
 
 def _read_rows(path):
     """Texts of RECORD_COLUMNS, crop by crop; none where the file is no such table. Damaged rows are passed over."""
-    size = slice(RECORD_COLUMNS.index(WIDTH), RECORD_COLUMNS.index(HEIGHT) + 1)
+    numbers = slice(RECORD_COLUMNS.index(WIDTH), RECORD_COLUMNS.index(BLACK) + 1)
     try:
         with open(path, encoding="utf-8", newline="") as file:
             rows = csv.reader(file)
             if next(rows, None) == RECORD_COLUMNS:
                 yield from (row for row in rows
-                            if len(row) == len(RECORD_COLUMNS) and all(cell.isdecimal() for cell in row[size]))
+                            if len(row) == len(RECORD_COLUMNS) and all(cell.isdecimal() for cell in row[numbers]))
     except (OSError, ValueError, csv.Error):        # ValueError: no UTF-8
         return

@@ -10,10 +10,11 @@ import pandas as pd
 
 from config import Paths, View
 from processing import columns as c
-from processing.crop_record import BOX, CHANNELS, CROP, HEIGHT, TURNED_GREY, WIDTH, CropRecord
+from processing.crop_record import BLACK, BOX, CHANNELS, CROP, HEIGHT, TURNED_GREY, WIDTH, CropRecord
 from processing.files import replace_file
-from processing.images import ImageError, cut_view, read_image
+from processing.images import ImageError, crop_image, cut_view, read_image
 from processing.parallel import CORES, map_in_threads, one_image_per_thread
+from processing.screens import measure_black
 from processing.terminal import progress
 from processing.views import describe_view, view_paths
 
@@ -96,7 +97,8 @@ def _cut_screen(source, crops, paths, record):
         with replace_file(paths.root / crop) as temporary:
             temporary.write_bytes(data)
         rows.append(_describe_cut(crop, source, view, state) | _describe_crop(paths.root / crop) | {
-            WIDTH: screen.shape[1], HEIGHT: screen.shape[0], TURNED_GREY: int(turned_grey)})
+            WIDTH: screen.shape[1], HEIGHT: screen.shape[0], BLACK: measure_black(crop_image(screen, view)),
+            TURNED_GREY: int(turned_grey)})
     return rows
 
 

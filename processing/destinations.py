@@ -5,7 +5,6 @@ Reads the names below data/source and data/submit, and the eyes that tables list
 
 import re
 import tempfile
-from collections import defaultdict
 from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -14,19 +13,19 @@ from config import Paths
 from processing import columns as c
 from processing.downloads import Entry, make_entry
 from processing.files import write_bytes
-from processing.formats import OTHER_TABLE, explain_unread
-from processing.reader import parse_table
 from processing.source import (
     SETS,
     SUFFIXES,
     TABLE_FILES,
     TABLE_OF_NAME,
+    explain_unread_file,
     find_files,
     find_set_folders,
     find_tables,
+    guess_set,
     parse_name,
 )
-from processing.tables import parse_patient
+from processing.tables import read_sets
 
 IMAGES, TABLES, TEMPLATES = "images", "tables", "templates"
 NO_DATA = "no part of the data"
@@ -36,8 +35,6 @@ SET_FOLDERS = {                                         # made where a set has n
     ("final", "train"): "final/Train_Set",
     ("final", "test"): "final/Test_Set",
 }
-# Of tables and templates, without the suffix
-TABLE_STEMS = {name.lower().removesuffix(".csv") for name in (*TABLE_OF_NAME, *c.SUBMISSION_COLUMNS)}
 _CROP_NAME = re.compile(r".*\d[LR]_[01]_[01]_[01]_", re.IGNORECASE)     # <eye>_<final>_<after>_<side>_, of option 0
 # Characters that Windows or a UTF-8 table cannot hold
 _UNSTORABLE = re.compile(r'[\x00-\x1f\x7f<>:"|?*/\\\ud800-\udfff]')
@@ -74,12 +71,7 @@ def locate_entry(entry: Entry) -> Item | str:
         return Item(entry, TEMPLATES, "", "", (name,), (name,))
     if name.endswith(SUFFIXES):
         return _locate_image(entry, parts)
-    if name.endswith(".csv"):
-        return "it has the name of no table; rename it to that of its table, as TrainingAnnotation.csv"
-    if name.split(".")[0] in TABLE_STEMS:
-        return OTHER_TABLE
-    unread = explain_unread(name, entry.read_start())
-    return unread.reason if unread else NO_DATA
+    return explain_unread_file(name, entry.read_start()) or NO_DATA
 
 
 def _locate_image(entry, parts):
@@ -108,15 +100,6 @@ def _make_image(entry, row, data_type, tail):
     """The Item of an image, `row` as parse_name gives it."""
     key = row[c.PATIENT], row[c.AFTER], row[c.IMAGE].casefold()
     return Item(entry, IMAGES, c.ROUND_NAMES[row[c.FINAL]], data_type, key, tail)
-
-
-def guess_set(name: str) -> str | None:
-    """Train or test, as a name says: TrainingSet, Validation Set, test_set2, 训练集; None: neither or both."""
-    words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[\u4e00-\u9fff]+", name)
-    found = [re.match(r"(?:preliminary|final|初赛|复赛|决赛)?(train|test|valid|val$|训练|测试|验证)", word.lower())
-             for word in words]
-    sets = {"train" if match[1] in ("train", "训练") else "test" for match in found if match}
-    return sets.pop() if len(sets) == 1 else None
 
 
 def find_existing(paths: Paths) -> dict[tuple, Item]:
@@ -179,12 +162,9 @@ def decide_sets(items: list[Item], known: dict[tuple, Item]) -> tuple[list[Item]
 
 def _read_sets(tables):
     """(round, eye) -> train or test, as tables say that list the eye."""
-    sets = defaultdict(set)
-    for table in tables:
-        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:       # the table may lie in a zip file
-            file = Path(folder, "table.csv")
-            write_bytes(file, b"".join(table.entry.read_chunks()))
-            rows, _ = parse_table(file, {c.PATIENT: parse_patient})
-        for eye in filter(None, rows.get(c.PATIENT, ())):
-            sets[table.round_name, eye].add(table.data_type)
-    return {eye: found.pop() for eye, found in sets.items() if len(found) == 1}
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:       # a table may lie in a zip file
+        files = []
+        for number, table in enumerate(tables):
+            files.append((*table.key, Path(folder, f"{number}.csv")))
+            write_bytes(files[-1][1], b"".join(table.entry.read_chunks()))
+        return read_sets(files)

@@ -1,6 +1,8 @@
 """Annotation tables become the processed tables and the case table."""
 
 import re
+from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -8,7 +10,11 @@ import pandas as pd
 from processing import columns as c
 from processing.acuity import parse_decimal_va
 from processing.errors import PipelineError
+<<<<<<< HEAD
 from processing.reader import CellError, code, number, read_header, read_table, text
+=======
+from processing.reader import CellError, code, number, parse_table, read_table, text
+>>>>>>> f58400a (Images of which none is usable are counted and named with the reason, also below a root that is not UTF-8; what looks like data and is not read is named; the table that lists an eye decides its set)
 from processing.visits import join_visits
 
 # ---- Annotation tables as handed out -> typed columns
@@ -86,6 +92,24 @@ def read_raw_table(path: Path, table: str) -> pd.DataFrame:
     """
     unique = [c.PATIENT] if table in EYE_TABLES else []
     return read_table(path, PARSERS[table], unique=unique, optional=c.OPTIONAL_FINDINGS)
+
+
+def read_sets(files: Iterable[tuple[str, Path]]) -> dict[tuple[str, str], str]:
+    """The set of each eye as tables tell it; an eye that tables of both sets list has none.
+
+    Args:
+        files: pairs of a key of PARSERS and the file. What is wrong with one is not said here.
+
+    Returns:
+        dict of round and patient ID -> train or test.
+    """
+    sets = defaultdict(set)
+    for table, file in files:
+        final, data_type = (EYE_TABLES | {"pic": EYE_TABLES["case"]})[table]
+        rows, _ = parse_table(file, {c.PATIENT: parse_patient})
+        for eye in rows.get(c.PATIENT, pd.Series(dtype=object)).dropna():
+            sets[c.ROUND_NAMES[final], eye].add(data_type)
+    return {eye: found.pop() for eye, found in sets.items() if len(found) == 1}
 
 
 def fill_missing(table: pd.DataFrame, path: Path) -> pd.DataFrame:

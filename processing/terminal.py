@@ -131,7 +131,7 @@ def _log_traceback() -> None:
 
     try:
         PATHS.error_log.parent.mkdir(parents=True, exist_ok=True)
-        with open(PATHS.error_log, "a", encoding="utf-8") as file:
+        with open(PATHS.error_log, "a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(traceback.format_exc() + "\n")
         print(f"This is a bug; please report it with {PATHS.error_log}", file=sys.stderr)
     except OSError:

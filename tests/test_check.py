@@ -278,6 +278,34 @@ def test_missing_extra_and_contradicting_tables(clean):
     assert [each.file for each in only(found, "file-unused")] == ["data/source/final/notes.txt"]
 
 
+def test_what_looks_like_data_and_is_not_read_is_named_with_what_to_do(clean):
+    names = {"35.bmp": "JPEG and PNG only", "train_anno_case.xlsx": "save it as CSV", "Train Set.zip": "option 7"}
+    for name in (*names, "notes.txt"):
+        (clean.source / "final" / name).touch()
+    found = check_data(clean)
+    unread = {each.file.rsplit("/", 1)[-1]: each for each in only(found, "file-unread")}
+    assert unread.keys() == names.keys()
+    assert all(text in unread[name].why and unread[name].severity == "warns" for name, text in names.items())
+    assert [each.file for each in only(found, "file-unused")] == ["data/source/final/notes.txt"]
+
+
+def test_images_of_which_none_is_usable_are_counted(paths, capsys):
+    for number in range(3):
+        put_screen(paths.source / f"final/Train_Set/7R/Pre/{number}.jpg")
+    found = check_data(paths)
+    assert "none of 3 images there is usable" in only(found, "no-images")[0].why
+    assert len(only(found, "name-unknown")) == 3
+
+
+def test_a_folder_that_contradicts_the_table_is_named(clean):
+    folder = clean.source / "final" / "Train_Set" / "7R"
+    folder.rename(clean.source / "final" / "Test_Set" / "7R")
+    found = check_data(clean)
+    assert {(each.file.split("/")[3], each.value, each.action) for each in only(found, "set-misnamed")} == {
+        ("Test_Set", "7R", "the table decides")}
+    assert {each.kind for each in found} == {"set-misnamed"}
+
+
 def test_an_absent_set_is_noted_and_its_table_is_not_needed(clean):
     shutil.rmtree(clean.source / "final" / "Test_Set" / "8L")
     edit(clean.source / FINAL_INFO, "PCV", "XYZ")
@@ -384,7 +412,7 @@ def test_screens_of_odd_size(clean):
     found = check_data(clean)
     sizes = {each.value: each.why for each in only(found, "screen-odd")}
     assert set(sizes) == {"1100 x 596", "2000 x 900"}
-    assert "smaller than the crop box" in sizes["1100 x 596"]
+    assert "no screen of the device has 1100 x 596 pixels, 15 % of the crop is black" in sizes["1100 x 596"]
     assert only(found, "screen-narrow")[0].value == "1008 x 596"
     assert "60 x 40" in only(found, "image-unreadable")[0].why
 

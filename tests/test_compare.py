@@ -41,6 +41,14 @@ def test_named_runs_are_compared_and_held_out_figures_told_apart(runs, capsys):
     assert float(lines[1][3]) > 0
 
 
+def test_a_path_that_is_not_utf8_can_stand_in_a_label(runs, capsys):
+    paths, folders = runs
+    config = folders[1] / "config.json"
+    config.write_text(config.read_text().replace('"init_from": ""', '"init_from": "/\\udcd6.pt"'))
+    compare_runs(paths, [str(folder) for folder in folders[:2]])
+    assert "init_from /\\xd6.pt" in capsys.readouterr().out
+
+
 def test_what_is_no_run_is_refused(demo_copy):
     with pytest.raises(PipelineError, match="has an epoch to compare. Options 1 to 3 train"):
         compare_runs(demo_copy)

@@ -54,7 +54,7 @@ def tables(paths):
 
 def test_it_writes_crops_tables_and_the_preview(paths, source):
     made = processing_data(paths)
-    assert made == (2, 0, 2, 4, 0, 0)
+    assert made == (2, 0, 2, 4, 0, 0, 0)
     images = pd.read_csv(paths.image_table)
     assert images.columns.tolist() == c.IMAGE_COLUMNS
     assert set(crops(paths)) == set(crops(paths, FUNDUS)) == {"7R_1_0_1_眼 (1).jpg", "7R_1_1_1_127. (16).jpg"}
@@ -272,6 +272,91 @@ def test_without_any_data_it_says_what_to_put_where(paths):
     assert str(paths.source) in str(caught.value)
     assert "preliminary/Train_set" in str(caught.value)
     assert "python main.py demo" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("final/Test_Set/7R/Pre/IMG_1.jpg", "its name follows no rule of the final round: <eye>/Pre Injection OCT"),
+        ("preliminary/Train_set/IMG_1.jpg", "its name follows no rule of the preliminary round: <eye>_1"),
+        ("Train_set/0000-0001L_1.jpg", "it lies in the folder of no round"),
+        ("0000-0001L_1.jpg", "it lies in the folder of no round"),
+        ("final/data1/7R/Pre Injection OCT Images/1.jpg", "its folder is of no set"),
+        ("final/7R/Pre Injection OCT Images/1.jpg", "its folder is of no set"),
+    ],
+)
+def test_images_of_which_none_is_usable_are_counted_and_named_with_the_reason(paths, capsys, name, reason):
+    for number in range(3):
+        put_screen(paths.source / name.replace("1.jpg", f"1{number}.jpg"))
+    with pytest.raises(PipelineError) as caught:
+        processing_data(paths)
+    said = str(caught.value)
+    assert said.startswith(f"None of 3 images below {paths.source} is usable.")
+    assert f"  data/source/{name.replace('1.jpg', '10.jpg')}: {reason}" in said
+    assert f"All 3 are listed in {paths.problems}." in said
+    assert len(pd.read_csv(paths.problems)) == 3
+    if name.startswith("final"):
+        assert "final round: none of 3 images in" in capsys.readouterr().out
+
+
+def test_a_root_whose_own_path_is_not_utf8_works(paths, source, tmp_path):
+    root = os.fsencode(tmp_path) + b"/\xd6\xd0"
+    try:
+        os.rename(paths.root, root)
+    except OSError:
+        pytest.skip("the file system knows no such names")
+    assert processing_data(Paths(os.fsdecode(root))).images == 2
+
+
+def test_what_looks_like_data_and_is_not_read_is_named_with_what_to_do(paths, source, capsys):
+    others = {
+        "final/Test_Set/7R/35.jfif": "rename it to .jpg", "final/Test_Set/7R/35.bmp": "JPEG and PNG only",
+        "final/Test_Set/35.jpg.part": "not finished", "final/train_anno_case.xlsx": "save it as CSV",
+        "final/eyes.csv": "name of no table", "Train Set.zip": "option 7 (import_data)",
+        "more.zip.001": "part of a split archive", "final/TrainingAnnotation.csv": "put it below preliminary",
+        "submit_stage1.csv": "put it into data/submit", "train_anno_pic.txt": "save it as CSV",
+        "7R_1.png": "the folder of no round",
+    }
+    for name in (*others, "notes.txt", "README.md"):
+        (paths.source / name).write_bytes(b"")
+    made = processing_data(paths)
+    assert (made.images, made.problems) == (2, len(others))
+    assert "11 files were left out" in capsys.readouterr().out
+    reasons = {name.removeprefix("data/source/"): reason for name, reason in pd.read_csv(paths.problems).to_numpy()}
+    assert reasons.keys() == others.keys()
+    assert all(text in reasons[name] for name, text in others.items()), reasons
+
+
+def test_a_table_that_is_missing_because_it_is_a_workbook_is_pointed_at(paths, source):
+    (source / "test_info.csv").rename(source / "test_info.xlsx")
+    with pytest.raises(PipelineError, match=r"(?s)test_info.csv or .* is missing.*test_info.xlsx: .*save it as CSV"):
+        processing_data(paths)
+    assert len(pd.read_csv(paths.problems)) == 1
+
+
+@pytest.mark.parametrize("folder", ["Train_Set", "测试", "data1", "训练"])
+def test_the_table_that_knows_an_eye_decides_its_set(paths, source, capsys, folder):
+    """Whatever the folder says: of the two eyes here the tables know one for test and one for training."""
+    (source / "train_anno_case.csv").write_text(
+        "patient ID,gender,age,diagnosis,anti-VEGF,preVA,preCST,VA,CST,continue injection\n"
+        "9L,Male,60,DME,Avastin,0.32,300,0.5,250,1\n")
+    (source / "train_anno_pic.csv").write_text("patient ID,injection,image name,IRF,SRF,PED,HRF\n"
+                                               "9L,Pre injection,1,1,0,0,1\n")
+    put_screen(source / "9L" / "Pre Injection OCT Images" / "1.jpg", seed=3)
+    source.rename(source.with_name(folder))
+    made = processing_data(paths)
+    assert (made.images, made.train, made.test, made.problems) == (3, 1, 2, 0)
+    assert (paths.view_folder(BSCAN) / "train" / "9L_1_0_0_1.jpg").is_file()
+    said = capsys.readouterr().out
+    wrong = {"Train_Set": "2 final images are test", "训练": "2 final images are test",
+             "测试": "1 final images are train"}.get(folder)
+    assert ("the table decides" in said) == (wrong is not None)
+    assert (wrong or "") + (" by the table that lists their eye, but not by their folder" if wrong else "") in said
+
+
+def test_an_eye_that_tables_of_both_sets_list_is_of_the_set_of_its_folder(paths, source):
+    (source / "train_anno_case.csv").write_text("patient ID\n7R\n")
+    assert processing_data(paths).test == 2
 
 
 def test_a_missing_table_is_asked_for_before_any_crop_is_cut(paths, source):

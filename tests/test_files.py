@@ -1,4 +1,5 @@
 import errno
+import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 
@@ -6,7 +7,7 @@ import pytest
 
 from processing import files
 from processing.errors import PipelineError
-from processing.files import make_timed_folder, new_timed_folder, replace_file, write_bytes
+from processing.files import make_timed_folder, new_timed_folder, replace_file, write_bytes, write_json
 
 
 def names_in(folder):
@@ -44,6 +45,12 @@ def test_an_interrupt_while_writing_leaves_the_old_file(tmp_path):
         raise KeyboardInterrupt
     assert file.read_bytes() == b"old"
     assert names_in(tmp_path) == ["model.pt"]
+
+
+def test_a_path_that_is_not_utf8_is_read_back_from_json_as_it_was(tmp_path):
+    path = os.fsdecode(b"/home/\xd6\xd0/data")
+    write_json(tmp_path / "a.json", {"init_from": path})
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == {"init_from": path}
 
 
 def test_a_folder_where_the_file_should_be_is_reported(tmp_path):

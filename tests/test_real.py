@@ -54,7 +54,7 @@ def full_size(real, real_tree, tmp_path_factory):
     put_tables(real, paths)
     cut = data_factory.crop_img
     data_factory.crop_img = lambda rows, *_: data_factory.Crops(
-        pd.DataFrame(rows, columns=c.IMAGE_COLUMNS), [], 0, [])
+        pd.DataFrame(rows, columns=c.IMAGE_COLUMNS), [], 0, [], [])
     try:
         processing_data(paths)
     finally:

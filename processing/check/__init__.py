@@ -51,8 +51,10 @@ def check_data(paths: Paths = config.PATHS, views: dict[str, View] = config.VIEW
     found += faults
     if layout.images.empty and processed.empty:
         if not layout.tables and not found:
-            raise PipelineError(explain_start(paths, {}))
-        found.append(find("no-images", paths.relative(paths.source)))
+            raise PipelineError(explain_start(paths, {}, []))
+        unusable = sum(each.kind == "name-unknown" for each in found)
+        detail = f"none of {unusable} images there is usable" if unusable else ""
+        found.append(find("no-images", paths.relative(paths.source), detail=detail))
     tables, faults = check_tables(paths, layout.tables)
     found += faults + check_eyes(paths, layout.images, tables, layout.tables)
     found += check_templates(paths, layout.images, tables)

@@ -18,10 +18,10 @@ from processing.crop_record import CropRecord
 from processing.crops import is_current
 from processing.images import ImageError, crop_image, cut_view, decode_image, read_image
 from processing.parallel import map_in_threads, one_image_per_thread
+from processing.screens import NARROW_SCREEN, explain_oddity, measure_black
 from processing.terminal import progress
 from processing.views import describe_view, view_paths
 
-SCREEN, NARROW_SCREEN = (1264, 596), (1008, 596)        # px, width x height, as the device writes them
 BLOCK_PX = 25               # blocks of 25 x 25 px (100 um down): speckle averages out, a retina does not
 # Grey levels by which a column of blocks varies from top to bottom. Measured: the real image 49, the
 # demonstration's 34 to 51; noise 11 at most, the real image at a seventh of its brightness 7
@@ -44,7 +44,7 @@ class Task(NamedTuple):
     paths: Paths
     views: dict             # name -> View; the pixels of bscan are looked at, the others are only to be there
     record: CropRecord
-    screens: dict           # source_path -> width, height (px) of the screens that crops were cut from
+    screens: dict           # source_path -> size (width, height, px) and black of the screens that crops were cut from
     cut: dict               # path of a crop -> box and channels that it was cut with, as text
     turned_grey: set        # paths of the crops whose colours were taken away
     listed: set             # processed_path of the crops that the processed tables name
@@ -105,7 +105,8 @@ def check_images(paths: Paths, images: pd.DataFrame, processed: pd.DataFrame, vi
             for place, row in enumerate(images[KEY].to_dict("records"))]
     rows += [row | {CROPS: {"bscan": row[c.PROCESSED]}} for row in gone.to_dict("records")]
     record = CropRecord(paths.crop_record)
-    screens = {source: (width, height) for source, width, height in record.screens().itertuples(index=False)}
+    screens = {source: ((width, height), black)
+               for source, width, height, black in record.screens(images[c.PROCESSED]).itertuples(index=False)}
     task = Task(paths, views, record, screens, record.views(), record.find_turned_grey(), {*processed[c.PROCESSED]})
     found: list[Finding] = []
     first: dict[bytes, dict] = {}
@@ -129,7 +130,7 @@ def _look_at(row, task):
         found += [find("source-gone", crop, row[c.SOURCE])]
         return _look_at_crop(row, crop_file, task, found) if crop_file.is_file() else Look(found, None)
     if is_current(crop, row[c.SOURCE], view, paths=paths, record=task.record):
-        found += _check_screen(row, task.screens[row[c.SOURCE]], view)
+        found += _check_screen(row, *task.screens[row[c.SOURCE]])
         found += [find("bscan-coloured", row[c.SOURCE])] if crop in task.turned_grey else []
         return _look_at_crop(row, crop_file, task, found)
     if crop in task.listed and crop_file.is_file():
@@ -184,9 +185,10 @@ def _look_at_screen(row, file, task, found):
         data, turned_grey = cut_view(screen, view)
     except ImageError as error:
         return Look([*found, find("image-unreadable", row[c.SOURCE], detail=str(error))], None)
-    found = found + _check_screen(row, screen.shape[1::-1], view)
+    crop = crop_image(screen, view)
+    found = found + _check_screen(row, screen.shape[1::-1], measure_black(crop))
     found += [find("bscan-coloured", row[c.SOURCE])] if turned_grey else []
-    return _look_at_pixels(row, crop_image(screen, view), data, found)
+    return _look_at_pixels(row, crop, data, found)
 
 
 def _look_at_pixels(row, crop, data, found):
@@ -212,15 +214,11 @@ def measure_contrast(crop: np.ndarray) -> float:
     return float(np.percentile(grey.std(axis=0), CONTRAST_QUARTILE))
 
 
-def _check_screen(row, size, view):
-    size = tuple(size)
-    if size == SCREEN:
-        return []
+def _check_screen(row, size, black):
     value = f"{size[0]} x {size[1]}"
-    if size == NARROW_SCREEN:
-        return [find("screen-narrow", row[c.SOURCE], value)]
-    small = size[0] < view.right or size[1] < view.bottom
-    return [find("screen-odd", row[c.SOURCE], value, detail="smaller than the crop box" if small else "")]
+    if reason := explain_oddity(size, black):
+        return [find("screen-odd", row[c.SOURCE], value, detail=reason)]
+    return [find("screen-narrow", row[c.SOURCE], value)] if size == NARROW_SCREEN else []
 
 
 def _same_picture(row, first):

@@ -3,7 +3,7 @@
 Reads the folders below data/source; writes nothing.
 """
 
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import NamedTuple
 
 import pandas as pd
@@ -13,7 +13,16 @@ from processing import columns as c
 from processing.check.kinds import Finding, find
 from processing.data_factory import NEEDED
 from processing.errors import PipelineError
-from processing.source import ROUNDS, SUFFIXES, TABLE_FILES, find_files, list_tables, printable, read_image_rows
+from processing.source import (
+    ROUNDS,
+    TABLE_FILES,
+    find_files,
+    find_misnamed,
+    is_image,
+    list_tables,
+    printable,
+    read_image_rows,
+)
 
 NOTE_FILE = "readme.md"     # the notes that a clone has in each folder of the layout
 
@@ -45,7 +54,10 @@ def read_layout(paths: config.Paths) -> tuple[Layout, list[Finding]]:
         return nothing, [find("folder-unlistable", paths.relative(paths.source), error)]
     images = pd.DataFrame(rows, columns=c.IMAGE_COLUMNS)
     needed, found = _choose_tables(images, copies, paths)
-    found += [find("name-unknown", source, detail=reason) for source, reason in problems]
+    found += [find("name-unknown" if is_image(PurePath(source)) else "file-unread", source, detail=reason)
+              for source, reason in problems]
+    found += [find("set-misnamed", row[c.SOURCE], row[c.PATIENT], detail=f"{row[c.DATA_TYPE]} by its table")
+              for row in find_misnamed(rows)]
     for first, *others in copies.values():
         found += [find("table-contradicts", paths.relative(other), detail=f"it differs from {paths.relative(first)}")
                   for other in others if _read_content(other) != _read_content(first)]
@@ -53,7 +65,7 @@ def read_layout(paths: config.Paths) -> tuple[Layout, list[Finding]]:
     known |= {printable(paths.relative(file)) for same in copies.values() for file in same}
     for file in files:
         name = printable(paths.relative(file))
-        if file.name in config.EXCLUDED_IMAGES and file.suffix.lower() in SUFFIXES:
+        if file.name in config.EXCLUDED_IMAGES and is_image(file):
             found.append(find("image-excluded", name))
         elif name not in known and file.name.lower() != NOTE_FILE:
             found.append(find("file-unused", name))
