@@ -31,7 +31,7 @@ class Paths:
     """Every folder and file of the pipeline, from one root."""
 
     def __init__(self, root: Path | str):
-        self.root = Path(root).expanduser().resolve()
+        self.root = Path(os.path.expanduser(root)).resolve()
         data, model = self.root / "data", self.root / "model"
 
         self.source = data / "source"                           # the scans and tables, as handed out

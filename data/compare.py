@@ -4,6 +4,7 @@ Reads run folders (config.json, history.csv); writes model/ckpt/compare-<time>.p
 """
 
 import dataclasses
+import os
 from datetime import datetime
 from itertools import count
 from pathlib import Path
@@ -13,12 +14,10 @@ from model.run import read_config, read_record
 from model.runs import find_path, run_folders
 from processing.errors import PipelineError
 from processing.files import TIME_STAMP
+from processing.pasted import show
 from processing.plots import draw_comparison
-<<<<<<< HEAD
-from processing.tables import read_history
-=======
 from processing.source import printable
->>>>>>> f58400a (Images of which none is usable are counted and named with the reason, also below a root that is not UTF-8; what looks like data and is not read is named; the table that lists an eye decides its set)
+from processing.tables import read_history
 from processing.terminal import say
 
 RUNS_EACH = 2       # of a model, where none are named
@@ -66,12 +65,12 @@ def _list_newest(paths):
 def _find_run(paths, run):
     """The run folder that a user named."""
     folder = find_path(paths, run)
-    if not (folder / "history.csv").is_file():
+    if not os.path.isfile(folder / "history.csv"):
         if read_record(folder) and not (config := read_config(folder)).recipe_of().has_epochs:
             raise PipelineError(f"{folder} has no loss curve: the recipe {config.recipe} has no epochs. "
                                 "Option 8 scores it.")
         if not read_record(folder):
-            raise PipelineError(f"{folder} is no run folder with an epoch in it; name one below {paths.ckpt}.")
+            raise PipelineError(f"{show(folder)} is no run folder with an epoch in it; name one below {paths.ckpt}.")
     return folder.resolve()
 
 
@@ -92,13 +91,8 @@ def _label_runs(folders, histories):
     for folder, config in zip(folders, configs, strict=True):
         differs = ", ".join(f"{field} {_format(config[field])}" for field in fields)
         alone = "" if len(folders) == 1 else ": the same config"
-<<<<<<< HEAD
-        label = f"{folder.name}: {differs}" if differs else folder.name + alone
-        rows.append((label, folder, histories[folder]))
-=======
         label = printable(f"{folder.name}: {differs}" if differs else folder.name + alone)
-        rows.append((label, folder, pd.read_csv(folder / "history.csv")))
->>>>>>> f58400a (Images of which none is usable are counted and named with the reason, also below a root that is not UTF-8; what looks like data and is not read is named; the table that lists an eye decides its set)
+        rows.append((label, folder, histories[folder]))
     return rows
 
 

@@ -4,6 +4,7 @@ Reads submission files and truth tables, from folders or as single CSV files of 
 Nothing is scored before every file holds what it must; all that is wrong with them is said in one message.
 """
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from model.metrics import FINAL_ITEMS, PRELIMINARY_ITEMS, Score, final_score, pr
 from processing import columns as c
 from processing.acuity import parse_decimal_va
 from processing.errors import PipelineError
+from processing.pasted import read_path, show, strip_pasted
 from processing.reader import CellError, number, parse_table, read_header
 
 # What says which row is meant; the image number is the template's own
@@ -180,11 +182,11 @@ def read_pairs(
 def _find_files(places, what):
     """dict of submission file -> the path that holds its columns."""
     found = {}
-    if not all(str(place).strip() for place in places):
+    if not all(strip_pasted(str(place)) for place in places):
         raise PipelineError(f"An empty name was given for the {what}; name a folder or CSV files.")
-    for place in map(Path, places):
-        if not place.exists():
-            raise PipelineError(f"{place} is not there.")
+    for place in (Path(read_path(str(place))) for place in places):
+        if not os.path.exists(place):
+            raise PipelineError(f"{show(place)} is not there.")
         if place.suffix.lower() == ".zip":
             raise PipelineError(f"{place} is an archive: unpack it, and name the folder or its CSV files.")
         tables = [file for file in place.iterdir() if file.suffix.lower() == ".csv"] if place.is_dir() else [place]

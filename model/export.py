@@ -23,6 +23,7 @@ from model.runs import find_checkpoint, read_config_field, resolve_checkpoint
 from model_config import CSV_MODEL, IMAGE_MODELS
 from processing.errors import PipelineError
 from processing.files import write_bytes
+from processing.pasted import read_path
 from processing.terminal import say
 
 NETWORK = "network."        # the wrapper's name of the network, which heads all names of parameters
@@ -100,7 +101,7 @@ def _choose_targets(files: list[Path], out: str | Path | None) -> list[Path]:
     names = [file.stem if count[file.stem] == 1 else f"{file.stem}-{file.resolve().parent.name}" for file in files]
     if len(set(names)) < len(names):
         raise PipelineError("Two of the checkpoints would get the same name in one folder; export one after the other.")
-    return [Path(out).expanduser() / f"{name}.onnx" for name in names]
+    return [Path(read_path(str(out))) / f"{name}.onnx" for name in names]
 
 
 def import_exporter() -> Any:

@@ -1,6 +1,7 @@
 """Which run is meant: the newest of a model, or one that the user named."""
 
 import json
+import os
 from datetime import datetime
 from pathlib import Path
 
@@ -8,14 +9,18 @@ from config import Paths
 from model.run import read_record
 from processing.errors import PipelineError
 from processing.files import TIME_STAMP
+from processing.pasted import read_path, show
 
 RUNS_SHOWN = 5
 
 
 def find_path(paths: Paths, chosen: str | Path) -> Path:
     """What a user named, from the current folder, the root or model/ckpt; from the current folder if it is nowhere."""
-    places = [Path(chosen).expanduser(), paths.root / chosen, paths.ckpt / chosen]
-    return next((place for place in places if place.exists()), places[0])
+    def places(text: str) -> list[Path]:
+        return [Path(text), paths.root / text, paths.ckpt / text]
+
+    text = read_path(str(chosen), lambda text: any(map(os.path.exists, places(text))))
+    return next(filter(os.path.exists, places(text)), Path(text))
 
 
 def find_checkpoint(paths: Paths, name: str, chosen: str | Path | None = None, *, unfinished: bool = False) -> Path:
@@ -69,8 +74,8 @@ def resolve_checkpoint(paths: Paths, chosen: str | Path, *, unfinished: bool = F
     if not isinstance(chosen, (str, Path)):
         raise PipelineError(f"{chosen!r} is no path of a checkpoint: name a run folder or a .pt file.")
     path = find_path(paths, chosen)
-    if not path.exists():
-        raise PipelineError(f"The checkpoint {path} is not there: name a run folder or a .pt file.")
+    if not os.path.exists(path):
+        raise PipelineError(f"The checkpoint {show(path)} is not there: name a run folder or a .pt file.")
     record = read_record(path if path.is_dir() else path.parent)
     if record and not (unfinished or record.get("state") == "finished"):
         raise PipelineError(
@@ -93,9 +98,9 @@ def find_unfinished(paths: Paths, names: list[str], chosen: str | None = None) -
     """
     if chosen:
         path = find_path(paths, chosen)
-        if not (path / "run.json").is_file():
+        if not os.path.isfile(path / "run.json"):
             runs = " ".join(describe_runs(paths, name) for name in names)
-            raise PipelineError(f"{path} is no run folder: it is not there, or has no run.json. {runs}")
+            raise PipelineError(f"{show(path)} is no run folder: it is not there, or has no run.json. {runs}")
         return path
     folders = [
         folder for name in names for folder in run_folders(paths, name)

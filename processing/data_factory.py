@@ -72,7 +72,7 @@ def processing_data(
         paths: config.Paths.
         views: name -> View, what is cut out of each screen.
         strict: whether a single problem (an image that is unreadable or unknown to the tables, a screen that is odd,
-            another file that looks like data) stops the stage before a table is written; otherwise it is listed and left out.
+            another file that looks like data) stops the stage before a table is written; otherwise it is listed.
 
     Returns:
         Processed, the counts.

@@ -18,6 +18,7 @@ from typing import IO, NamedTuple
 from processing.errors import PipelineError
 from processing.files import insist
 from processing.formats import ARCHIVE, START_BYTES, UNFINISHED_SUFFIXES, explain_unread, identify_content, read_start
+from processing.pasted import show
 from processing.source import SUFFIXES, find_files
 
 MAX_RATIO = 100             # times its compressed size; more is a bomb (JPEGs hardly shrink, tables 5 to 20 times)
@@ -118,7 +119,7 @@ def find_entries(sources: Iterable[Path | str], stack: ExitStack) -> Iterator[En
         elif path.exists():
             raise PipelineError(f"{path} is no folder, zip file or CSV file: {_explain_source(path)}.")
         else:
-            raise PipelineError(f"{path} is not there. Give the downloaded folder, zip files or CSV files.")
+            raise PipelineError(f"{show(path)} is not there. Give the downloaded folder, zip files or CSV files.")
 
 
 def _list_folder(folder, stack):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, get_args, get_origin
 
 from processing.errors import PipelineError
+from processing.pasted import read_paths, strip_pasted
 
 CSV_PREFIX, IMAGE_PREFIX = "csv_", "image_"     # of flags for Model-CSV alone, for the image models alone
 NOT_SHARED = ("init_from",)                     # no checkpoint fits both kinds
@@ -175,9 +176,9 @@ def read_sources(sources: list[str]) -> list[Path]:
 
     if not sources:
         raise PipelineError("Nothing was named; nothing is imported.")
-    if "" in map(str.strip, sources):
+    if "" in map(strip_pasted, sources):
         raise ConfigError("An empty name was given; name folders, zip files or tables.")
-    return [Path(source).expanduser() for source in sources]
+    return [Path(path) for source in sources for path in read_paths(source)]
 
 
 def add_evaluate_flags(parser: ArgumentParser) -> None:

@@ -15,6 +15,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
+from processing.pasted import read_path
+
 LONGEST_VALUE = 60      # letters of it in a message
 ADVICE = {              # what Python's words for a fault do not say to people who do not know it
     "unicodeescape": r'write the path with /, or with an r before it: r"C:\Users\me"',
@@ -59,6 +61,8 @@ def _holds_all(value, collection, kind):
 
 def check_settings() -> bool:
     """Whether config.py and model_config.py can be used; what a user's edit broke there is said, with its place."""
+    if root := os.environ.get("APTOS_ROOT"):
+        os.environ["APTOS_ROOT"] = read_path(root)
     for name in ("config", "model_config"):
         try:
             fault = _find_wrong_setting(importlib.import_module(name))

@@ -10,11 +10,7 @@ import pandas as pd
 from processing import columns as c
 from processing.acuity import parse_decimal_va
 from processing.errors import PipelineError
-<<<<<<< HEAD
-from processing.reader import CellError, code, number, read_header, read_table, text
-=======
-from processing.reader import CellError, code, number, parse_table, read_table, text
->>>>>>> f58400a (Images of which none is usable are counted and named with the reason, also below a root that is not UTF-8; what looks like data and is not read is named; the table that lists an eye decides its set)
+from processing.reader import CellError, code, number, parse_table, read_header, read_table, text
 from processing.visits import join_visits
 
 # ---- Annotation tables as handed out -> typed columns
