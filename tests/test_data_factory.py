@@ -455,3 +455,32 @@ def test_the_preview_shows_both_rounds_however_many_sizes_there_are(paths, sourc
     titles = [title for title, _ in _preview_sources(images, screens, paths)]
     assert len(titles) == 3
     assert sum("final round" in title for title in titles) == 1
+
+
+def put_image(file, image):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imencode(".png", image)[1].tofile(file) is None
+
+
+@pytest.mark.parametrize(("change", "reason"), [
+    (lambda screen: screen[:496, 496:], "no screen of the device has 768 x 496 pixels, "),            # the B-scan alone
+    (lambda screen: cv2.resize(screen, None, fx=1.25, fy=1.25), "no screen of the device has 1580 x 745 pixels"),
+    (lambda screen: cv2.rotate(screen, cv2.ROTATE_90_CLOCKWISE), "no screen of the device has 596 x 1264 pixels, "),
+    (lambda screen: np.where(np.arange(1264)[:, None] < 850, screen, 0), "% of the crop is black"),
+], ids=["bscan", "screenshot", "rotated", "black"])
+def test_a_screen_that_is_not_as_the_device_makes_it_is_cut_counted_and_named(paths, source, capsys, change, reason):
+    odd = source / "7R" / "Pre Injection OCT Images" / "a.png"
+    put_image(odd, change(make_screen(seed=3)).astype(np.uint8))
+    processed = processing_data(paths)
+    assert (processed.images, processed.odd, processed.problems) == (3, 1, 1)
+    said = capsys.readouterr().out
+    name = odd.relative_to(paths.root).as_posix()
+    assert f"1 screens are not as the device makes them and were cut all the same, as {name} (" in said
+    assert reason in said and str(paths.problems) in said
+    (row,) = pd.read_csv(paths.problems).to_dict("records")
+    assert row[c.SOURCE] == name and reason in row["problem"]
+    capsys.readouterr()
+    assert processing_data(paths).odd == 1                     # nothing is cut anew, and it is said again
+    assert reason in capsys.readouterr().out
+    with pytest.raises(PipelineError, match="--strict: 1 problems"):
+        processing_data(paths, strict=True)

@@ -123,8 +123,8 @@ def test_a_path_that_is_nowhere_is_one_message_with_its_marks(demo_copy):
                 status = main.main(words)
             print(json.dumps([status, error.getvalue()]))"""
     answer = subprocess.run(
-        [sys.executable, "-c", script], input=json.dumps(commands), capture_output=True, encoding="utf-8", cwd=REPOSITORY,
-        env=os.environ | {"APTOS_ROOT": str(demo_copy.root), "PYTHONIOENCODING": "utf-8"})
+        [sys.executable, "-c", script], input=json.dumps(commands), capture_output=True, encoding="utf-8",
+        cwd=REPOSITORY, env=os.environ | {"APTOS_ROOT": str(demo_copy.root), "PYTHONIOENCODING": "utf-8"})
     results = [json.loads(line) for line in answer.stdout.splitlines() if line.startswith("[")]
     assert len(results) == len(commands), answer.stderr
     for words, (status, error) in zip(commands, results, strict=True):
