@@ -5,6 +5,7 @@ Reads run folders (config.json, history.csv); writes model/ckpt/compare-<time>.p
 
 import dataclasses
 import os
+import re
 from datetime import datetime
 from itertools import count
 from pathlib import Path
@@ -118,6 +119,10 @@ def _find_least(history, column):
 
 
 def _format(value):
+    """A value of a config, short; of a path its last two parts."""
+    if isinstance(value, str) and ("/" in value or "\\" in value):
+        parts = re.split(r"[/\\]", value.rstrip("/\\"))
+        return "/".join(["...", *parts[-2:]]) if len(parts) > 2 else value
     if isinstance(value, tuple):
         return " ".join(value)
     return f"{value:g}" if isinstance(value, float) else str(value) or "none"

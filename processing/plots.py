@@ -3,6 +3,8 @@
 Writes PNG files, whole or not at all.
 """
 
+import functools
+import textwrap
 from collections.abc import Callable, Sequence
 from itertools import cycle
 from pathlib import Path
@@ -10,9 +12,11 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pandas as pd
+from matplotlib import font_manager
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import MaxNLocator, ScalarFormatter
+from matplotlib.text import Text
+from matplotlib.ticker import MaxNLocator, NullFormatter, ScalarFormatter
 
 from config import View
 from processing.files import replace_file
@@ -20,6 +24,14 @@ from processing.images import cut_view, decode_pixels, read_image
 from processing.tables import read_history
 
 matplotlib.rcdefaults()     # a matplotlibrc of the user's is for the user's own pictures
+matplotlib.rcParams["text.parse_math"] = False      # a $ in the name of a file or a run is a $
+# Fonts that have Chinese signs, as systems bring them; matplotlib's own, which is the first, has none
+CHINESE_FONTS = ("Noto Sans CJK SC", "Noto Sans SC", "Source Han Sans SC", "Microsoft YaHei", "SimHei", "PingFang SC",
+                 "Hiragino Sans GB", "Heiti SC", "WenQuanYi Micro Hei", "WenQuanYi Zen Hei", "Noto Sans CJK JP",
+                 "Droid Sans Fallback", "SimSun", "Arial Unicode MS")
+matplotlib.rcParams["font.family"] = ["DejaVu Sans", *(
+    name for name in CHINESE_FONTS if name in {font.name for font in font_manager.fontManager.ttflist})]
+LONGEST_LINE, LONGEST_LABEL = 100, 48       # signs; longer texts are wrapped
 
 # Okabe and Ito's palette, told apart by colour-blind readers
 ORANGE, BLUE, BOX = "#D55E00", "#0072B2", "#E69F00"
@@ -112,6 +124,7 @@ def _scale_epochs(axis, table):
     if len(losses) and losses.min() > 0 and losses.max() > TOWERS * np.median(losses):
         axis.set(yscale="log", ylabel=f"{axis.get_ylabel()}, logarithmic")
         axis.yaxis.set_major_formatter(ScalarFormatter())
+        axis.yaxis.set_minor_formatter(NullFormatter())
         axis.grid(alpha=0.15, which="minor")
     else:
         axis.set_ylim(0, 1.05 * axis.get_ylim()[1])
@@ -141,7 +154,8 @@ def draw_comparison(path: Path, panels: Sequence[tuple[str, Sequence[tuple[str, 
         axis.set_xlabel("epoch")
         axis.set_ylabel("loss (mean over the epoch)")
         _scale_epochs(axis, pd.concat([history for _, history in runs]))
-        axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+        for text in axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False).get_texts():
+            text.set_text(textwrap.fill(text.get_text(), LONGEST_LABEL, drop_whitespace=False))
     save_figure(figure, path)
 
 
@@ -207,9 +221,27 @@ def _place_legend(axis):
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a matplotlib Figure as PNG, whole or not at all."""
+    """Write a matplotlib Figure as PNG, whole or not at all; long lines are wrapped, signs that no font has are ?."""
+    for text in figure.findobj(Text):
+        lines = _show_signs(text.get_text()).split("\n")
+        text.set_text("\n".join(line if len(line) <= LONGEST_LINE else textwrap.fill(line, LONGEST_LINE)
+                                for line in lines))
     with replace_file(path) as temporary:
         figure.savefig(temporary, dpi=DPI)
+
+
+def _show_signs(text):
+    """A text with ? for each sign that no font of this system has."""
+    if text.isascii():
+        return text
+    return "".join(sign if ord(sign) in _load_signs() or sign == "\n" else "?" for sign in text)
+
+
+@functools.cache
+def _load_signs():
+    """The signs that pictures can show, as numbers."""
+    files = map(font_manager.findfont, matplotlib.rcParams["font.family"])
+    return {sign for file in files for sign in font_manager.get_font(file).get_charmap()}
 
 
 def draw_agreement(path: Path, panels: Sequence[Agreement]) -> None:

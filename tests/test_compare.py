@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import cv2
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -105,3 +106,21 @@ def test_a_history_that_a_spreadsheet_saved_is_read(trained_copy, capsys):
     pd.testing.assert_frame_equal(plots.read_history(folder / "history.csv"), before)
     compare_runs(trained_copy, [str(folder)])
     assert "left out" not in capsys.readouterr().out
+
+
+HARD_TEXTS = {
+    "math": "init_from /home/$me/a_$$x^2_{b}$$ and \\alpha$",
+    "long": "init_from " + "x" * 178, "long words": "epochs 3, " * 40, "lines": "one\ntwo",
+    "Chinese": "名称 测试组-黄斑水肿", "strange": "\U0001f441 \ue000 a\u202eb",
+}
+
+
+@pytest.mark.parametrize("text", HARD_TEXTS.values(), ids=HARD_TEXTS)
+def test_texts_of_users_are_drawn_as_they_are_and_leave_room_for_the_curves(tmp_path, recwarn, text):
+    history = pd.DataFrame({"epoch": [1, 2], "loss": [2.0, 1.0], "held-out loss": [2.5, 1.2]})
+    plots.draw_comparison(tmp_path / "a.png", [(text, [(text, history), ("other", history + 1)])])
+    plots.draw_gallery(tmp_path / "b.png", [(text, [(text, np.zeros((40, 65, 3), np.uint8), None)])])
+    assert [str(warning.message) for warning in recwarn] == []
+    picture = cv2.imread(str(tmp_path / "a.png"))
+    blue = np.argwhere((np.abs(picture.astype(int) - (178, 114, 0)) < 12).all(axis=2))        # the first run's curve
+    assert np.ptp(blue[:, 1]) > 300

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullFormatter, ScalarFormatter
 
 from processing.check.tables import CST_RANGE
 from processing.plots import BLUE, ORANGE, save_figure
@@ -104,6 +104,8 @@ def _draw_counts(axis, counts):
     axis.set_yticks(range(len(shown)), [f"{severity}: {kind}" for (severity, kind), _ in shown], fontsize=8)
     axis.invert_yaxis()
     axis.set_xscale("log")
+    axis.xaxis.set_major_formatter(ScalarFormatter())
+    axis.xaxis.set_minor_formatter(NullFormatter())
     axis.set_xlim(0.5, 8 * max(counts.values(), default=1))     # 8: room for the number behind the bar
     more = f" (the worst {MOST_KINDS} of {len(counts)} kinds)" if len(counts) > MOST_KINDS else ""
     axis.set_title(f"Findings{more}")
@@ -114,7 +116,7 @@ def _draw_suspects(figure, suspects, rows):
     figure.suptitle("Suspicious images, as cropped", fontsize=13)
     axes = figure.subplots(rows, PER_ROW, squeeze=False).ravel()
     for axis, suspect in zip(axes, suspects, strict=False):
-        lines = [suspect.eye, _shorten(suspect.name), _shorten(suspect.reason)]
+        lines = [_shorten(suspect.eye), _shorten(suspect.name), _shorten(suspect.reason)]
         axis.set_title("\n".join(lines), fontsize=8, loc="left")
         if suspect.pixels is None:
             axis.text(0.5, 0.5, "cannot be read", ha="center", va="center", transform=axis.transAxes)
@@ -128,7 +130,6 @@ def _draw_suspects(figure, suspects, rows):
 
 
 def _shorten(text):
-    """`text` as fits above an image; letters that the font may lack become ?."""
-    text = text.encode("ascii", "replace").decode()
+    """`text` as fits above an image."""
     half = TITLE_LETTERS // 2
     return text if len(text) <= TITLE_LETTERS else f"{text[:half - 2]}...{text[-half + 1:]}"
