@@ -93,6 +93,7 @@ class CSVTrees:
         if paths.out_of_fold.is_file():
             predicted = read_processed(paths.out_of_fold, [c.PATIENT, *SEEN_COLUMNS]).set_index(c.PATIENT)
             seen = eyes.assign(**predicted[SEEN_COLUMNS].reindex(eyes[c.PATIENT]).reset_index(drop=True))
+        say(f"{run.name}: fitting trees to {len(eyes)} eyes; that takes some seconds, ten or so for 3,000 eyes")
         self._trees.fit(eyes, seen)
         run.save_fitted(self)
         how = "with noise of the image models' size" if seen is None else \

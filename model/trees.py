@@ -9,6 +9,7 @@ N eyes, K candidates, F features.
 
 import io
 import zipfile
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 from model.metrics import acuity_tolerance, hits_acuity
 from processing import columns as c
@@ -45,6 +47,7 @@ MISSING = -9999.0                   # stands for NaN: scikit-learn cannot bin a 
 # thicknesses within 7.5 %, which is a spread of a fifth, and their findings have an AUC of 0.7-0.8.
 CST_NOISE, FINDINGS_NOISE = 0.2, 0.35
 NOISY_WEIGHT = 0.5
+SHARED_FROM = 50_000         # eyes: fewer are fitted and asked by one thread
 # All that a stored TreeModel may hold beside plain values; any other class in it is refused
 TRUSTED = [
     "numpy.dtype",
@@ -89,6 +92,10 @@ class TreeModel:
         Raises:
             PipelineError: too few treated eyes whose outcome is known.
         """
+        with self._limit_threads(eyes):
+            return self._fit(eyes, seen)
+
+    def _fit(self, eyes, seen):
         self.known = eyes[INPUTS].reset_index(drop=True)
         treated = (eyes[c.DIAGNOSIS] != c.UNTREATED).to_numpy()
         seen = add_noise(eyes, np.random.default_rng(self.seed)) if seen is None else seen
@@ -108,12 +115,18 @@ class TreeModel:
             DataFrame with the index of `eyes`: VA in the round's unit, and continue injection as a probability.
         """
         features = self._features(eyes)
-        va = np.empty(len(eyes))
-        for final, rows in _rounds(eyes):
-            if rows.any():
-                va[rows] = self._choose_va(features[rows], eyes[rows], final)
-        probability = self.continues.predict_proba(features.to_numpy())[:, 1] if len(eyes) else []
+        va, probability = np.empty(len(eyes)), np.empty(len(eyes))
+        with self._limit_threads(eyes):
+            for final, rows in _rounds(eyes):
+                if rows.any():
+                    va[rows] = self._choose_va(features[rows], eyes[rows], final)
+            if len(eyes):
+                probability[:] = self.continues.predict_proba(features.to_numpy())[:, 1]
         return pd.DataFrame({c.VA: va, c.CONTINUE: probability}, index=eyes.index)
+
+    def _limit_threads(self, eyes):
+        """Few rows are not worth sharing: where another program has the cores, threads wait for one another."""
+        return threadpool_limits(1) if len(eyes) < SHARED_FROM else nullcontext()
 
     # ---- As a module's, so that a checkpoint can hold it
 

@@ -6,6 +6,8 @@ import pytest
 import skops.io
 import torch
 from sklearn.base import BaseEstimator
+from sklearn.ensemble import HistGradientBoostingClassifier
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from model.checkpoint import save_checkpoint
 from model.csv_trees import CSVTrees
@@ -129,3 +131,21 @@ def test_noise_grows_with_its_share_and_keeps_what_is_missing():
                                                                                                                 0.5, 1)]
     assert change == pytest.approx([0, 0.1, 0.2], abs=0.03)
     assert add_noise(eyes, np.random.default_rng(0))[c.PRE_CST].isna().equals(eyes[c.PRE_CST].isna())
+
+
+def test_few_eyes_are_fitted_and_asked_by_one_thread(monkeypatch):
+    """Beside another training, threads that wait for one another make seconds minutes."""
+    counts = []
+
+    def note(method):
+        def noted(*arguments, **named):
+            counts.extend(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "openmp")
+            return method(*arguments, **named)
+        return noted
+
+    for name in ("fit", "predict_proba"):
+        monkeypatch.setattr(HistGradientBoostingClassifier, name, note(getattr(HistGradientBoostingClassifier, name)))
+    eyes = make_eyes(60)
+    with threadpool_limits(2):
+        TreeModel().fit(eyes).predict(eyes)
+    assert len(counts) > 4 and set(counts) == {1}
