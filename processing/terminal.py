@@ -16,12 +16,12 @@ from collections.abc import Iterable, Iterator
 from types import FrameType
 from typing import Any
 
-from processing.columns import fold_text
 from processing.errors import PipelineError
 from processing.parallel import this_process
 from processing.pasted import strip_pasted
 
 DONE, FAILED, WRONG_USAGE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143      # exit status
+FULL_WIDTH = {0xFEE0 + code: code for code in range(0x21, 0x7F)}            # as typed with a Chinese keyboard
 YES = ("y", "yes", "是")
 TEXTS = {       # in English and in Chinese
     "option": ("Pick a number", "请输入数字"),
@@ -62,10 +62,10 @@ def ask(question: str) -> str | None:
     """Ask one of TEXTS, in both languages.
 
     Returns:
-        The answer without blanks around it, as it looks (a Chinese keyboard's １ is 1); None at the end of input.
+        The answer without blanks around it, its full-width signs as plain ones; None at the end of input.
     """
     try:
-        return fold_text(input(" / ".join(TEXTS[question]) + ": "))
+        return input(" / ".join(TEXTS[question]) + ": ").translate(FULL_WIDTH).strip()
     except EOFError:
         print()
         return None

@@ -88,7 +88,7 @@ MUTANTS = list(starmap(Mutant, [
     ("processing.tables.fill_missing", "if empty", "if False", "tables", "without_any_value"),
     ("processing.tables.read_processed", "if absent", "if False", "tables", "damaged_by_hand"),
     ("processing.acuity.parse_decimal_va", "0.0", "1.0", "tables", "light_perception"),
-    ("processing.data_factory.processing_data", "if strict and problems", "if False", "data_factory", "strict"),
+    ("processing.data_factory.processing_data", "if strict and listed", "if False", "data_factory", "strict"),
     ("processing.data_factory.processing_data", "if images.empty", "if False", "data_factory", "no_image_is_usable"),
     ("processing.data_factory.processing_data", "check_views(views)", "", "data_factory", "cannot_be_cut"),
     ("processing.importer.import_data", "if not (plan.new or plan.already_there)", "if False", "importer", "without_any_file"),

@@ -92,12 +92,6 @@ def test_marks_are_shown_by_their_numbers():
 
 # ---- Where the program takes a path
 
-def test_the_menu_takes_signs_of_any_width_and_marks(monkeypatch):
-    for typed in ("１０", "\ufeff10", "①⓪"[:1] + "0", " 10\u200b", "𝟏𝟎"):
-        monkeypatch.setattr("builtins.input", lambda _, typed=typed: typed)
-        assert terminal.ask("option") == "10"
-
-
 def test_sources_are_read_from_pasted_lines(folder, monkeypatch):
     lines = iter([f"\u202a“{folder}”", f"'{folder}' '{folder}'", folder.as_uri(), "\u200b"])
     monkeypatch.setattr("builtins.input", lambda _: next(lines))
