@@ -12,7 +12,6 @@ import pandas as pd
 
 from config import PATHS, Paths
 from data.folds import (
-    FOLD,
     LABELS,
     Data,
     FoldModels,
@@ -63,7 +62,7 @@ def evaluate(paths: Paths = PATHS, *, images: str = "auto", device: str = "auto"
     """
     data, runs = read_data(paths), find_fold_runs(paths)
     pipeline = choose_pipeline(images, runs, paths)
-    folds = load_folds(select_newest(runs, pipeline), device)
+    folds = load_folds(select_newest(runs, pipeline), device, data)
     methods = _predict_methods(paths, data, pipeline, folds=folds, runs=runs, device=device)
     newest = methods[MODEL]
     scores, groups, noise = score_methods(data, methods), score_groups(data, newest), None
@@ -79,9 +78,9 @@ def evaluate(paths: Paths = PATHS, *, images: str = "auto", device: str = "auto"
             draw_noise(folder.path / "noise.png", noise)
         origin = "\n".join(f"{_name_run(key)}: {run}" for key, run in newest.runs.items())
         write_report(folder.path, text=text, origin=origin, commands=f"python main.py evaluate --images {pipeline}")
-    if pipeline != LABELS and newest.eyes[FOLD].nunique() == len(data.folds):
+    if pipeline != LABELS and newest.eyes[c.FOLD].nunique() == len(data.folds):
         seen = newest.eyes.reset_index()
-        write_csv(paths.out_of_fold, seen[[c.PATIENT, c.PRE_CST, *c.PRE_FINDINGS, c.CST, *c.FINDINGS]])
+        write_csv(paths.out_of_fold, seen[[c.PATIENT, c.FOLD, c.PRE_CST, *c.PRE_FINDINGS, c.CST, *c.FINDINGS]])
     say(text)
     say(f"Tables, pictures and report.html: {folder.path}")
     return folder.path
@@ -92,7 +91,7 @@ def _predict_methods(paths, data, pipeline, *, folds, runs, device) -> dict[str,
     methods = {MODEL: predict_held_out(paths, data, pipeline, folds, label="newest runs")}
     seed = select_recipe(runs, pipeline, "seed")
     if seed and seed != select_newest(runs, pipeline):
-        of_seed = load_folds(seed, device)
+        of_seed = load_folds(seed, device, data)
         only = f" ({len(of_seed)} of {len(folds)} folds)" if len(of_seed) < len(folds) else ""
         methods[f"seed recipe{only}"] = predict_held_out(paths, data, pipeline, of_seed, label="seed recipe")
     return methods | predict_references(data, methods[MODEL])

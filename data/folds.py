@@ -11,7 +11,9 @@ import pandas as pd
 
 from config import Paths
 from data.pipeline import CSV_MODEL, PIPELINES, Loaded, average_eyes, load_model, predict_eyes, predict_images
+from model.checkpoint import load_checkpoint, read_learned
 from model.device import select_device
+from model.folds import refuse_learned
 from model.provenance import fingerprint_table
 from model.run import read_config, read_record
 from model.runs import run_folders
@@ -24,7 +26,6 @@ from processing.terminal import say
 
 NOISE_SEED = 2021
 LABELS = "labels"           # the pipeline without image models: the doctor's thickness and findings
-FOLD = "fold"               # the column of an eye's fold
 
 Folders = dict[int, Path]               # fold number -> folder of the run that left it out
 Runs = dict[str, dict[str, Folders]]    # model name -> recipe -> Folders
@@ -121,22 +122,35 @@ def _common_folds(chosen):
 
 # ---- Predictions
 
-def load_folds(chosen: dict[str, Folders], device: str) -> list[FoldModels]:
+def load_folds(chosen: dict[str, Folders], device: str, data: Data) -> list[FoldModels]:
     """Load the models of every fold for which each of a pipeline's models has a run.
 
     Args:
         chosen: dict of model name -> fold -> run folder.
         device: "auto", "cuda", "mps" or "cpu".
+        data: of read_data.
 
     Raises:
-        PipelineError: no such device, or a checkpoint that is damaged.
+        PipelineError: no such device, a checkpoint that is damaged, or one that has learned from a held-out eye.
     """
     place = select_device(device)
+    for name, folders in chosen.items():
+        for fold in _common_folds(chosen):
+            _refuse_run(folders[fold], name, data.folds[fold])
     return [
         FoldModels(fold, {name: load_model(folders[fold] / f"{name}.pt", name, place)
                           for name, folders in chosen.items()})
         for fold in _common_folds(chosen)
     ]
+
+
+def _refuse_run(folder: Path, name: str, held_out: set[str]) -> None:
+    """Raise PipelineError where a run has learned from a held-out eye, or may have."""
+    file = folder / f"{name}.pt"
+    learned = read_learned(load_checkpoint(file))
+    if learned is None and not read_config(folder).init_from:
+        return      # of an earlier version of this program: it left out what it held out, and had no start
+    refuse_learned(learned, held_out, whose=file, advice="Train that fold again, or delete that run's folder.")
 
 
 def predict_held_out(
@@ -171,7 +185,7 @@ def predict_held_out(
         inputs = add_noise(inputs, np.random.default_rng([NOISE_SEED, fold]), noise)
         answers = predict_eyes(inputs, models[CSV_MODEL])
         eyes = eyes.iloc[:, :0] if pipeline == LABELS else eyes.drop(columns=[c.FINAL, c.PRE_VA])
-        parts.append((eyes.join(answers).assign(**{FOLD: fold}), images[[c.PATIENT, c.AFTER, c.IMAGE, *c.FINDINGS]]))
+        parts.append((eyes.join(answers).assign(**{c.FOLD: fold}), images[[c.PATIENT, c.AFTER, c.IMAGE, *c.FINDINGS]]))
     eyes, images = (pd.concat(part) for part in zip(*parts, strict=True))
     return Predictions(eyes, images, runs)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from data.folds import FOLD, Data, Predictions
+from data.folds import Data, Predictions
 from model.metrics import acuity_score, thickness_score
 from processing import columns as c
 
@@ -29,8 +29,8 @@ def predict_references(data: Data, newest: Predictions) -> dict[str, Predictions
         without findings and continue injection.
     """
     eyes = data.eyes.loc[newest.eyes.index]
-    constant, before = newest.eyes[[FOLD]].copy(), newest.eyes[[FOLD]].copy()
-    for fold, part in newest.eyes.groupby(FOLD):
+    constant, before = newest.eyes[[c.FOLD]].copy(), newest.eyes[[c.FOLD]].copy()
+    for fold, part in newest.eyes.groupby(c.FOLD):
         others = data.eyes[~data.eyes.index.isin(data.folds[fold]) & (data.eyes[c.DIAGNOSIS] != c.UNTREATED)]
         for final, own in eyes.loc[part.index].groupby(c.FINAL):
             known = others[others[c.FINAL] == final]

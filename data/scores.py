@@ -6,7 +6,7 @@ Reads and writes nothing.
 import numpy as np
 import pandas as pd
 
-from data.folds import FOLD, LABELS, Data, Predictions
+from data.folds import LABELS, Data, Predictions
 from data.references import CHANCE
 from model.metrics import FINAL_ITEMS, Score, final_score, total_score
 from processing import columns as c
@@ -161,7 +161,7 @@ def describe_scores(scores: pd.DataFrame, groups: pd.DataFrame, *, data: Data, n
     if pipeline == LABELS:
         how = "the doctor's thickness and findings as inputs"
     methods = list(dict.fromkeys(scores["method"]))
-    folds = f"{newest.eyes[FOLD].nunique()} of {len(data.folds)} folds"
+    folds = f"{newest.eyes[c.FOLD].nunique()} of {len(data.folds)} folds"
     lines = [f"Held-out treated eyes of {folds}; {how}. In brackets: 95 % over persons.",
              f"{'':14}{'item':20}{'rows':>6}  " + "".join(f"{method:28}" for method in methods)]
     for (file, item), part in scores.groupby(["file", "item"], sort=False):

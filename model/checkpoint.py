@@ -89,6 +89,12 @@ def load_checkpoint(path: Path) -> Checkpoint:
     return found
 
 
+def read_learned(checkpoint: Checkpoint) -> set[str] | None:
+    """The eyes that a checkpoint's weights come from, starts included, as patient IDs; None where it does not say."""
+    learned = checkpoint.values.get("learned")
+    return None if learned is None else set(learned)
+
+
 def _read_published(path: Path, module: nn.Module) -> dict[str, torch.Tensor]:
     """The weights of a module that was pickled whole; only its tensors are used, never the object."""
     try:

@@ -16,6 +16,7 @@ from model.run import Run
 from model.trees import TreeModel
 from model_config import CSVConfig
 from processing import columns as c
+from processing.errors import PipelineError
 from processing.tables import build_case_table, read_processed
 from processing.terminal import say
 
@@ -85,13 +86,13 @@ class CSVTrees:
             held_out: not looked at.
 
         Raises:
-            PipelineError: too few treated eyes whose outcome is known.
+            PipelineError: too few treated eyes whose outcome is known, or out_of_fold.csv is of other folds.
         """
         eyes = read_processed(paths.eye_table, c.EYE_COLUMNS)
         eyes = eyes[eyes[c.PATIENT].isin(rows[c.PATIENT])].reset_index(drop=True)
         seen = None
         if paths.out_of_fold.is_file():
-            predicted = read_processed(paths.out_of_fold, [c.PATIENT, *SEEN_COLUMNS]).set_index(c.PATIENT)
+            predicted = read_out_of_fold(paths, run.config.fold, rows[c.PATIENT], held_out[c.PATIENT])
             seen = eyes.assign(**predicted[SEEN_COLUMNS].reindex(eyes[c.PATIENT]).reset_index(drop=True))
         say(f"{run.name}: fitting trees to {len(eyes)} eyes; that takes some seconds, ten or so for 3,000 eyes")
         self._trees.fit(eyes, seen)
@@ -112,3 +113,27 @@ class CSVTrees:
         """
         answers = self._trees.predict(rows if c.PATIENT in rows else rows.reset_index())
         return answers.set_axis(rows.index)
+
+
+def read_out_of_fold(paths: Paths, fold: str, patients: pd.Series, held_out: pd.Series) -> pd.DataFrame:
+    """What image models said of eyes that they had not seen.
+
+    Args:
+        paths: config.Paths.
+        fold: that is held out, or "none".
+        patients: IDs of the eyes to learn from.
+        held_out: of those that are held out.
+
+    Returns:
+        DataFrame indexed by patient ID, with SEEN_COLUMNS.
+
+    Raises:
+        PipelineError: no such table, or it was made with other folds.
+    """
+    table = read_processed(paths.out_of_fold, [c.PATIENT, *SEEN_COLUMNS]).set_index(c.PATIENT)
+    if fold != "none":
+        folds = table.reindex(columns=[c.FOLD]).reindex([*patients, *held_out]).dropna()[c.FOLD]
+        if folds.empty or ((folds == int(fold)) != folds.index.isin(held_out)).any():
+            raise PipelineError(f"{paths.out_of_fold} was made with other folds than those of {paths.splits}. Delete "
+                                "it; option 8 (evaluate) writes it anew once image models left out each of today's.")
+    return table[SEEN_COLUMNS]

@@ -3,6 +3,9 @@
 Reads data/processed/splits.json and csv/eyes.csv.
 """
 
+from collections.abc import Collection
+from pathlib import Path
+
 import pandas as pd
 
 from config import Paths
@@ -32,6 +35,31 @@ def find_held_out(paths: Paths, table: pd.DataFrame, fold: str) -> set[str]:
     if int(fold) >= len(folds):
         raise PipelineError(f"{paths.splits} has {len(folds)} folds, 0 to {len(folds) - 1}; there is no fold {fold}.")
     return folds[int(fold)]
+
+
+def refuse_learned(learned: Collection[str] | None, held_out: set[str], *, whose: Path | str, advice: str) -> None:
+    """What has learned from an eye of a person gives no held-out figure on that person's eyes.
+
+    Args:
+        learned: patient IDs of the eyes that some weights come from; None: not known.
+        held_out: of those that are to be measured on; if there are none, nothing is refused.
+        whose: the weights' file.
+        advice: what to do instead.
+
+    Raises:
+        PipelineError: a person is in both, or may be.
+    """
+    if not held_out:
+        return
+    if learned is None:
+        raise PipelineError(f"{whose} does not say which eyes it has learned from; they may be among the "
+                            f"{len(held_out)} held-out ones, and a figure on these would not be one of unseen eyes. "
+                            f"{advice}")
+    persons = set(map(c.person_of, learned))
+    seen = sorted(patient for patient in held_out if c.person_of(patient) in persons)
+    if seen:
+        raise PipelineError(f"{whose} has learned from persons of {len(seen)} of the {len(held_out)} held-out eyes, "
+                            f"the first is {seen[0]}; a figure on these would not be one of unseen eyes. {advice}")
 
 
 def refill_means(table: pd.DataFrame, paths: Paths, held_out: set[str]) -> pd.DataFrame:

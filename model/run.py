@@ -11,7 +11,7 @@
 import dataclasses
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -56,6 +56,8 @@ class Run:
         self._history = History(folder / "history.csv", folder / plot)
         self._record, self._last, self._saved_epoch = record, NOTHING_YET, 0
         self._model: Any = None
+        self._learned: set[str] | None = None
+        self._held_out: set[str] = set()
         self._restored: Checkpoint | None = None
         self._saved_best: tuple[int, float] | None = None
         self._saving, self._drawing = Pace(SAVE_SHARE), Pace(DRAW_SHARE)
@@ -154,6 +156,15 @@ class Run:
                     self._write_state(_name_end(problem), problem)
                 raise
 
+    def note_eyes(self, learned: set[str] | None, held_out: set[str]) -> None:
+        """Which eyes the weights come from; kept in the checkpoint.
+
+        Args:
+            learned: patient IDs of the eyes that this run and its start learn from; None: not known.
+            held_out: of those that are measured on; they choose the best epoch.
+        """
+        self._learned, self._held_out = learned, held_out
+
     def restore(self, model: Any, optimizer: torch.optim.Optimizer) -> None:
         """Take up the model that is trained; give `optimizer` and torch's random numbers the last epoch's state."""
         self._model = model
@@ -197,7 +208,8 @@ class Run:
 
     def save_fitted(self, model: Any) -> None:
         """Write a model that is fitted at once, without epochs."""
-        save_checkpoint(self.folder / f"{self.name}.pt", model, model.state_dict(), name=self.name)
+        save_checkpoint(self.folder / f"{self.name}.pt", model, model.state_dict(), name=self.name,
+                        learned=self._list_learned())
 
     def _save(self) -> None:
         """Write the last complete epoch. The history first: a run killed in between has a row too many, not too few."""
@@ -207,12 +219,16 @@ class Run:
         self._history.save(epoch)
         if best is not None and best != self._saved_best:
             save_checkpoint(self.folder / f"{self.name}-best.pt", self._model, **best_states, name=self.name,
-                            epoch=best[0])
+                            epoch=best[0], learned=self._list_learned(self._held_out))
             self._saved_best, self._record["best_epoch"] = best, best[0]
-        save_checkpoint(self.folder / f"{self.name}.pt", self._model, **states, name=self.name, epoch=epoch, best=best)
+        save_checkpoint(self.folder / f"{self.name}.pt", self._model, **states, name=self.name, epoch=epoch, best=best,
+                        learned=self._list_learned())
         self._record["epochs_done"] = epoch
         self._write_state("running")
         self._saved_epoch = epoch
+
+    def _list_learned(self, chosen_by: Collection[str] = ()) -> list[str] | None:
+        return None if self._learned is None else sorted(self._learned.union(chosen_by))
 
     def _draw(self) -> None:
         if self._writes:

@@ -10,10 +10,10 @@ import pandas as pd
 import torch
 
 from config import PATHS, Paths
-from model.checkpoint import load_checkpoint
+from model.checkpoint import load_checkpoint, read_learned
 from model.device import select_device
 from model.distributed import first_process_first, join_processes
-from model.folds import find_held_out, refill_means, split_rows
+from model.folds import find_held_out, refill_means, refuse_learned, split_rows
 from model.provenance import fingerprint_table
 from model.registry import Model, build_model, class_for, load_weights_of
 from model.run import Run, read_behind, read_specification, read_unfinished
@@ -25,6 +25,8 @@ from processing.tables import read_processed
 from processing.terminal import say
 
 Config = ImageConfig | CSVConfig
+OTHER_STARTS = ("Start from a run that left the same fold of the same splits out (its last weights; the best ones were "
+                "chosen by these eyes), without --init-from, or without --fold.")
 
 
 class Job(NamedTuple):
@@ -35,6 +37,7 @@ class Job(NamedTuple):
     rows: pd.DataFrame      # images or cases
     held_out: pd.DataFrame  # the same of the eyes that are left out, maybe none
     data: dict[str, str]    # fingerprints of what it trains on
+    learned: set[str] | None        # eyes that it and its start learn from, as patient IDs; None: not known
     run: Run | None         # a resumed one
 
 
@@ -67,6 +70,7 @@ def train(configs: list[Config], paths: Paths = PATHS, *, resume: str | None = N
         for number, job in enumerate(jobs, start=1):
             behind = [later.config for later in jobs[number:]]
             run = job.run or Run.start(paths, job.config, job.model, data=job.data, behind=behind)
+            run.note_eyes(job.learned, set(job.held_out[c.PATIENT]))
             with run:
                 _say_start(job, run)
                 job.model.fit(job.rows, run, paths, held_out=job.held_out)
@@ -116,15 +120,23 @@ def _prepare(paths: Paths, table: pd.DataFrame, config: Config, *, folder: Path 
     model = build_model(kind.kind, specification, device, source)
     data |= model.fingerprint(rows, unseen, paths)
     run, checkpoint = Run.resume(folder, data) if folder else (None, None)
+    learned: set[str] | None
+    learned = own = set(table[c.PATIENT]) - held_out     # all of them: their means are in the rows, too
     if folder and checkpoint:
         load_weights_of(checkpoint, model, folder)
+        learned = read_learned(checkpoint)
     elif config.init_from:
-        _load_start(paths, model, config, unfinished=unfinished)
-    return Job(config, model, rows, unseen, data, run)
+        start = _load_start(paths, model, config, unfinished=unfinished)
+        refuse_learned(start, held_out, whose=config.init_from, advice=OTHER_STARTS)
+        learned = None if start is None else own | start
+    return Job(config, model, rows, unseen, data, learned, run)
 
 
-def _load_start(paths: Paths, model: Model, config: Config, *, unfinished: bool) -> None:
+def _load_start(paths: Paths, model: Model, config: Config, *, unfinished: bool) -> set[str] | None:
     """Put the weights of config.init_from (a run folder or checkpoint file) into `model`.
+
+    Returns:
+        The eyes that they come from, as patient IDs, or None where that is not known.
 
     Raises:
         PipelineError: it does not fit; says which runs exist.
@@ -135,6 +147,7 @@ def _load_start(paths: Paths, model: Model, config: Config, *, unfinished: bool)
         checkpoint = load_checkpoint(file)
         build_model(checkpoint.kind, checkpoint.specification, torch.device("cpu"), file)   # one that we know of
         load_weights_of(checkpoint, model, file)
+        return read_learned(checkpoint)
     except PipelineError as error:
         raise PipelineError(f"{error} {with_runs}") from error
 

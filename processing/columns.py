@@ -19,6 +19,7 @@ COMPETITION_FINDINGS = ("IRF", "SRF", "PED", "HRF")     # every annotation table
 OPTIONAL_FINDINGS = [name for name in [*PRE_FINDINGS, *FINDINGS]
                      if name.removeprefix("pre") not in COMPETITION_FINDINGS]
 CONTINUE = "continue injection"     # 0 / 1
+FOLD = "fold"                       # of processed/splits.json, 0 to 4
 INJECTION = "injection"             # PRE or POST
 PRE, POST = "Pre injection", "Post injection"
 IMAGE = "image name"                # file name without its suffix

@@ -12,6 +12,7 @@ from unittest import mock
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from config import Paths
 from data.evaluate import evaluate
@@ -19,7 +20,10 @@ from data.folds import Data, Predictions, find_fold_runs
 from data.references import find_constant
 from data.report import draw_pictures
 from data.scores import describe_noise, pair_truth
+from model.checkpoint import load_checkpoint, save_checkpoint
+from model.csv_trees import read_out_of_fold
 from model.metrics import FINAL_ITEMS, acuity_score, final_score, thickness_score
+from model.registry import build_model
 from model_config import CSV_MODEL, FOLDS, IMAGE_MODELS
 from processing import columns as c
 from processing.errors import PipelineError
@@ -125,6 +129,38 @@ def test_the_recipe_best_learns_from_out_of_fold_predictions(fold_copy, capsys):
     folder, = train_csv(fold_copy, replace(CSV_MODEL, recipe="best", fold="none"))
     assert "as image models saw them" in capsys.readouterr().out
     assert "out_of_fold.csv" in json.loads((folder / "run.json").read_text())["data"]
+
+
+def test_out_of_fold_answers_of_other_folds_teach_no_fold(fold_copy):
+    evaluate(fold_copy, images="all")
+    answers = read(fold_copy.out_of_fold.parent, "out_of_fold.csv")
+    folds = [pd.Series(fold) for fold in json.loads(fold_copy.splits.read_text())["folds"]]
+    left = pd.concat(folds[1:])
+    assert len(read_out_of_fold(fold_copy, "0", left, folds[0])) == len(answers)
+    assert len(read_out_of_fold(fold_copy, "none", pd.concat(folds), folds[0][:0])) == len(answers)
+    for fold in ("1", "0"):     # as if fold 0 had been drawn as today's fold 1, or with one more eye
+        with pytest.raises(PipelineError, match="out_of_fold.csv was made with other folds.*Delete it"):
+            read_out_of_fold(fold_copy, fold, left, folds[0] if fold == "1" else pd.concat([folds[0], folds[1][:1]]))
+    answers.drop(columns=c.FOLD).to_csv(fold_copy.out_of_fold, index=False)        # of an earlier version
+    with pytest.raises(PipelineError, match="out_of_fold.csv was made with other folds"):
+        train_csv(fold_copy, replace(CSV_MODEL, recipe="best", fold="0"))
+
+
+@pytest.mark.parametrize("learned", ["all", None])
+def test_a_run_that_saw_what_it_left_out_is_not_scored(fold_copy, learned):
+    folder = sorted((fold_copy.ckpt / "Model-CSV").iterdir())[2]
+    file = folder / "Model-CSV.pt"
+    checkpoint = load_checkpoint(file)
+    model = build_model(checkpoint.kind, checkpoint.specification, torch.device("cpu"), file)
+    eyes = sorted(set(read(fold_copy.train_table.parent, "train.csv")[c.PATIENT]))
+    checkpoint.values["learned"] = learned and eyes
+    save_checkpoint(file, model, checkpoint.state, **checkpoint.values)
+    if learned is None:
+        evaluate(fold_copy, images="labels")        # of an earlier version, from random weights: it saw none
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(config | {"init_from": "elsewhere.pt"}))
+    with pytest.raises(PipelineError, match=rf"{folder.name}.Model-CSV.pt .*Train that fold again, or delete"):
+        evaluate(fold_copy, images="labels")
 
 
 def test_runs_of_other_splits_or_none_are_not_taken(fold_copy, demo_copy):

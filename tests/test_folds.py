@@ -7,7 +7,10 @@ import pandas as pd
 import pytest
 import torch
 
-from model.folds import apply_means, fit_means
+from model.checkpoint import save_checkpoint
+from model.csv_model import CSVNetwork
+from model.folds import apply_means, fit_means, refuse_learned
+from model.module import CSVModule
 from model.runs import find_checkpoint
 from model_config import CSV_MODEL, FOLDS, IMAGE_MODELS
 from processing import columns as c
@@ -114,3 +117,94 @@ def test_training_without_an_eye_of_both_visits_is_refused(demo_copy):
     table[table["after"] == "1"].to_csv(demo_copy.train_table, index=False)
     with pytest.raises(PipelineError, match="Model-CSV on: no eyes of the visits that it wants"):
         train_csv(demo_copy, replace(CSV, fold="none"))
+
+
+# ---- A held-out figure is one of unseen eyes
+
+def in_other_folds(paths):
+    """Draw the folds anew: each person moves on by one."""
+    splits = json.loads(paths.splits.read_text())
+    folds = splits["folds"][1:] + splits["folds"][:1]
+    paths.splits.write_text(json.dumps(splits | {"folds": folds}))
+
+
+QUICK = replace(CSV, epochs=1, learning_rate=1e-9)
+
+
+def test_a_start_that_saw_held_out_eyes_is_refused(demo_copy):
+    seen, = train_csv(demo_copy, replace(CSV, fold="none"))
+    runs = sorted(demo_copy.ckpt.rglob("run.json"))
+    with pytest.raises(PipelineError, match=r"has learned from persons of (\d+) of the \1 held-out eyes, the first is"):
+        train_csv(demo_copy, replace(QUICK, fold="all", init_from=str(seen)))
+    assert sorted(demo_copy.ckpt.rglob("run.json")) == runs
+    train_csv(demo_copy, replace(QUICK, fold="none", init_from=str(seen)))
+
+
+def drop_eyes(paths, patients):
+    """Take eyes out of train.csv, as where a folder of images is gone for a while; gives the table as it was."""
+    table = paths.train_table.read_bytes()
+    rows = pd.read_csv(paths.train_table, dtype=str, keep_default_na=False)
+    rows[~rows[c.PATIENT].isin(patients)].to_csv(paths.train_table, index=False)
+    return table
+
+
+def test_what_a_start_started_from_counts_too(demo_copy):
+    first, = train_csv(demo_copy, replace(CSV, fold="1"))
+    same, = train_csv(demo_copy, replace(QUICK, fold="1", init_from=str(first)))
+    train_csv(demo_copy, replace(QUICK, fold="1", init_from=str(same)))     # it never saw that fold
+    table = drop_eyes(demo_copy, json.loads(demo_copy.splits.read_text())["folds"][0])
+    without, = train_csv(demo_copy, replace(QUICK, fold="none", init_from=str(same)))
+    demo_copy.train_table.write_bytes(table)
+    for start in (first, same, without):
+        with pytest.raises(PipelineError, match="has learned from persons of"):
+            train_csv(demo_copy, replace(QUICK, fold="0", init_from=str(start)))
+
+
+def test_folds_drawn_anew_make_eyes_seen(demo_copy):
+    first, = train_csv(demo_copy, CSV)
+    in_other_folds(demo_copy)
+    with pytest.raises(PipelineError, match="has learned from persons of"):
+        train_csv(demo_copy, replace(QUICK, init_from=str(first)))
+
+
+def test_the_fellow_eye_is_a_way_to_know_a_person():
+    with pytest.raises(PipelineError, match="x.pt has learned from persons of 1 of the 2 held-out eyes, .* is 7R"):
+        refuse_learned({"7L", "8L"}, {"7R", "9L"}, whose="x.pt", advice="")
+    refuse_learned({"7L"}, {"9L"}, whose="x.pt", advice="")
+    refuse_learned(None, set(), whose="x.pt", advice="")
+
+
+def test_the_best_epoch_was_chosen_by_the_held_out_eyes(demo_copy):
+    folder, = train_csv(demo_copy, CSV)
+    train_csv(demo_copy, replace(QUICK, init_from=str(folder / "Model-CSV.pt")))
+    with pytest.raises(PipelineError, match="chosen by these eyes"):
+        train_csv(demo_copy, replace(QUICK, init_from=str(folder / "Model-CSV-best.pt")))
+
+
+@pytest.mark.parametrize("kind", ["published", "earlier"])
+def test_weights_of_unknown_eyes_are_refused_with_fold(demo_copy, kind, tmp_path):
+    file = tmp_path / "start.pt"
+    if kind == "published":
+        torch.save(CSVModule(), file)
+    else:
+        model = CSVNetwork({}, torch.device("cpu"))
+        save_checkpoint(file, model, model.state_dict())
+    with pytest.raises(PipelineError, match="does not say which eyes it has learned from"):
+        train_csv(demo_copy, replace(QUICK, recipe="seed", init_from=str(file)))
+    after, = train_csv(demo_copy, replace(QUICK, recipe="seed", fold="none", init_from=str(file)))
+    with pytest.raises(PipelineError, match="does not say which eyes it has learned from"):     # nor does what follows
+        train_csv(demo_copy, replace(QUICK, recipe="seed", init_from=str(after)))
+
+
+def test_a_resumed_run_knows_its_start(demo_copy, monkeypatch):
+    from tests.test_resume import Stop, stop_after
+
+    seen, = train_csv(demo_copy, replace(CSV, fold="none"))
+    eyes = set(pd.read_csv(demo_copy.train_table, dtype={c.PATIENT: str})[c.PATIENT])
+    drop_eyes(demo_copy, sorted(eyes)[:4])
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        stop_after(patch, 2)
+        train_csv(demo_copy, replace(CSV, fold="none", init_from=str(seen)))
+    seen.rename(seen.parent / "moved")
+    resumed, = train_csv(demo_copy, CSV, resume="")
+    assert set(content(resumed)["learned"]) == eyes
