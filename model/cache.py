@@ -85,6 +85,8 @@ def open_cache(paths: Paths, name: str, reader: ViewReader) -> PixelCache | None
                 say(f"{file} {reason}; decoding {len(reader)} images.")
                 _build(file, reader, key)
             cache, reason = _open(file, reader, key)
+            if cache is None:
+                say(f"{file} {reason}. {SLOWER}")
         return cache
     except PipelineError as error:
         say(f"{error} {SLOWER}")
@@ -120,6 +122,8 @@ def _open(file: Path, reader: ViewReader, key: str) -> tuple[PixelCache | None, 
         if not places.keys() <= set(reader.names):
             return None, "is damaged"
         pixels = np.memmap(file, np.uint8, "r") if size else np.empty(0, np.uint8)
+    except OSError as error:
+        return None, f"cannot be read ({error.strerror or error})"
     except Exception:       # whatever a damaged index makes zipfile and numpy raise
         return None, "is damaged"
     return PixelCache(file, pixels, places, _shape(reader)), ""

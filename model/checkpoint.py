@@ -17,7 +17,7 @@ from torch import nn
 
 from model.backbones import BasicConv2d
 from model.module import CSVModule, ImageModule
-from processing.errors import PipelineError
+from processing.errors import PipelineError, is_out_of_memory
 from processing.files import write_bytes
 
 FORMAT = 2                              # raised when the content changes its meaning
@@ -115,6 +115,8 @@ def _read(path: Path) -> tuple[Any, bool]:
             warnings.simplefilter("ignore")
             content = torch.load(io.BytesIO(original or data), map_location="cpu", weights_only=True)
     except Exception as error:      # whatever a damaged or hostile file makes the loader raise
+        if is_out_of_memory(error):
+            raise
         raise PipelineError(f"{path} is no checkpoint, or a damaged one; nothing of it was used.") from error
     return content, original is not None
 

@@ -3,6 +3,7 @@
 Reads data/processed/csv/eyes.csv and, where there is one, out_of_fold.csv; the run writes what comes of it.
 """
 
+from importlib.metadata import version
 from typing import Any
 
 import pandas as pd
@@ -23,6 +24,11 @@ from processing.terminal import say
 SEEN_COLUMNS = [c.PRE_CST, *c.PRE_FINDINGS, c.CST, *c.FINDINGS]     # of an eye, by the image models
 
 
+def name_packages() -> dict[str, str]:
+    """Versions of the packages that fitted trees can be read with."""
+    return {name: version(name) for name in ("scikit-learn", "skops")}
+
+
 class CSVTrees:
     """Follows model.registry.Model.
 
@@ -35,20 +41,21 @@ class CSVTrees:
 
     def __init__(self, specification: dict[str, Any], device: torch.device):
         self.means, self.device = specification["means"], device
+        self._packages = specification.get("packages", {})      # that it was fitted with
         self._trees = TreeModel(specification["seed"])
 
     @property
     def specification(self) -> dict[str, Any]:
         """Plain values that it is built from."""
         return {
-            "seed": self._trees.seed, "means": self.means,
+            "seed": self._trees.seed, "means": self.means, "packages": self._packages,
             "outputs": {c.VA: "logMAR (preliminary round) or decimal (final)", c.CONTINUE: "probability"},
         }
 
     @classmethod
     def specify(cls, config: CSVConfig, rows: pd.DataFrame) -> dict[str, Any]:
-        """The specification of a new model: the config's seed, and the means of its eyes."""
-        return {"seed": config.seed, "means": fit_case_means(rows)}
+        """The specification of a new model: the config's seed, the means of its eyes, today's packages."""
+        return {"seed": config.seed, "means": fit_case_means(rows), "packages": name_packages()}
 
     @classmethod
     def select_rows(cls, table: pd.DataFrame, config: CSVConfig) -> pd.DataFrame:
@@ -69,8 +76,16 @@ class CSVTrees:
         return self._trees.state_dict()
 
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
-        """Take up what state_dict gave; raises ValueError where it does not fit."""
-        self._trees.load_state_dict(state)
+        """Take up what state_dict gave; raises ValueError where it does not fit, and says what it was fitted with."""
+        try:
+            self._trees.load_state_dict(state)
+        except ValueError as error:
+            if self._packages == name_packages():
+                raise
+            then, now = (", ".join(f"{name} {number}" for name, number in packages.items()) or "other packages"
+                         for packages in (self._packages, name_packages()))
+            raise ValueError(f"its trees were fitted with {then}, and this is {now}. Train it again, or install those. "
+                             f"({error})") from error
 
     def fingerprint(self, rows: pd.DataFrame, held_out: pd.DataFrame, paths: Paths) -> dict[str, str]:
         """The tables that its eyes are read from."""

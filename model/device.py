@@ -1,14 +1,17 @@
 """The machine that a model runs on."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
 
 from model_config import check_device
-from processing.errors import PipelineError
+from processing.errors import PipelineError, is_out_of_memory
 from processing.parallel import this_process
 from processing.terminal import say
+
+T = TypeVar("T")
 
 
 def select_device(wanted: str = "auto") -> torch.device:
@@ -46,8 +49,27 @@ def _find_fault(device: torch.device) -> str | None:
     try:
         torch.ones(8, device=device).sum().item()
     except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise PipelineError(f"{device} has no memory left. Close other programs that use it, or choose another "
+                                "device (--device cpu).") from error
         return str(error).splitlines()[0]
     return None
+
+
+def halve_until_it_fits(work: Callable[[int], T], size: int) -> T:
+    """What `work` returns, called with `size` images a batch, and with half as many while the memory does not suffice.
+
+    Raises:
+        Exception: what `work` raises, for want of memory only from batches of one image.
+    """
+    while True:
+        try:
+            return work(size)
+        except (RuntimeError, MemoryError) as error:
+            if size == 1 or not is_out_of_memory(error):
+                raise
+        size //= 2
+        say(f"There is too little memory; going on with batches of {size}.")
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from config import Paths
 from model.batches import read_batches
 from model.cache import open_cache
 from model.dataset import Batch, ImageData, plan_epoch, plan_in_order
+from model.device import halve_until_it_fits
 from model.distributed import SharedLoss, first_process_first, share_network
 from model.guard import build_guard, check_losses, check_weights
 from model.loop import augment_batches, halve_batch, measure_losses, say_epoch, set_learning_rate, train_epoch
@@ -27,7 +28,7 @@ from model.run import Run
 from model.specification import ImageSpecification
 from model_config import PREDICT_BATCH_SIZE, ImageConfig
 from processing import columns as c
-from processing.errors import PipelineError
+from processing.errors import PipelineError, is_out_of_memory
 from processing.parallel import keep_freed_memory, this_process
 from processing.tables import read_processed
 from processing.terminal import progress
@@ -130,8 +131,10 @@ class ImageNetwork:
                 set_learning_rate(optimizer, config, epoch)
                 try:
                     losses = train_epoch(self, self._read_epoch(run, epoch), optimizer, guard=guard, bar=bar)
-                except torch.OutOfMemoryError as error:
-                    halve_batch(run, error)
+                except (RuntimeError, MemoryError) as error:
+                    if not is_out_of_memory(error):
+                        raise
+                    halve_batch(run, len(rows), self.device, error)
                     run.rewind(self.module, optimizer)
                     torch.cuda.empty_cache()
                     continue
@@ -139,7 +142,9 @@ class ImageNetwork:
                     raise PipelineError(f"{run.name}, epoch {epoch}: {error}") from error
                 check_weights(self.module, epoch)
                 if len(unseen):
-                    losses |= measure_losses(self, self._read_in_order(unseen, config.workers))
+                    losses |= halve_until_it_fits(
+                        lambda size: measure_losses(self, self._read_in_order(unseen, config.workers, size)),
+                        PREDICT_BATCH_SIZE)
                 check_losses(losses, epoch)
                 run.finish_epoch(epoch, optimizer, losses)
                 say_epoch(config, epoch, losses, time.monotonic() - started)
@@ -179,10 +184,10 @@ class ImageNetwork:
         batches = read_batches(self._data, plan, self.device, workers=config.workers, share=True)
         return augment_batches(batches, config, epoch)
 
-    def _read_in_order(self, data: ImageData, workers: int = -1) -> Any:
+    def _read_in_order(self, data: ImageData, workers: int, batch_size: int) -> Any:
         """All of the images in batches for measuring; of several processes, each has some of the batches."""
         process = this_process()
-        plan = plan_in_order(data.visit_of_row, PREDICT_BATCH_SIZE)[process.rank::process.count]
+        plan = plan_in_order(data.visit_of_row, batch_size)[process.rank::process.count]
         return read_batches(data, plan, self.device, workers=workers)
 
     def name_row(self, row: int) -> str:
@@ -207,12 +212,16 @@ class ImageNetwork:
         for reader in data.readers.values():
             reader.check()
         answers = np.zeros((len(data), 1 + len(self._what.findings)), np.float32)
-        plan = plan_in_order(data.visit_of_row, PREDICT_BATCH_SIZE)
-        batches = read_batches(data, plan, self.device)
-        with torch.inference_mode(), progress(total=len(data), label=label, unit="image", leave=False) as bar:
-            for portion, batch in zip(plan, batches, strict=True):
-                answers[batch.rows] = self._answer(module, batch, portion.visits, data.is_final[batch.rows])
-                bar.update(len(batch.rows))
+
+        def predict(batch_size: int) -> None:
+            plan = plan_in_order(data.visit_of_row, batch_size)
+            batches = read_batches(data, plan, self.device)
+            with torch.inference_mode(), progress(total=len(data), label=label, unit="image", leave=False) as bar:
+                for portion, batch in zip(plan, batches, strict=True):
+                    answers[batch.rows] = self._answer(module, batch, portion.visits, data.is_final[batch.rows])
+                    bar.update(len(batch.rows))
+
+        halve_until_it_fits(predict, PREDICT_BATCH_SIZE)
         return pd.DataFrame(answers, columns=[c.CST, *self._what.findings], index=rows.index)
 
     def _answer(self, module: ImageModule, batch: Batch, visits: np.ndarray, is_final: np.ndarray) -> np.ndarray:

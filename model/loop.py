@@ -15,7 +15,10 @@ from processing.parallel import this_process
 from processing.terminal import say
 
 MAX_LINES = 200         # a run of more epochs than this says only about every so many-th epoch's loss, and the last
-MAX_HALVINGS = 3        # of the batch size, where the memory of a graphics card does not suffice
+MAX_HALVINGS = 3        # of the batch size, where the memory does not suffice
+PLACES = {              # of memory, and where else one may train
+    "cpu": ("this computer", ""), "cuda": ("the graphics card", ", or train on another device (--device cpu)"),
+}
 LEAST_RATE = 0.01       # of the learning rate, that the cosine schedule ends at
 
 
@@ -119,23 +122,25 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, config: Any, epoch: int)
         group["lr"] = rate
 
 
-def halve_batch(run: Any, error: BaseException) -> None:
-    """Go on with half the batch where the card's memory does not suffice.
+def halve_batch(run: Any, count: int, device: torch.device, error: BaseException) -> None:
+    """Go on with half the batch where the memory of the card, or of the computer, does not suffice.
 
     Args:
         run: model.run.Run.
-        error: of the device.
+        count: of the images in all; a larger batch than that is one of them all.
+        device: that has too little memory.
+        error: what it said.
 
     Raises:
         PipelineError: it was halved often enough, or several processes wait for one another.
     """
+    run.batch_size = min(run.batch_size, count)
+    place, other = PLACES.get(device.type, PLACES["cuda"])
     if run.halvings == MAX_HALVINGS or run.batch_size == 1 or this_process().count > 1:
-        raise PipelineError(
-            f"{run.name}: the graphics card has too little memory even for batches of {run.batch_size}. Close other "
-            "programs that use it, choose smaller ones (--batch-size), or train on another device (--device cpu)."
-        ) from error
+        raise PipelineError(f"{run.name}: {place} has too little memory even for batches of {run.batch_size}. Close "
+                            f"other programs, or choose smaller batches (--batch-size){other}.") from error
     run.halve_batch()
-    say(f"{run.name}: too little memory on the graphics card; going on with batches of {run.batch_size}.")
+    say(f"{run.name}: {place} has too little memory; going on with batches of {run.batch_size}.")
 
 
 def say_epoch(config: Any, epoch: int, losses: dict[str, float], seconds: float) -> None:

@@ -15,7 +15,7 @@ from model.checkpoint import Checkpoint, load_checkpoint
 from model.portable import Portable
 from model.run import Run
 from model_config import CSVConfig, ImageConfig
-from processing.errors import PipelineError
+from processing.errors import PipelineError, is_out_of_memory
 
 
 class Model(Protocol):
@@ -123,5 +123,7 @@ def load_weights_of(checkpoint: Checkpoint, model: Model, file: Path) -> None:
     try:
         model.load_state_dict(checkpoint.state)
     except (RuntimeError, TypeError, AttributeError, ValueError, KeyError) as error:
+        if is_out_of_memory(error):
+            raise
         first = str(error).strip().splitlines()[-1].strip()
         raise PipelineError(f"{file} does not fit {model.describe()}: {first}") from error

@@ -30,7 +30,7 @@ from model.provenance import describe_origin
 from model.snapshots import NOTHING_YET, Snapshot, copy_states, restore_states
 from model_config import ConfigError, CSVConfig, ImageConfig
 from processing.errors import PipelineError
-from processing.files import hold_lock, make_timed_folder, write_json
+from processing.files import hold_lock, make_timed_folder, read_if_there, write_json
 from processing.parallel import this_process
 
 # Of the time that a training takes, how much may go into writing its epochs and into drawing them. Epochs that are
@@ -280,10 +280,14 @@ def _name_end(error: BaseException) -> str:
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """What run.json says; empty where it is not there or damaged."""
+    """What run.json says; empty where it is not there or damaged.
+
+    Raises:
+        PipelineError: it is there and cannot be read.
+    """
     try:
-        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        record = json.loads(read_if_there(folder / "run.json") or b"")
+    except ValueError:
         return {}
     return record if isinstance(record, dict) else {}
 
@@ -304,12 +308,12 @@ def read_specification(folder: Path) -> dict[str, Any]:
 
 def _read_config_file(folder: Path) -> tuple[ImageConfig | CSVConfig, dict[str, Any]]:
     try:
-        fields = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        fields = json.loads(read_if_there(folder / "config.json") or b"")
         if "specification" not in fields:
             raise PipelineError(f"{folder} was made by an earlier version of this program. Start a new run.")
         specification = fields.pop("specification")
         return _build_config(fields), dict(specification)
-    except (OSError, ValueError, TypeError, ConfigError) as error:
+    except (ValueError, TypeError) as error:
         raise PipelineError(f"{folder} is no run folder, or its config.json is damaged: {error}") from error
 
 

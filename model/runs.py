@@ -8,7 +8,7 @@ from pathlib import Path
 from config import Paths
 from model.run import read_record
 from processing.errors import PipelineError
-from processing.files import TIME_STAMP
+from processing.files import TIME_STAMP, read_if_there
 from processing.pasted import read_path, show
 
 RUNS_SHOWN = 5
@@ -53,10 +53,14 @@ def find_checkpoint(paths: Paths, name: str, chosen: str | Path | None = None, *
 
 
 def read_config_field(folder: Path, field: str, default: str) -> str:
-    """A field of a run's config.json, `default` where there is none (or the file is damaged, or no run's)."""
+    """A field of a run's config.json, `default` where there is none (or the file is damaged, or no run's).
+
+    Raises:
+        PipelineError: the file is there and cannot be read.
+    """
     try:
-        return json.loads((folder / "config.json").read_text(encoding="utf-8")).get(field, default)
-    except (OSError, ValueError, AttributeError):
+        return json.loads(read_if_there(folder / "config.json") or b"").get(field, default)
+    except (ValueError, AttributeError):
         return default
 
 

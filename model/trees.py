@@ -152,8 +152,9 @@ class TreeModel:
             for name in ("judges", "candidates", "outcomes"):
                 setattr(self, name, dict(content[name]))
             self.continues = content["continues"]
-        except (skops.io.exceptions.UntrustedTypesFoundException, zipfile.BadZipFile, KeyError, TypeError) as error:
-            raise ValueError(f"its trees cannot be built: {error}") from error
+        except (skops.io.exceptions.UntrustedTypesFoundException, zipfile.BadZipFile, KeyError, TypeError,
+                AttributeError, ImportError) as error:      # the last two: of a class that has moved or changed
+            raise ValueError(f"its trees cannot be built: {' '.join(str(error).split())}") from error
 
     # ---- VA
 

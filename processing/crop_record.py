@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from processing import columns as c
-from processing.files import stat_files, write_text
+from processing.files import read_if_there, stat_files, write_text
 
 CROP, BOX, CHANNELS, TURNED_GREY = "crop_path", "box", "channels", "turned_grey"
 WIDTH, HEIGHT = "screen_width", "screen_height"     # px
@@ -94,10 +94,9 @@ def _read_rows(path):
     """Texts of RECORD_COLUMNS, crop by crop; none where the file is no such table. Damaged rows are passed over."""
     numbers = slice(RECORD_COLUMNS.index(WIDTH), RECORD_COLUMNS.index(BLACK) + 1)
     try:
-        with open(path, encoding="utf-8", newline="") as file:
-            rows = csv.reader(file)
-            if next(rows, None) == RECORD_COLUMNS:
-                yield from (row for row in rows
-                            if len(row) == len(RECORD_COLUMNS) and all(cell.isdecimal() for cell in row[numbers]))
-    except (OSError, ValueError, csv.Error):        # ValueError: no UTF-8
+        rows = csv.reader(io.StringIO((read_if_there(path) or b"").decode(), newline=""))
+        if next(rows, None) == RECORD_COLUMNS:
+            yield from (row for row in rows
+                        if len(row) == len(RECORD_COLUMNS) and all(cell.isdecimal() for cell in row[numbers]))
+    except (ValueError, csv.Error):     # ValueError: no UTF-8
         return

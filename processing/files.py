@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 TIME_STAMP = "%Y%m%d%H%M"       # names of run and result folders
 PASSING = {errno.EACCES, errno.EPERM, errno.EBUSY}      # refusals that may be over in a moment
+NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EINVAL}     # the last two: no possible path
 WAITS_S = (0.05, 0.1, 0.2, 0.4, 0.8)
 # What a lock that another process holds is refused with; on Windows: msvcrt.locking's
 HELD = {errno.EACCES, errno.EDEADLK} if os.name == "nt" else {errno.EAGAIN, errno.EWOULDBLOCK}
@@ -74,14 +75,36 @@ def write_csv(path: Path, table: "pd.DataFrame") -> None:
     write_text(path, table.to_csv(index=False, lineterminator="\n"))
 
 
+def read_if_there(path: Path) -> bytes | None:
+    """The bytes of a file, None where there is none.
+
+    Raises:
+        PipelineError: it is there, and the system refused to read it.
+    """
+    try:
+        return insist(path.read_bytes)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise PipelineError(f"{path} cannot be read: {error.strerror or error}.") from error
+
+
 def stat_files(root: Path, names: Sequence[str]) -> list[os.stat_result | None]:
-    """os.stat_result of each file below `root`, None where there is none. Path would take longer than the system."""
+    """os.stat_result of each file below `root`, None where there is none. Path would take longer than the system.
+
+    Raises:
+        PipelineError: the system does not say whether it is there (no permission, a network disk that is away).
+    """
     states: list[os.stat_result | None] = []
     for name in names:
         try:
             state = os.stat(f"{root}{os.sep}{name}")
             states.append(state if stat.S_ISREG(state.st_mode) else None)
-        except (OSError, ValueError):       # ValueError: no possible path
+        except ValueError:          # no possible path
+            states.append(None)
+        except OSError as error:
+            if error.errno not in NOT_THERE:
+                raise PipelineError(f"{root / name} cannot be read: {error.strerror or error}.") from error
             states.append(None)
     return states
 

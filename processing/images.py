@@ -8,7 +8,7 @@ import numpy as np
 import simplejpeg
 
 from config import View
-from processing.errors import PipelineError
+from processing.errors import PipelineError, is_out_of_memory
 from processing.files import write_bytes
 
 # A screen has 0.75 million pixels; a header that claims many more is damaged, or made to fill the memory
@@ -19,6 +19,10 @@ _JPEG = b"\xff\xd8\xff"
 
 class ImageError(PipelineError):
     """An image that cannot be read or cropped; the message is the reason, without the path."""
+
+
+class ImageFileError(ImageError):
+    """The system refused to read the file; whatever is in it may be sound."""
 
 
 def read_image(path: Path) -> np.ndarray:
@@ -87,7 +91,7 @@ def _read(path):
     try:
         return Path(path).read_bytes()
     except OSError as error:
-        raise ImageError(f"cannot be read: {error.strerror or error}") from error
+        raise ImageFileError(f"cannot be read: {error.strerror or error}") from error
 
 
 def _decode_strictly(data, colours):
@@ -102,6 +106,8 @@ def _imdecode(data, flags=0):
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | flags)
     except cv2.error as error:
+        if is_out_of_memory(error):
+            raise
         raise ImageError(f"cannot be decoded: {error.err}") from error
     if image is None:
         raise ImageError("cannot be decoded: damaged")

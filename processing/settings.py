@@ -10,6 +10,7 @@ import importlib.util
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -23,6 +24,7 @@ ADVICE = {              # what Python's words for a fault do not say to people w
     "'utf-8' codec": "save the file as UTF-8",
     "Non-UTF-8 code": "save the file as UTF-8",
     "null bytes": "save the file as UTF-8",
+    "escape sequence": 'write a path with /, or with an r before it: r"D:\\eyes"',
 }
 
 
@@ -33,16 +35,23 @@ class Setting(NamedTuple):
     wanted: str
 
 
+CHOSEN = ("Model-Image-Before", "Model-Image-After", "Model-Image-All", "Model-CSV")     # by options 4 and 5
+A_CLASS = Setting(lambda _, value: isinstance(value, type), "the class that this file came with")
 SETTINGS = {
     "config": {
+        "Paths": A_CLASS,
+        "View": A_CLASS,
         "PATHS": Setting(lambda config, value: isinstance(value, config.Paths), "Paths(a folder)"),
         "VIEWS": Setting(lambda config, value: _holds_all(value, dict, config.View), "a dict of name: View(...)"),
         "EXCLUDED_IMAGES": Setting(lambda _, value: _holds_all(value, (tuple, list, set), str),
                                    "names of images, with a comma after each: (\"a.jpg\",)"),
-        "CHECKPOINTS": Setting(lambda _, value: _holds_all(value, dict, (str, os.PathLike, type(None))),
-                               "a dict of name: path or None"),
+        "CHECKPOINTS": Setting(lambda _, value: _holds_all(value, dict, (str, os.PathLike, type(None)))
+                               and set(value) <= set(CHOSEN) and not any(map(_holds_control, value.values())),
+                               f"a dict of name: path or None, with the names {', '.join(CHOSEN)}, and paths with /"),
     },
     "model_config": {
+        "ImageConfig": A_CLASS,
+        "CSVConfig": A_CLASS,
         "IMAGE_MODELS": Setting(lambda own, value: _holds_all(value, (list, tuple), own.ImageConfig),
                                 "a list of ImageConfig(...)"),
         "CSV_MODEL": Setting(lambda own, value: isinstance(value, own.CSVConfig), "CSVConfig(...)"),
@@ -59,14 +68,22 @@ def _holds_all(value, collection, kind):
     return isinstance(value, collection) and all(isinstance(item, kind) for item in items)
 
 
+def _holds_control(path):
+    """Whether a path has a tab or line break in it, as "D:\\new" without an r before it."""
+    return any(ord(letter) < 0x20 for letter in str(path or ""))
+
+
 def check_settings() -> bool:
     """Whether config.py and model_config.py can be used; what a user's edit broke there is said, with its place."""
     if root := os.environ.get("APTOS_ROOT"):
         os.environ["APTOS_ROOT"] = read_path(root)
     for name in ("config", "model_config"):
         try:
-            fault = _find_wrong_setting(importlib.import_module(name))
-        except Exception as error:
+            with warnings.catch_warnings():     # "D:\\eyes": it would do, "D:\\new" would not
+                warnings.filterwarnings("error", ".*invalid escape sequence")
+                module = importlib.import_module(name)
+            fault = _find_wrong_setting(module)
+        except (Exception, SystemExit) as error:
             fault = _describe_fault(name, error)
         if fault:
             print(fault, file=sys.stderr)
@@ -74,7 +91,7 @@ def check_settings() -> bool:
     return True
 
 
-def _describe_fault(module: str, error: Exception) -> str:
+def _describe_fault(module: str, error: BaseException) -> str:
     """File, line and reason, in one line, of what was raised while a config module was read."""
     spec = importlib.util.find_spec(module)
     file, line = (spec and spec.origin) or f"{module}.py", None

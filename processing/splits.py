@@ -12,7 +12,7 @@ import pandas as pd
 from model_config import FOLDS
 from processing import columns as c
 from processing.errors import PipelineError
-from processing.files import write_json
+from processing.files import read_if_there, write_json
 from processing.terminal import say
 
 SEED = 2021
@@ -31,14 +31,16 @@ def load_splits(path: Path, eyes: pd.DataFrame) -> list[set[str]]:
     Raises:
         PipelineError: too few persons, a damaged file, a person in two folds, an eye in none.
     """
-    if not path.is_file():
+    content = read_if_there(path)
+    if content is None:
         folds = draw_splits(eyes)
         write_json(path, {"seed": SEED, "folds": [sorted(fold) for fold in folds]})
         say(f"The eyes are divided into {len(folds)} folds by person: {path}")
+        content = path.read_bytes()
     try:
-        folds = [set(fold) for fold in json.loads(path.read_text(encoding="utf-8"))["folds"]]
+        folds = [set(fold) for fold in json.loads(content)["folds"]]
         wrong = not folds or not all(isinstance(patient, str) for fold in folds for patient in fold)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise PipelineError(f"{path} is damaged: {error!r}. {_DRAW_ANEW}") from error
     if wrong:
         raise PipelineError(f"{path} is damaged: no lists of patient IDs. {_DRAW_ANEW}")

@@ -16,13 +16,14 @@ from collections.abc import Iterable, Iterator
 from types import FrameType
 from typing import Any
 
-from processing.errors import PipelineError
+from processing.errors import PipelineError, is_out_of_memory
 from processing.parallel import this_process
 from processing.pasted import strip_pasted
 
 DONE, FAILED, WRONG_USAGE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143      # exit status
 FULL_WIDTH = {0xFEE0 + code: code for code in range(0x21, 0x7F)}            # as typed with a Chinese keyboard
 YES = ("y", "yes", "是")
+TOO_LITTLE_MEMORY = "There is too little memory. Close other programs, or train with smaller batches (--batch-size)."
 TEXTS = {       # in English and in Chinese
     "option": ("Pick a number", "请输入数字"),
     "no option": ("Not an option; type one of the numbers above.", "没有这个选项，请输入上面的数字。"),
@@ -122,9 +123,12 @@ def report_errors() -> Iterator[Outcome]:
             cause = cause.__cause__
         if cause is not None:       # Ctrl-C while a compiled module was loaded, which made an ImportError of it
             raise KeyboardInterrupt from error
+        outcome.status = FAILED
+        if is_out_of_memory(error):
+            print(f"{who}{TOO_LITTLE_MEMORY} ({error or type(error).__name__})".splitlines()[0], file=sys.stderr)
+            return
         print(f"Unexpected {type(error).__name__}: {error}", file=sys.stderr)
         _log_traceback()
-        outcome.status = FAILED
 
 
 def _log_traceback() -> None:

@@ -12,7 +12,7 @@ from processing import columns as c
 from processing.crop_record import find_crops
 from processing.errors import PipelineError
 from processing.files import stat_files
-from processing.images import MAX_PIXELS, ImageError, cut_view, decode_pixels, read_image, read_pixels
+from processing.images import MAX_PIXELS, ImageError, ImageFileError, cut_view, decode_pixels, read_image, read_pixels
 from processing.terminal import say
 
 
@@ -113,8 +113,10 @@ class ViewReader:
             else:
                 pixels = decode_pixels(cut_view(read_image(file), self.view)[0], self.view.channels)
         except ImageError as error:
-            advice = "cuts it anew" if has_crop else "leaves it out"
-            raise PipelineError(f"{file}: {error}. Option 0 (processing_data) {advice}.") from error
+            advice = f"Option 0 (processing_data) {'cuts it anew' if has_crop else 'leaves it out'}."
+            if isinstance(error, ImageFileError):
+                advice = "See that it can be read, and try again."
+            raise PipelineError(f"{file}: {error}. {advice}") from error
         height, width = pixels.shape[1:]
         if (height, width) != (self.view.height, self.view.width):
             raise PipelineError(

@@ -1,8 +1,10 @@
 """Decoded images in one file: the same pixels, and nothing stale, cut short, foreign or damaged is ever used."""
 
+import errno
 import os
 import shutil
 from dataclasses import replace
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -160,6 +162,16 @@ def test_a_cache_that_does_not_fit_is_made_anew_and_that_is_said(crops, capsys, 
     capsys.readouterr()
     check_pixels(crops, open_it(crops))
     assert f"{reason}; decoding 4 images." in capsys.readouterr().out
+
+
+def test_a_cache_that_cannot_be_opened_is_not_said_to_be_damaged(crops, monkeypatch, capsys):
+    open_it(crops)
+    capsys.readouterr()
+    monkeypatch.setattr(np, "memmap", mock.Mock(side_effect=OSError(errno.ENOMEM, "Cannot allocate memory")))
+    assert open_it(crops) is None
+    said = capsys.readouterr().out
+    assert "cannot be read (Cannot allocate memory); decoding 4 images." in said
+    assert said.endswith("cannot be read (Cannot allocate memory). " + cache_module.SLOWER + "\n")
 
 
 def test_an_index_with_a_byte_flipped_gives_the_right_pixels_or_says_that_it_is_damaged(crops, capsys):

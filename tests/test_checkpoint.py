@@ -5,6 +5,7 @@ import pickle
 import random
 import warnings
 import zipfile
+from unittest import mock
 
 import pytest
 import torch
@@ -229,3 +230,15 @@ def test_a_module_that_was_pickled_whole_is_loaded_as_the_2021_systems_were(tmp_
     assert (found.kind, found.specification, found.values) == ("CSVNetwork", {}, {})
     for name, value in module.state_dict().items():
         assert torch.equal(found.state[name], value)
+
+
+def test_a_checkpoint_is_not_said_to_be_damaged_for_want_of_memory(tmp_path, monkeypatch):
+    model = CSVNetwork({}, CPU)
+    save_checkpoint(tmp_path / "model.pt", model, model.state_dict())
+    shortage = RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes.")
+    monkeypatch.setattr(CSVNetwork, "load_state_dict", mock.Mock(side_effect=shortage))
+    with pytest.raises(RuntimeError, match="not enough memory"):
+        load_model(tmp_path / "model.pt", CPU)
+    monkeypatch.setattr(torch, "load", mock.Mock(side_effect=MemoryError))
+    with pytest.raises(MemoryError):
+        load_model(tmp_path / "model.pt", CPU)

@@ -44,3 +44,12 @@ def test_one_thread_is_for_the_block_alone():
         raise KeyError
     assert torch.get_num_threads() == 2
     torch.set_num_threads(before)
+
+
+def test_a_card_without_memory_left_is_not_one_that_torch_cannot_use(monkeypatch):
+    def refuse(*_, **__):
+        raise RuntimeError("CUDA error: out of memory")
+
+    monkeypatch.setattr(torch, "ones", refuse)
+    with pytest.raises(PipelineError, match="cpu has no memory left. Close other programs"):
+        select_device("auto")

@@ -2,12 +2,21 @@ import errno
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
+from unittest import mock
 
 import pytest
 
 from processing import files
 from processing.errors import PipelineError
-from processing.files import make_timed_folder, new_timed_folder, replace_file, write_bytes, write_json
+from processing.files import (
+    make_timed_folder,
+    new_timed_folder,
+    read_if_there,
+    replace_file,
+    stat_files,
+    write_bytes,
+    write_json,
+)
 
 
 def names_in(folder):
@@ -175,3 +184,20 @@ def test_a_disk_that_cannot_lock_is_said_once_and_work_goes_on(tmp_path, monkeyp
             done.append(number)
     assert done == [0, 1, 2]
     assert capsys.readouterr().out.count("This disk cannot lock files") == 1
+
+
+# ---- Refused is not absent
+
+def test_what_cannot_be_read_is_not_taken_for_absent(tmp_path, monkeypatch):
+    (tmp_path / "file").write_bytes(b"1")
+    (tmp_path / "folder").mkdir()
+    assert read_if_there(tmp_path / "file") == b"1"
+    assert read_if_there(tmp_path / "none") is read_if_there(tmp_path / "file" / "none") is None
+    with pytest.raises(PipelineError, match="folder cannot be read: "):
+        read_if_there(tmp_path / "folder")
+    names = ["file", "none", "folder", "file/none", "x" * 5000, "a\0b"]
+    assert [state is not None for state in stat_files(tmp_path, names)] == [True] + 5 * [False]
+    refusal = OSError(errno.EACCES, os.strerror(errno.EACCES))
+    monkeypatch.setattr(os, "stat", mock.Mock(side_effect=refusal))
+    with pytest.raises(PipelineError, match="file cannot be read: Permission denied"):
+        stat_files(tmp_path, ["file"])

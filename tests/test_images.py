@@ -1,3 +1,5 @@
+from unittest import mock
+
 import cv2
 import numpy as np
 import pytest
@@ -158,3 +160,15 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path):
         read_image(tmp_path / "absent.jpg")
     with pytest.raises(ImageError, match="cannot be read"):
         read_image(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_an_image_is_not_said_to_be_damaged_for_want_of_memory(monkeypatch, suffix):
+    def run_short(*_, **__):
+        raise cv2.error("OpenCV(4.10.0) alloc.cpp:73: error: (-4:Insufficient memory) Failed to allocate 9 bytes")
+
+    data = cv2.imencode(suffix, make_screen())[1].tobytes()
+    monkeypatch.setattr(cv2, "imdecode", run_short)
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", mock.Mock(side_effect=MemoryError))
+    with pytest.raises((cv2.error, MemoryError)):
+        decode_image(data)

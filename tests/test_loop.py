@@ -2,11 +2,13 @@
 
 import json
 import math
+import re
 import weakref
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,7 +16,7 @@ from model import loop
 from model.csv_model import CSVNetwork
 from model.csv_steps import CSVBackward, build_case_batches, take_steps
 from model.guard import build_guard
-from model.loop import LossSums, measure_losses, say_epoch, set_learning_rate
+from model.loop import LossSums, halve_batch, measure_losses, say_epoch, set_learning_rate
 from model.module import ImageModule
 from model.run import Run
 from model_config import CSV_MODEL
@@ -129,14 +131,23 @@ def test_half_the_precision_learns_much_the_same(paths, precision):
 
 # ---- Too little memory
 
-def out_of_memory_above(limit, monkeypatch, let_pass=0):
-    """Let every step of more than `limit` images, but the first few, fail as a graphics card's memory does."""
+# As a card says it, as the CPU's allocator, numpy and C++ do
+SHORTAGES = [
+    torch.OutOfMemoryError("CUDA out of memory"),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:121] . DefaultCPUAllocator: can't allocate memory: you tried to "
+                 "allocate 1997600000 bytes. Error code 12 (Cannot allocate memory)"),
+    RuntimeError("MPS backend out of memory (MPS allocated: 9.0 GB)"), RuntimeError("std::bad_alloc"), MemoryError(),
+]
+
+
+def out_of_memory_above(limit, monkeypatch, let_pass=0, error=SHORTAGES[0]):
+    """Let every step of more than `limit` images, but the first few, fail as where the memory does not suffice."""
     forward, passed = ImageModule.forward, []
 
     def forward_or_fail(self, inputs, visits=None):
         count = len(inputs["bscan"])
         if count > limit and len(passed) == let_pass:
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            raise error
         passed.extend([count] if count > limit else [])
         return forward(self, inputs, visits)
 
@@ -151,12 +162,13 @@ def train_a_run(paths, rows, **values):
     return run.folder
 
 
-def test_too_little_memory_halves_the_batch_says_so_and_records_it(paths, monkeypatch, capsys, one_thread):
+@pytest.mark.parametrize("error", SHORTAGES, ids=["card", "cpu", "mps", "c++", "numpy"])
+def test_too_little_memory_halves_the_batch_says_so_and_records_it(paths, monkeypatch, capsys, one_thread, error):
     """The second step of an epoch fails: it is begun anew, as if there had never been larger batches."""
     rows = make_images(paths, 8)
-    out_of_memory_above(2, monkeypatch, let_pass=3)
+    out_of_memory_above(2, monkeypatch, let_pass=3, error=error)
     folder = train_a_run(paths, rows, epochs=3, batch_size=4)
-    assert "Model-Image-After: too little memory on the graphics card; going on with batches of 2" in (
+    assert "Model-Image-After: this computer has too little memory; going on with batches of 2" in (
         capsys.readouterr().out)
     record = json.loads((folder / "run.json").read_text())
     assert (record["state"], record["batch_size"], record["halvings"]) == ("finished", 2, 1)
@@ -171,17 +183,46 @@ def test_too_little_memory_halves_the_batch_says_so_and_records_it(paths, monkey
 def test_after_three_halvings_it_stops_with_advice(paths, monkeypatch):
     rows = make_images(paths, 32)
     out_of_memory_above(0, monkeypatch)
-    with pytest.raises(PipelineError, match=r"too little memory even for batches of 2\. .*--device cpu"):
+    with pytest.raises(PipelineError, match=r"this computer has .* even for batches of 2\. .*\(--batch-size\)\.$"):
         train_a_run(paths, rows, epochs=1, batch_size=16)
 
 
-def test_of_several_processes_none_goes_on_alone(paths, monkeypatch):
-    from model.loop import halve_batch
+def test_half_of_a_batch_that_never_was_full_is_half_of_what_there_is(paths, monkeypatch, capsys):
+    out_of_memory_above(4, monkeypatch)
+    train_a_run(paths, make_images(paths, 8), epochs=1, batch_size=100)
+    assert "going on with batches of 4." in capsys.readouterr().out
 
+
+def test_measuring_and_predicting_go_on_with_less(paths, monkeypatch, capsys):
+    rows = make_images(paths, 8)
+    model, _ = train_images(rows, paths, epochs=1)
+    wanted = model.predict(rows, paths)
+    out_of_memory_above(2, monkeypatch, error=SHORTAGES[1])
+    got = model.predict(rows, paths)
+    np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-4)
+    assert re.findall(r"batches of (\d+)", capsys.readouterr().out) == ["8", "4", "2"]
+    out_of_memory_above(0, monkeypatch, error=SHORTAGES[1])
+    with pytest.raises(RuntimeError, match="can't allocate memory"):
+        model.predict(rows, paths)
+
+
+def test_another_fault_is_no_shortage_of_memory(paths, monkeypatch):
+    out_of_memory_above(0, monkeypatch, error=RuntimeError("shapes cannot be multiplied"))
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        train_a_run(paths, make_images(paths, 4), epochs=1, batch_size=2)
+
+
+def test_on_a_card_another_device_is_named():
+    recorder = Recorder(image_config(batch_size=1))
+    with pytest.raises(PipelineError, match="the graphics card has too little memory .*--device cpu"):
+        halve_batch(recorder, 8, torch.device("cuda", 1), SHORTAGES[0])
+
+
+def test_of_several_processes_none_goes_on_alone(paths, monkeypatch):
     for name, value in {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 2, "MASTER_ADDR": "x"}.items():
         monkeypatch.setenv(name, str(value))
     with pytest.raises(PipelineError, match="even for batches of 16"):
-        halve_batch(Recorder(image_config(batch_size=16)), torch.OutOfMemoryError())
+        halve_batch(Recorder(image_config(batch_size=16)), 99, CPU, torch.OutOfMemoryError())
 
 
 def test_too_little_memory_for_model_csv_is_said_with_advice(demo_copy, monkeypatch):

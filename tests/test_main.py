@@ -234,6 +234,19 @@ def test_a_bug_is_logged_not_shown(tmp_path, monkeypatch, capsys):
     assert "Traceback" in (tmp_path / "model" / "error.log").read_text()
 
 
+def test_too_little_memory_is_one_line_and_no_bug(tmp_path, monkeypatch, capsys):
+    import config
+
+    def run_short(_arguments):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes\nat frame 0")
+
+    monkeypatch.setattr(config, "PATHS", config.Paths(tmp_path))
+    assert main.run(main.OPTIONS[0]._replace(run=run_short), None) == 1
+    shown = capsys.readouterr().err
+    assert shown.startswith("There is too little memory. Close other programs") and shown.count("\n") == 1
+    assert not list(tmp_path.rglob("error.log"))
+
+
 def test_a_console_without_chinese_still_shows_the_menu(tmp_path):
     answer = run_main(root=tmp_path, typed="q\n", PYTHONIOENCODING="ascii")
     assert answer.returncode == 0

@@ -279,3 +279,21 @@ def test_runs_are_in_the_order_of_their_starts_whatever_the_clock_on_the_wall_sa
     assert [folder.name for folder in run_folders(paths, "Model-CSV")] == [
         "202611260301", "202611261200", "202611260900", "202611260300"]
     assert find_checkpoint(paths, "Model-CSV").parent.name == "202611260300"
+
+
+@pytest.mark.parametrize("name", ["run.json", "config.json"])
+def test_a_run_whose_record_cannot_be_read_is_named_and_no_older_one_taken(paths, make_run, name):
+    finish(make_run())
+    newest = finish(make_run(replace(CONFIG, seed=1)))
+    (newest / name).unlink()
+    (newest / name).mkdir()             # what the system refuses to read
+    with pytest.raises(PipelineError, match=rf"{newest.name}.{name} cannot be read: "):
+        find_checkpoint(paths, "Model-CSV")
+
+
+def test_a_record_that_an_editor_saved_with_a_mark_is_read(make_run):
+    folder = finish(make_run())
+    for name in ("run.json", "config.json"):
+        (folder / name).write_bytes(b"\xef\xbb\xbf" + (folder / name).read_bytes())
+    assert read_record(folder)["state"] == "finished"
+    assert read_specification(folder) == make_model().specification

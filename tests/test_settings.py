@@ -41,6 +41,8 @@ def run_edited(folder, file, edit):
     (b"A = float('a')", 1, "ValueError: could not convert string to float: 'a'"),
     (b"A = {}[3]", 1, "KeyError: 3"),
     (b"assert False", 1, "AssertionError"),
+    (rb'A = "D:\eyes"', 1, "path with /, or with an r before it"),
+    (b"import sys; sys.exit(3)", 1, "SystemExit: 3"),
     (b"raise ValueError('a\\nb')", 1, "ValueError: a b"),
 ], ids=str)
 def test_what_python_says_of_a_config_module_is_one_line_with_its_place(tmp_path, file, edit, line, words):
@@ -53,7 +55,9 @@ def test_what_python_says_of_a_config_module_is_one_line_with_its_place(tmp_path
     ("config.py", b"PATHS = 'D:/eyes'", "PATHS is 'D:/eyes'; it must be Paths(a folder)."),
     ("config.py", b"VIEWS = {'bscan': (50, 450, 550, 1200)}", "it must be a dict of name: View(...)."),
     ("config.py", b"EXCLUDED_IMAGES = ('0000-1270R_2.jpg')", "with a comma after each"),
-    ("config.py", b"CHECKPOINTS = 'a.pt'", "it must be a dict of name: path or None."),
+    ("config.py", b"CHECKPOINTS = 'a.pt'", "it must be a dict of name: path or None, with"),
+    ("config.py", b"CHECKPOINTS = {'Model-Image-Bfore': None}", "with the names Model-Image-Before, "),
+    ("config.py", rb"CHECKPOINTS = {'Model-CSV': 'D:\new'}", "CHECKPOINTS is {'Model-CSV': 'D:\\new'}; it must"),
     ("model_config.py", b"IMAGE_MODELS = IMAGE_MODELS[0]", "it must be a list of ImageConfig(...)."),
     ("model_config.py", b"CSV_MODEL = [CSVConfig()]", "it must be CSVConfig(...)."),
     ("model_config.py", b"PREDICT_BATCH_SIZE = 0", "PREDICT_BATCH_SIZE is 0; it must be a whole number, 1 or more."),
@@ -62,6 +66,14 @@ def test_a_setting_of_another_kind_is_one_line_with_its_place(tmp_path, file, ed
     line, reason = run_edited(tmp_path, file, edit)
     assert line == 1
     assert words in reason
+
+
+@pytest.mark.parametrize(("file", "name"), [
+    ("config.py", "View"), ("config.py", "Paths"), ("model_config.py", "ImageConfig"), ("model_config.py", "CSVConfig"),
+])
+def test_a_class_that_became_something_else_is_named(tmp_path, file, name):
+    _, reason = run_edited(tmp_path, file, f"{name} = 3".encode())
+    assert reason == f"{name} is 3; it must be the class that this file came with."
 
 
 def test_a_setting_that_is_gone_is_named(tmp_path):

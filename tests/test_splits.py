@@ -80,3 +80,9 @@ def test_what_is_no_split_is_refused(tmp_path):
     (tmp_path / "splits.json").write_text("fold 1: 600L")
     with pytest.raises(PipelineError, match="splits.json is damaged.*Delete the file"):
         load_splits(tmp_path / "splits.json", make_eyes(10))
+
+
+def test_splits_that_cannot_be_read_are_not_said_to_be_damaged(tmp_path):
+    (tmp_path / "splits.json").mkdir()
+    with pytest.raises(PipelineError, match="splits.json cannot be read: "):
+        load_splits(tmp_path / "splits.json", pd.DataFrame())

@@ -1,5 +1,7 @@
 """Recipe best: candidates, units, fellow eyes, storage, and that it learns."""
 
+from unittest import mock
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -88,6 +90,19 @@ def test_a_stored_class_that_it_does_not_know_is_refused(fitted, tmp_path):
     save_checkpoint(tmp_path / "trees.pt", CSVTrees({"seed": 2021, "means": {}}, CPU), state)
     with pytest.raises(PipelineError, match="does not fit CSVTrees.*Strange"):
         load_model(tmp_path / "trees.pt", CPU, unit="eyes")
+
+
+@pytest.mark.parametrize(("packages", "then"), [
+    ({"scikit-learn": "1.2.3", "skops": "0.4"}, "scikit-learn 1.2.3, skops 0.4"), ({}, "other packages"),
+])
+def test_trees_of_another_version_say_which(fitted, tmp_path, monkeypatch, packages, then):
+    save_checkpoint(tmp_path / "trees.pt", CSVTrees({"seed": 2021, "means": {}, "packages": packages}, CPU),
+                    fitted.state_dict())
+    load_model(tmp_path / "trees.pt", CPU)      # whatever it was fitted with, as long as it can be built
+    for error in (ModuleNotFoundError("No module named 'sklearn.gone'"), AttributeError("no\nsuch field")):
+        monkeypatch.setattr(skops.io, "loads", mock.Mock(side_effect=error))
+        with pytest.raises(PipelineError, match=f"fitted with {then}, and this is scikit-learn .*Train it again"):
+            load_model(tmp_path / "trees.pt", CPU)
 
 
 @pytest.mark.parametrize("number", [0, 1, 7])
