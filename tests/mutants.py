@@ -206,7 +206,7 @@ MUTANTS = list(starmap(Mutant, [
     ("processing.flags._apply_flags", "if useless and not ...", "if False", "main", "wrong_usage"),
     ("processing.settings._find_wrong_setting", "if not setting.holds(module, value)", "if False", "settings", "another_kind"),
     ("processing.settings._find_wrong_setting", "if not hasattr(module, name)", "if False", "settings", "is_gone"),
-    ("processing.settings.check_settings", "except Exception", "except ValueError", "settings", "what_python_says"),
+    ("processing.settings.check_settings", "except (Exception, SystemExit)", "except ValueError", "settings", "what_python_says"),
     ("processing.settings._find_odd_line", "if b'\\0' in line", "if False", "settings", "what_python_says"),
     ("main.main", "if not settings.check_settings()", "if False", "main", "model_config"),
     ("processing.terminal.ask", "except EOFError", "except ZeroDivisionError", "main", "end_of_input"),
