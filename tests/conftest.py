@@ -13,7 +13,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import pytest
 
 import config
-from tests.helpers import REPOSITORY, heed_ctrl_c
+from tests.helpers import REPOSITORY, SMALL_BOXES, heed_ctrl_c
 
 heed_ctrl_c()
 
@@ -81,6 +81,13 @@ def trained_root(demo_root, tmp_path_factory):
         trained, replace(CSV_MODEL, epochs=2), [replace(image, epochs=1, batch_size=8) for image in IMAGE_MODELS]
     )
     return trained
+
+
+@pytest.fixture
+def small_boxes(monkeypatch):
+    """Small boxes of the views, cut from the screens: short epochs."""
+    for name, box in SMALL_BOXES.items():
+        monkeypatch.setitem(config.VIEWS, name, box)
 
 
 @pytest.fixture

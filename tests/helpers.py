@@ -4,14 +4,18 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from config import VIEWS
 from processing import tables
+from tests import warm
 
-REPOSITORY = Path(__file__).parent.parent
+REPOSITORY = warm.REPOSITORY
+SMALL_BOXES = {name: view._replace(bottom=view.top + 200, right=view.left + 300) for name, view in VIEWS.items()}
 
 
 def heed_ctrl_c():
@@ -50,24 +54,33 @@ def run_main(*words, root, typed=None, timeout=300, **environment):
         capture_output=True,
         encoding="utf-8",
         cwd=root,
-        env=os.environ | {"APTOS_ROOT": str(root), "PYTHONIOENCODING": "utf-8"} | environment,
+        env=_environment(root, environment),
         timeout=timeout,
     )
+
+
+def run_warm(*words, root, typed="", **environment):
+    """`run_main` in a process that has torch already: for tests that are not about how the program starts or ends."""
+    return warm.run(REPOSITORY / "main.py", *words, cwd=root, environment=_environment(root, environment), typed=typed)
 
 
 def run_commands(*commands, root, program=REPOSITORY, typed=""):
     """Run command lines (lists of words) one after another, as `python main.py` would, in one process.
 
-    Its output comes back. It ends at the first that fails, with an AssertionError; torch is imported once only.
+    Its output comes back. It ends at the first that fails, with an AssertionError.
     """
-    script = f"import main\nfor words in {[list(map(str, words)) for words in commands]!r}:\n" \
-             "    assert main.main(words) == 0, f'python main.py {words} failed'"
-    answer = subprocess.run(
-        [sys.executable, "-c", script], input=typed, capture_output=True, encoding="utf-8", cwd=program,
-        env=os.environ | {"APTOS_ROOT": str(root), "PYTHONIOENCODING": "utf-8"},
-    )
+    with tempfile.TemporaryDirectory() as folder:
+        script = Path(folder, "commands.py")
+        script.write_text(
+            f"import main\nfor words in {[list(map(str, words)) for words in commands]!r}:\n"
+            "    assert main.main(words) == 0, f'python main.py {words} failed'", encoding="utf-8")
+        answer = warm.run(script, cwd=program, program=program, environment=_environment(root, {}), typed=typed)
     assert answer.returncode == 0, answer.stderr + answer.stdout
     return answer.stdout
+
+
+def _environment(root, changes):
+    return os.environ | {"APTOS_ROOT": str(root), "PYTHONIOENCODING": "utf-8"} | changes
 
 
 def train_image(paths, configs=None, **how):

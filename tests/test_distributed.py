@@ -3,9 +3,11 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -16,12 +18,15 @@ from model.distributed import share_batch_norm
 from model.module import ImageModule
 from model.run import Run, read_record
 from model_config import IMAGE_MODELS
-from tests.helpers import REPOSITORY, run_main, train_image
+from tests import warm
+from tests.helpers import REPOSITORY, train_image
 
 NAME = "Model-Image-After"
 # Adam's first steps are the signs of gradients: what is rounded differently parts the faster, the larger the steps
 FLAGS = ("--models", NAME, "--learning-rate", "1e-6", "--batch-size", "2", "--device", "cpu")
 TOLERANCE = 1e-5
+CONFIG = replace(IMAGE_MODELS[1], epochs=3, learning_rate=1e-6, batch_size=2, device="cpu")
+MAIN = REPOSITORY / "tests" / "torchrun_main.py"
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="torchrun's gloo wants a resolvable host name on Windows")
 
@@ -30,10 +35,28 @@ def torchrun(root, *words, processes=2):
     """Start `processes` of the program with the tests' shared batch norm; a pipe each for stdout and stderr."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
     return subprocess.Popen(
-        [*launcher, REPOSITORY / "tests" / "torchrun_main.py", *words], cwd=root, text=True,
+        [*launcher, MAIN, *words], cwd=root, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         env=os.environ | {"APTOS_ROOT": str(root), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"},
     )
+
+
+def start_processes(count, root, folder, *words):
+    """Run `count` of the program as torchrun starts them, without torchrun; their statuses, and what they complain."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    shared = os.environ | {"APTOS_ROOT": str(root), "WORLD_SIZE": str(count), "MASTER_ADDR": "localhost",
+                           "MASTER_PORT": str(port)}
+    places = [folder / f"process {rank}" for rank in range(count)]
+    processes = []
+    for rank, place in enumerate(places):
+        place.mkdir()
+        processes.append(warm.start(MAIN, *words, folder=place, cwd=root,
+                                    environment=shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)}))
+    for process in processes:
+        process.join(300)
+    return [process.exitcode for process in processes], [(place / "stderr").read_text() for place in places]
 
 
 def only_run(paths):
@@ -58,7 +81,7 @@ def check_same(folder, other):
         assert (value - other_weights[name]).abs().mean() < 1e-7 + 1e-6 * value.abs().mean(), name
 
 
-def test_two_processes_train_as_one(demo_copy, trained_copy):
+def test_two_processes_train_as_one(demo_copy, small_boxes):
     """Visits of two views, with a fold held out; the next test has single images."""
     words = ("train_image", *FLAGS, "--epochs", "3", "--fold", "0", "--batch-size", "6",
              "--pool", "visit", "--views", "bscan", "fundus")
@@ -71,20 +94,15 @@ def test_two_processes_train_as_one(demo_copy, trained_copy):
     assert (record["state"], record["processes"], record["epochs_done"]) == ("finished", 2, 3)
     assert len(list(two.glob("*.png"))) == 1
 
-    before = set((trained_copy.ckpt / NAME).iterdir())
-    assert run_main(*words, root=trained_copy.root).returncode == 0
-    one, = set((trained_copy.ckpt / NAME).iterdir()) - before
+    config = replace(CONFIG, fold="0", batch_size=6, pool="visit", views=("bscan", "fundus"))
+    one, = train_image(demo_copy, [config])
     check_same(two, one)
     assert result(one)[0]["loss"].nunique() == 3        # it learned something that could differ
 
 
-def test_a_run_goes_on_in_more_processes_than_images_in_its_last_batch(demo_copy, monkeypatch):
+def test_a_run_goes_on_in_more_processes_than_images_in_its_last_batch(demo_copy, small_boxes, monkeypatch, tmp_path):
     """7 images in batches of 2 leave a batch of one image for three processes."""
-    from dataclasses import replace
-
-    config = replace(IMAGE_MODELS[1], epochs=3, learning_rate=1e-6, batch_size=2, device="cpu")
-    assert config.name == NAME
-    whole, = train_image(demo_copy, [config])
+    whole, = train_image(demo_copy, [CONFIG])
     with monkeypatch.context() as patch:
         really = Run.finish_epoch
 
@@ -94,13 +112,12 @@ def test_a_run_goes_on_in_more_processes_than_images_in_its_last_batch(demo_copy
 
         patch.setattr(Run, "finish_epoch", finish_and_stop)
         with pytest.raises(KeyboardInterrupt):
-            train_image(demo_copy, [config])
+            train_image(demo_copy, [CONFIG])
     stopped, = set((demo_copy.ckpt / NAME).iterdir()) - {whole}
     assert read_record(stopped)["epochs_done"] == 1
 
-    process = torchrun(demo_copy.root, "train_image", "--models", NAME, "--resume", processes=3)
-    _, complaints = process.communicate(timeout=300)
-    assert process.returncode == 0, complaints
+    statuses, complaints = start_processes(3, demo_copy.root, tmp_path, "train_image", "--models", NAME, "--resume")
+    assert statuses == [0, 0, 0], complaints
     record = read_record(stopped)
     assert (record["state"], record["processes"], record["epochs_done"]) == ("finished", 3, 3)
     check_same(stopped, whole)
@@ -159,11 +176,11 @@ def test_on_a_cpu_it_is_said_that_batch_norm_is_not_shared(capsys):
     assert not any(isinstance(part, torch.nn.SyncBatchNorm) for part in module.modules())
 
 
-def test_other_options_want_one_process(demo_copy):
-    process = torchrun(demo_copy.root, "train_csv", "--epochs", "1")
-    _, complaints = process.communicate(timeout=120)
-    assert process.returncode != 0
-    assert "Process 1 of 2: Only train_image works in several processes; start this without torchrun." in complaints
+def test_other_options_want_one_process(demo_copy, tmp_path):
+    statuses, complaints = start_processes(2, demo_copy.root, tmp_path, "train_csv", "--epochs", "1")
+    assert 0 not in statuses
+    message = "Only train_image works in several processes; start this without torchrun."
+    assert all(f"Process {rank} of 2: {message}" in said for rank, said in enumerate(complaints, 1))
     assert not (demo_copy.ckpt / "Model-CSV").exists()
 
 

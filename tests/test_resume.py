@@ -1,10 +1,9 @@
 """A stopped run goes on from its last complete epoch, and ends as if it had never been stopped."""
 
+import functools
 import json
 import os
-import signal
-import subprocess
-import sys
+import shutil
 import time
 from dataclasses import replace
 
@@ -19,9 +18,10 @@ from model.run import Run, read_specification
 from model_config import CSV_MODEL, IMAGE_MODELS
 from processing.errors import PipelineError
 from processing.tables import read_history
-from tests.helpers import REPOSITORY, damage_history, run_main, train_csv, train_image
+from tests import warm
+from tests.helpers import REPOSITORY, damage_history, run_main, run_warm, train_csv, train_image
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "small_boxes")
 EPOCHS = 3
 CSV = replace(CSV_MODEL, epochs=EPOCHS, batch_size=2, learning_rate=1e-3, device="cpu")
 IMAGE = replace(IMAGE_MODELS[1], epochs=EPOCHS, batch_size=3, device="cpu")
@@ -70,17 +70,30 @@ def stop_after(monkeypatch, epochs, *, within=False):
     ("epochs", "within"), [(0, True), *((epochs, within) for epochs in range(1, EPOCHS) for within in (False, True))]
 )
 @pytest.mark.parametrize("config", [CSV, IMAGE], ids=["csv", "image"])
-def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(demo_copy, monkeypatch, config, epochs, within):
-    check_resumed(demo_copy, monkeypatch, config, epochs=epochs, within=within)
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
+        demo_copy, monkeypatch, train_whole, config, epochs, within):
+    check_resumed(demo_copy, monkeypatch, config, epochs=epochs, within=within, whole=train_whole(config))
 
 
 @pytest.mark.parametrize("fold", ["none", "1"])
-def test_a_resumed_run_of_views_visits_and_changed_images_equals_too(demo_copy, monkeypatch, fold):
-    check_resumed(demo_copy, monkeypatch, replace(VISITS, fold=fold), epochs=1, within=True)
+def test_a_resumed_run_of_views_visits_and_changed_images_equals_too(demo_copy, monkeypatch, train_whole, fold):
+    config = replace(VISITS, fold=fold)
+    check_resumed(demo_copy, monkeypatch, config, epochs=1, within=True, whole=train_whole(config))
 
 
-def check_resumed(demo_copy, monkeypatch, config, *, epochs, within):
-    whole = result(train(demo_copy, config))
+@pytest.fixture(scope="module")
+def train_whole(demo_root, tmp_path_factory):
+    """A config -> the result of an uninterrupted run of it, trained once."""
+    @functools.cache
+    def train_once(config):
+        root = tmp_path_factory.mktemp("whole") / "root"
+        shutil.copytree(demo_root.root, root)
+        return result(train(places.Paths(root), config))
+
+    return train_once
+
+
+def check_resumed(demo_copy, monkeypatch, config, *, epochs, within, whole):
     with monkeypatch.context() as patch, pytest.raises(Stop):
         stop_after(patch, epochs, within=within)
         train(demo_copy, config)
@@ -120,27 +133,33 @@ def test_with_reading_threads_too(demo_copy, monkeypatch):
     assert result(train(demo_copy, config, resume="")) == whole
 
 
-def test_a_killed_run_is_resumed(demo_copy):
-    """kill -9: nothing could be said at the end, the run stands as running."""
-    words = ("2", "--epochs", 400, "--batch-size", 2, "--device", "cpu")
-    process = subprocess.Popen(
-        [sys.executable, REPOSITORY / "main.py", *map(str, words)], stdout=subprocess.DEVNULL,
-        env=os.environ | {"APTOS_ROOT": str(demo_copy.root)},
-    )
-    end = time.monotonic() + 60
-    while not list(demo_copy.ckpt.glob("Model-CSV/*/Model-CSV.pt")):
+def start(paths, folder, *words):
+    return warm.start(REPOSITORY / "main.py", *words, folder=folder, cwd=paths.root,
+                      environment=os.environ | {"APTOS_ROOT": str(paths.root), "PYTHONUNBUFFERED": "1"})
+
+
+def wait_for(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
         assert time.monotonic() < end
-        time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+        time.sleep(0.01)
+
+
+def test_a_killed_run_is_resumed(demo_copy, tmp_path):
+    """kill -9: nothing could be said at the end, the run stands as running."""
+    words = ("2", "--epochs", 200, "--batch-size", 2, "--device", "cpu")
+    process = start(demo_copy, tmp_path, *words)
+    wait_for(lambda: list(demo_copy.ckpt.glob("Model-CSV/*/Model-CSV.pt")))
+    process.kill()
+    process.join()
     stopped, = (demo_copy.ckpt / "Model-CSV").iterdir()
     assert json.loads((stopped / "run.json").read_text())["state"] == "running"
     done = load_checkpoint(stopped / "Model-CSV.pt").values["epoch"]
-    assert 1 <= done < 400
-    answer = run_main("2", "--resume", root=demo_copy.root)
+    assert 1 <= done < 200
+    answer = run_warm("2", "--resume", root=demo_copy.root)
     assert answer.returncode == 0, answer.stderr
-    assert f"goes on after epoch {done} of 400" in answer.stdout
-    assert run_main(*words, root=demo_copy.root).returncode == 0
+    assert f"goes on after epoch {done} of 200" in answer.stdout
+    assert run_warm(*words, root=demo_copy.root).returncode == 0
     resumed, whole = sorted((demo_copy.ckpt / "Model-CSV").iterdir())
     assert result(resumed) == result(whole)
 
@@ -220,21 +239,17 @@ def test_a_run_whose_images_changed_is_not_resumed(demo_copy, monkeypatch):
         train_image(demo_copy, [IMAGE], resume="")
 
 
-def test_a_run_in_use_cannot_be_resumed_by_another_process(demo_copy):
-    process = subprocess.Popen(
-        [sys.executable, REPOSITORY / "main.py", "2", "--epochs", "1000000", "--device", "cpu"], stdout=subprocess.PIPE,
-        env=os.environ | {"APTOS_ROOT": str(demo_copy.root), "PYTHONUNBUFFERED": "1"}, encoding="utf-8",
-    )
+def test_a_run_in_use_cannot_be_resumed_by_another_process(demo_copy, tmp_path):
+    process = start(demo_copy, tmp_path, "2", "--epochs", "1000000", "--device", "cpu")
     try:
-        while "eyes, cpu" not in process.stdout.readline():
-            pass
-        answer = run_main("2", "--resume", root=demo_copy.root, timeout=60)
+        wait_for(lambda: "eyes, cpu" in (tmp_path / "stdout").read_text())
+        answer = run_warm("2", "--resume", root=demo_copy.root)
         assert answer.returncode == 1
         assert "is in use by another process" in answer.stderr
-        assert process.poll() is None
+        assert process.exitcode is None
     finally:
         process.kill()
-        process.wait()
+        process.join()
 
 
 def test_flags_of_the_config_beside_resume_are_refused(demo_copy):

@@ -1,5 +1,7 @@
 """The program under torchrun on a CPU, with batch norm shared over the processes as torch does it on cards only.
 
+Its boxes are small, for short epochs.
+
     python -m torch.distributed.run --standalone --nproc_per_node=2 tests/torchrun_main.py train_image ...
 """
 
@@ -12,7 +14,9 @@ import torch
 from torch import distributed, nn
 
 import main
+from config import VIEWS
 from model import distributed as ours
+from tests.helpers import SMALL_BOXES
 
 
 class SharedBatchNorm2d(nn.BatchNorm2d):
@@ -71,5 +75,6 @@ def share_batch_norm(module, group):
 
 
 if __name__ == "__main__":
+    VIEWS.update(SMALL_BOXES)
     ours.share_batch_norm = share_batch_norm
     sys.exit(main.main())

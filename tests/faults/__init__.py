@@ -7,13 +7,9 @@
 Each module has FIGURES, a list of functions of a count's share (0-1) and a temporary folder that return a Figure.
 """
 
-import multiprocessing
-import os
 from typing import NamedTuple
 
-# Its processes have none of this one's threads, which a fork would take away in the midst of their work
-CLEAN = multiprocessing.get_context("spawn" if os.name == "nt" else "forkserver")
-CLEAN.set_forkserver_preload(["tests.faults.files", "tests.faults.runs"])
+from tests.warm import CONTEXT as CLEAN  # noqa: F401 - none of its processes has threads of this one
 
 
 class Figure(NamedTuple):
