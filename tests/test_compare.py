@@ -11,7 +11,7 @@ from data.compare import compare_runs
 from model_config import CSV_MODEL
 from processing import plots
 from processing.errors import PipelineError
-from tests.helpers import damage_history, run_main, train_csv
+from tests.helpers import damage_history, run_main, run_warm, train_csv
 
 CSV = replace(CSV_MODEL, epochs=3, batch_size=2, device="cpu")
 
@@ -58,7 +58,7 @@ def test_what_is_no_run_is_refused(demo_copy):
     trees, = train_csv(demo_copy, replace(CSV, recipe="best"))
     with pytest.raises(PipelineError, match="has no loss curve: the recipe best has no epochs"):
         compare_runs(demo_copy, [str(trees)])
-    answer = run_main("compare_runs", "nowhere", root=demo_copy.root)
+    answer = run_warm("compare_runs", "nowhere", root=demo_copy.root)
     assert (answer.returncode, "Traceback" in answer.stderr) == (1, False)
 
 

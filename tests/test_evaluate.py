@@ -27,7 +27,7 @@ from model.registry import build_model
 from model_config import CSV_MODEL, FOLDS, IMAGE_MODELS
 from processing import columns as c
 from processing.errors import PipelineError
-from tests.helpers import run_main, train_csv, train_image
+from tests.helpers import run_warm, train_csv, train_image
 
 CSV = replace(CSV_MODEL, epochs=3, batch_size=4, learning_rate=1e-3, fold="all", device="cpu", recipe="fixed")
 
@@ -226,17 +226,17 @@ def test_the_best_constant():
 
 
 def test_a_submission_and_a_truth_belong_together(fold_root, tmp_path):
-    answer = run_main("evaluate", "--submission", fold_root.truth, root=tmp_path)
+    answer = run_warm("evaluate", "--submission", fold_root.truth, root=tmp_path)
     assert answer.returncode == 2
     assert "belong together" in answer.stderr
     both = ("8", "--truth", fold_root.truth, "--submission")
-    answer = run_main(*both, fold_root.truth, root=tmp_path)
+    answer = run_warm(*both, fold_root.truth, root=tmp_path)
     assert answer.returncode == 1
     assert "named as the submission and as its truth" in answer.stderr
     shutil.copytree(fold_root.truth, tmp_path / "copy")
-    answer = run_main(*both, tmp_path / "copy", "--device", "cpu", root=tmp_path)
+    answer = run_warm(*both, tmp_path / "copy", "--device", "cpu", root=tmp_path)
     assert (answer.returncode, "leave out --images and --device" in answer.stderr) == (2, True)
-    answer = run_main(*both, tmp_path / "copy", root=tmp_path)
+    answer = run_warm(*both, tmp_path / "copy", root=tmp_path)
     assert answer.returncode == 0
     assert "total, final round" in answer.stdout
 

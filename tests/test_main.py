@@ -10,7 +10,7 @@ import pytest
 
 import main
 from processing import flags, terminal
-from tests.helpers import REPOSITORY, put_screen, run_main
+from tests.helpers import REPOSITORY, put_screen, run_main, run_warm
 
 MENU = [
     "0 -> processing_data",
@@ -42,7 +42,7 @@ def test_the_menu_appears_before_anything_heavy_is_imported(tmp_path):
 
 @pytest.mark.parametrize("typed", ["99", "", "-1", "0_1", "0x0", "1.0", "一", "²", "x" * 5000, "\0"])
 def test_anything_but_an_option_is_answered_with_one_line_and_asked_again(tmp_path, typed):
-    answer = run_main(root=tmp_path, typed=typed + "\nq\n")
+    answer = run_warm(root=tmp_path, typed=typed + "\nq\n")
     assert answer.stdout.count("Not an option") == 1
     assert answer.stdout.count("Pick a number") == 2
     assert (answer.returncode, answer.stderr) == (0, "")
@@ -51,7 +51,7 @@ def test_anything_but_an_option_is_answered_with_one_line_and_asked_again(tmp_pa
 
 @pytest.mark.parametrize("typed", ["", "99", "0"])
 def test_end_of_input_ends_the_program_without_a_traceback(tmp_path, typed):
-    answer = run_main(root=tmp_path, typed=typed)
+    answer = run_warm(root=tmp_path, typed=typed)
     assert "Traceback" not in answer.stdout + answer.stderr
     assert answer.returncode == (1 if typed == "0" else 0)
 
@@ -119,7 +119,7 @@ def test_every_question_is_in_english_and_in_chinese():
 
 
 def test_an_option_that_fails_says_why_and_the_menu_goes_on(tmp_path):
-    answer = run_main(root=tmp_path, typed="4\n0\nq\n")
+    answer = run_warm(root=tmp_path, typed="4\n0\nq\n")
     assert "Model-Image-Before has no finished run" in answer.stderr
     assert "No images below" in answer.stderr
     assert answer.stdout.count("Pick a number") == 3
@@ -185,7 +185,7 @@ def test_every_option_works_through_the_menu(demo_copy):
     ],
 )
 def test_wrong_usage_ends_with_status_2_and_a_line(tmp_path, words, message):
-    answer = run_main(*words, root=tmp_path)
+    answer = run_warm(*words, root=tmp_path)
     assert answer.returncode == 2
     assert message in answer.stderr
     assert "Traceback" not in answer.stderr
@@ -201,7 +201,7 @@ def test_every_option_has_help_by_number_and_by_name(option, capsys):
 
 
 def test_flags_reach_the_config_and_a_run(demo_copy):
-    answer = run_main(
+    answer = run_warm(
         "train_csv", "--epochs", 3, "--learning-rate", "1e-4", "--batch-size", 2, "--seed", 7, "--recipe", "fixed",
         "--device", "cpu", root=demo_copy.root,
     )
@@ -291,12 +291,12 @@ def test_import_asks_for_paths_and_before_it_does_anything(tmp_path):
     root = tmp_path / "root"
     root.mkdir()
     placed = root / "data/source/final/Train_Set/7R/Pre Injection OCT Images/1.jpg"
-    answer = run_main(root=root, typed=f"7\n{tmp_path / 'download'}\n\nn\n7\n\nq\n")
+    answer = run_warm(root=root, typed=f"7\n{tmp_path / 'download'}\n\nn\n7\n\nq\n")
     assert not placed.exists()
     assert "Nothing was named" in answer.stderr
-    answer = run_main(root=root, typed=f"7\n{tmp_path / 'download'}\n\ny\nq\n")
+    answer = run_warm(root=root, typed=f"7\n{tmp_path / 'download'}\n\ny\nq\n")
     assert placed.samefile(screen), answer.stderr
-    answer = run_main("import_data", tmp_path / "download", "--yes", root=root)
+    answer = run_warm("import_data", tmp_path / "download", "--yes", root=root)
     assert answer.returncode == 0, answer.stderr
 
 

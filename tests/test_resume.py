@@ -19,7 +19,7 @@ from model_config import CSV_MODEL, IMAGE_MODELS
 from processing.errors import PipelineError
 from processing.tables import read_history
 from tests import warm
-from tests.helpers import REPOSITORY, damage_history, run_main, run_warm, train_csv, train_image
+from tests.helpers import REPOSITORY, damage_history, run_warm, train_csv, train_image
 
 pytestmark = pytest.mark.usefixtures("one_thread", "small_boxes")
 EPOCHS = 3
@@ -233,8 +233,8 @@ def test_a_run_whose_images_changed_is_not_resumed(demo_copy, monkeypatch):
         stop_after(patch, 1)
         train(demo_copy, IMAGE)
     images = pd.read_csv(demo_copy.train_table)
-    crop = demo_copy.root / images["processed_path"][images["after"] == 1].iloc[0]
-    crop.write_bytes(crop.read_bytes() + b"\0")
+    screen = demo_copy.root / images["source_path"][images["after"] == 1].iloc[0]      # small boxes are cut from these
+    screen.write_bytes(screen.read_bytes() + b"\0")
     with pytest.raises(PipelineError, match="cannot be resumed: images changed since it began"):
         train_image(demo_copy, [IMAGE], resume="")
 
@@ -242,7 +242,7 @@ def test_a_run_whose_images_changed_is_not_resumed(demo_copy, monkeypatch):
 def test_a_run_in_use_cannot_be_resumed_by_another_process(demo_copy, tmp_path):
     process = start(demo_copy, tmp_path, "2", "--epochs", "1000000", "--device", "cpu")
     try:
-        wait_for(lambda: "eyes, cpu" in (tmp_path / "stdout").read_text())
+        wait_for(lambda: list(demo_copy.ckpt.glob("Model-CSV/*/Model-CSV.pt")))
         answer = run_warm("2", "--resume", root=demo_copy.root)
         assert answer.returncode == 1
         assert "is in use by another process" in answer.stderr
@@ -253,7 +253,7 @@ def test_a_run_in_use_cannot_be_resumed_by_another_process(demo_copy, tmp_path):
 
 
 def test_flags_of_the_config_beside_resume_are_refused(demo_copy):
-    answer = run_main("2", "--resume", "--epochs", 5, root=demo_copy.root)
+    answer = run_warm("2", "--resume", "--epochs", 5, root=demo_copy.root)
     assert answer.returncode == 2
     assert "--resume takes the run's own config; leave out --epochs" in answer.stderr
 
