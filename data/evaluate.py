@@ -37,7 +37,7 @@ from data.scores import (
     select_treated,
 )
 from processing import columns as c
-from processing.files import new_timed_folder, write_csv, write_json
+from processing.files import new_timed_folder, try_to_write, write_csv, write_json
 from processing.plots import draw_noise
 from processing.terminal import say
 
@@ -75,7 +75,8 @@ def evaluate(paths: Paths = PATHS, *, images: str = "auto", device: str = "auto"
         _write_tables(folder.path, {"scores": scores, "groups": groups, "noise": noise}, methods, pipeline)
         _draw(folder.path, paths, data, newest=newest, folds=folds, pipeline=pipeline)
         if noise is not None:
-            draw_noise(folder.path / "noise.png", noise)
+            picture = folder.path / "noise.png"
+            try_to_write(picture, lambda: draw_noise(picture, noise))
         origin = "\n".join(f"{_name_run(key)}: {run}" for key, run in newest.runs.items())
         write_report(folder.path, text=text, origin=origin, commands=f"python main.py evaluate --images {pipeline}")
     if pipeline != LABELS and newest.eyes[c.FOLD].nunique() == len(data.folds):
@@ -113,17 +114,23 @@ def _write_tables(folder: Path, tables: dict[str, pd.DataFrame | None], methods:
 
 
 def _draw(folder: Path, paths: Paths, data: Data, *, newest: Predictions, folds: list[FoldModels], pipeline: str):
-    """Draw how predictions agree with the truth, how the runs learned, and what the image models saw."""
+    """Draw how predictions agree with the truth, how the runs learned, and what the image models saw.
+
+    A picture that cannot be drawn is left out, and said.
+    """
+    learning, gallery, attention = (folder / name for name in ("learning.png", "gallery.png", "attention.png"))
     draw_pictures(folder, pair_truth(data, newest))
-    draw_learning(folder / "learning.png", newest.runs)
+    try_to_write(learning, lambda: draw_learning(learning, newest.runs))
     if pipeline == LABELS:
         return
     eyes = select_treated(data.eyes.loc[newest.eyes.index])
     after = data.table[(data.table[c.AFTER] == 1) & data.table[c.PATIENT].isin(eyes.index)]
     after = after.drop_duplicates(c.SOURCE)
-    draw_gallery_of_eyes(folder / "gallery.png", eyes, newest.eyes.loc[eyes.index], images=after, paths=paths)
+    try_to_write(gallery, lambda: draw_gallery_of_eyes(
+        gallery, eyes, newest.eyes.loc[eyes.index], images=after, paths=paths))
     fold, models = folds[0]
     held_out = after[after[c.PATIENT].isin(data.folds[fold])]
     if len(held_out):
         seen = predict_images(held_out, paths, PIPELINES[pipeline], models)
-        draw_attention(folder / "attention.png", seen, models[PIPELINES[pipeline][1]].model, paths=paths)
+        model = models[PIPELINES[pipeline][1]].model
+        try_to_write(attention, lambda: draw_attention(attention, seen, model, paths=paths))

@@ -5,6 +5,7 @@ Writes PNG files and report.html (self-contained: no network, no script) into th
 
 import base64
 import html
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from model.run import read_config
 from processing import columns as c
 from processing.acuity import UNITS
 from processing.errors import PipelineError
-from processing.files import write_text
+from processing.files import try_to_write, write_text
 from processing.plots import draw_agreement, draw_comparison, draw_curves, draw_gallery
 from processing.tables import read_history
 from processing.terminal import say
@@ -63,15 +64,18 @@ def draw_pictures(folder: Path, pairs: dict[str, tuple[pd.DataFrame, pd.DataFram
               for file, unit in zip(ROUND_OF, UNITS, strict=True)]
     for name, panels in (("thickness.png", thickness), ("acuity.png", acuity)):
         if any(panels):
-            draw_agreement(folder / name, [panel for panel in panels if panel])
+            shown = [panel for panel in panels if panel]
+            try_to_write(folder / name, partial(draw_agreement, folder / name, shown))
     rows = {file: list(_select_classes(*pair, file)) for file, pair in pairs.items()}
     titled = [(ROUND_OF.get(file, "final round, per image"), part) for file, part in rows.items() if part]
     if titled:
-        draw_curves(folder / "roc.png", [(title, [_trace_roc(*row) for row in part]) for title, part in titled],
-                    xlabel="false positive rate", ylabel="true positive rate", diagonal="chance")
-        draw_curves(folder / "calibration.png",
-                    [(title, [_trace_calibration(*row) for row in part]) for title, part in titled],
-                    xlabel="predicted probability", ylabel="share that is positive", diagonal="perfect")
+        roc, calibration = folder / "roc.png", folder / "calibration.png"
+        try_to_write(roc, lambda: draw_curves(
+            roc, [(title, [_trace_roc(*row) for row in part]) for title, part in titled],
+            xlabel="false positive rate", ylabel="true positive rate", diagonal="chance"))
+        try_to_write(calibration, lambda: draw_curves(
+            calibration, [(title, [_trace_calibration(*row) for row in part]) for title, part in titled],
+            xlabel="predicted probability", ylabel="share that is positive", diagonal="perfect"))
 
 
 def draw_gallery_of_eyes(

@@ -1,6 +1,7 @@
 """What decides a run's result, beside its config: versions, machine, code, data."""
 
 import hashlib
+import os
 import platform
 import subprocess
 from datetime import UTC, datetime
@@ -80,8 +81,9 @@ def _git_commit():
 
 def _git(*words):
     """What git says, or nothing where it fails or is not there."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}    # of a hook
     try:
-        answer = subprocess.run(["git", *words], cwd=HERE, capture_output=True, text=True, timeout=10)
+        answer = subprocess.run(["git", *words], cwd=HERE, env=environment, capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return answer.stdout.strip() if answer.returncode == 0 else ""

@@ -16,7 +16,7 @@ from processing import columns as c
 from processing import tables
 from processing.crops import crop_all
 from processing.errors import PipelineError
-from processing.files import write_csv
+from processing.files import try_to_write, write_csv
 from processing.images import read_image, write_image
 from processing.plots import draw_crop_preview, plot_log
 from processing.screens import explain_oddity
@@ -115,7 +115,8 @@ def crop_img(rows: list[dict], paths: Paths, views: dict[str, View]) -> Crops:
     preview, screens = paths.crop_preview, record.screens(images[c.PROCESSED])
     if len(images) and not (preview.is_file()
                             and preview.stat().st_mtime_ns >= paths.crop_record.stat().st_mtime_ns):
-        draw_crop_preview(preview, _preview_sources(images, screens, paths), views)
+        sources = _preview_sources(images, screens, paths)
+        try_to_write(preview, lambda: draw_crop_preview(preview, sources, views))
     turned_grey = record.find_turned_grey()
     crops = [view_paths(images, view) for view in views.values()]
     coloured = [source for source, *names in zip(images[c.SOURCE], *crops, strict=True) if turned_grey & set(names)]
@@ -229,7 +230,8 @@ def _preview_sources(images, screens, paths, per_kind=2, kinds_per_round=2):
 
 
 def _write_problems(problems, paths):
-    write_csv(paths.problems, pd.DataFrame(sorted(problems), columns=[c.SOURCE, "problem"]))
+    table = pd.DataFrame(sorted(problems), columns=[c.SOURCE, "problem"])
+    try_to_write(paths.problems, lambda: write_csv(paths.problems, table))
 
 
 def _say_summary(processed, problems, coloured, odd, paths):

@@ -109,6 +109,24 @@ def stat_files(root: Path, names: Sequence[str]) -> list[os.stat_result | None]:
     return states
 
 
+def try_to_write(file: Path, write: Callable[[], None]) -> bool:
+    """Write what is for looking at: where that fails, whatever the reason, it is said, and work goes on.
+
+    Args:
+        file: what is written.
+        write: writes it.
+
+    Returns:
+        Whether it was written.
+    """
+    try:
+        write()
+    except Exception as error:
+        say(f"{file} is not written: {str(error) or type(error).__name__}. It is for looking at only; work goes on.")
+        return False
+    return True
+
+
 @contextmanager
 def hold_lock(path: Path) -> Iterator[None]:
     """Hold an exclusive lock on `path`; the system frees it when the process ends, however it ends.

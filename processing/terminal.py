@@ -20,6 +20,7 @@ from processing.errors import PipelineError, is_out_of_memory
 from processing.parallel import this_process
 from processing.pasted import strip_pasted
 
+OWN = ("config", "data", "main", "model", "model_config", "processing")     # our own modules: what fails there is a bug
 DONE, FAILED, WRONG_USAGE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143      # exit status
 FULL_WIDTH = {0xFEE0 + code: code for code in range(0x21, 0x7F)}            # as typed with a Chinese keyboard
 YES = ("y", "yes", "是")
@@ -112,9 +113,6 @@ def report_errors() -> Iterator[Outcome]:
     except (ConfigError, PipelineError) as error:
         print(f"{who}{error}", file=sys.stderr)
         outcome.status = WRONG_USAGE if isinstance(error, ConfigError) else FAILED
-    except ModuleNotFoundError as error:
-        print(f"{error}. Install what the program needs: pip install -r requirements.txt", file=sys.stderr)
-        outcome.status = FAILED
     except BrokenPipeError:         # whoever read the output has gone
         raise
     except Exception as error:      # a bug
@@ -125,10 +123,23 @@ def report_errors() -> Iterator[Outcome]:
             raise KeyboardInterrupt from error
         outcome.status = FAILED
         if is_out_of_memory(error):
-            print(f"{who}{TOO_LITTLE_MEMORY} ({error or type(error).__name__})".splitlines()[0], file=sys.stderr)
-            return
-        print(f"Unexpected {type(error).__name__}: {error}", file=sys.stderr)
-        _log_traceback()
+            print(f"{who}{TOO_LITTLE_MEMORY} ({str(error) or type(error).__name__})".splitlines()[0], file=sys.stderr)
+        elif isinstance(error, ImportError) and (error.name or "").split(".")[0] not in OWN:
+            print(f"{who}{_explain_import(error)}", file=sys.stderr)
+        else:
+            print(f"Unexpected {type(error).__name__}: {error}", file=sys.stderr)
+            _log_traceback()
+
+
+def _explain_import(error: ImportError) -> str:
+    """One line on why a package of others cannot be imported, and what to do."""
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    if isinstance(error, ModuleNotFoundError):
+        return f"{reason}. Install what the program needs: pip install -r requirements.txt"
+    if "libGL" in reason or "libgthread" in reason:     # OpenCV's, on a Linux without a desktop
+        return f"{reason}. OpenCV needs a library of the system, on Debian and Ubuntu: apt install libgl1 libglib2.0-0"
+    return (f"{error.name or 'A package'} is there, but cannot be loaded: {reason}. Install it anew, "
+            "in the versions that belong together: pip install --force-reinstall -r requirements.txt")
 
 
 def _log_traceback() -> None:

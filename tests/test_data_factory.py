@@ -484,3 +484,13 @@ def test_a_screen_that_is_not_as_the_device_makes_it_is_cut_counted_and_named(pa
     assert reason in capsys.readouterr().out
     with pytest.raises(PipelineError, match="--strict: 1 problems"):
         processing_data(paths, strict=True)
+
+
+def test_a_preview_or_a_list_that_cannot_be_written_ends_nothing(paths, source, capsys):
+    (source / "7R" / "Pre Injection OCT Images" / "9.jpg").write_bytes(b"no image")
+    for file in (paths.crop_preview, paths.problems):
+        file.mkdir(parents=True)        # nothing can be put there
+    assert processing_data(paths).test == 2
+    shown = capsys.readouterr().out
+    assert f"{paths.crop_preview} is not written" in shown and f"{paths.problems} is not written" in shown
+    assert len(pd.read_csv(paths.test_table)) == 2

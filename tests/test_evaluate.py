@@ -254,6 +254,19 @@ def test_the_report_holds_every_picture_itself(fold_copy):
     assert "python main.py evaluate --images all" in page and "Model-CSV, fold 0" in page
 
 
+@pytest.mark.parametrize("drawer", ["draw_agreement", "draw_curves", "draw_gallery", "draw_comparison"])
+def test_a_picture_that_cannot_be_drawn_is_left_out_and_said(fold_copy, monkeypatch, capsys, drawer):
+    monkeypatch.setattr(f"data.report.{drawer}", mock.Mock(side_effect=ValueError("odd numbers")))
+    folder = evaluate(fold_copy, images="all")
+    drawn = {picture.name for picture in folder.glob("*.png")}
+    left_out = {"draw_agreement": {"thickness.png", "acuity.png"}, "draw_curves": {"roc.png", "calibration.png"},
+                "draw_gallery": {"gallery.png", "attention.png"}, "draw_comparison": {"learning.png"}}
+    assert drawn == set().union(*left_out.values()) - left_out[drawer]
+    said = capsys.readouterr().out
+    assert all(f"{name} is not written: odd numbers" in said for name in left_out[drawer])
+    assert (folder / "report.html").is_file() and (folder / "scores.csv").is_file()
+
+
 CHECK = """<script>addEventListener("load", () => {
   const pictures = [...document.images].map(picture => {
     const box = picture.getBoundingClientRect();

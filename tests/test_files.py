@@ -14,6 +14,7 @@ from processing.files import (
     read_if_there,
     replace_file,
     stat_files,
+    try_to_write,
     write_bytes,
     write_json,
 )
@@ -201,3 +202,17 @@ def test_what_cannot_be_read_is_not_taken_for_absent(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "stat", mock.Mock(side_effect=refusal))
     with pytest.raises(PipelineError, match="file cannot be read: Permission denied"):
         stat_files(tmp_path, ["file"])
+
+
+@pytest.mark.parametrize("error", [PipelineError("disk full"), ValueError("odd numbers"), MemoryError()])
+def test_what_is_for_looking_at_ends_nothing_when_it_cannot_be_written(tmp_path, capsys, error):
+    def fail():
+        raise error
+
+    picture = tmp_path / "picture.png"
+    assert not try_to_write(picture, fail)
+    shown = capsys.readouterr().out
+    assert str(picture) in shown and (str(error) or "MemoryError") in shown
+    assert try_to_write(picture, picture.touch) and picture.is_file()
+    with pytest.raises(KeyboardInterrupt):
+        try_to_write(picture, mock.Mock(side_effect=KeyboardInterrupt))

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from unittest import mock
 
 import pytest
 
@@ -245,6 +246,33 @@ def test_too_little_memory_is_one_line_and_no_bug(tmp_path, monkeypatch, capsys)
     shown = capsys.readouterr().err
     assert shown.startswith("There is too little memory. Close other programs") and shown.count("\n") == 1
     assert not list(tmp_path.rglob("error.log"))
+
+
+@pytest.mark.parametrize(("error", "advice"), [
+    (ModuleNotFoundError("No module named 'tqdm'", name="tqdm"), "pip install -r requirements.txt"),
+    (ImportError("libGL.so.1: cannot open shared object file: No such file", name="cv2"), "apt install libgl1"),
+    (ImportError("DLL load failed while importing _C: 找不到指定的模块\nmore", name="torch._C"), "--force-reinstall"),
+    (ImportError("numpy.core.multiarray failed to import"), "--force-reinstall"),
+])
+def test_a_package_that_cannot_be_loaded_is_one_line_and_no_bug(tmp_path, monkeypatch, capsys, error, advice):
+    import config
+
+    monkeypatch.setattr(config, "PATHS", config.Paths(tmp_path))
+    assert main.run(main.OPTIONS[0]._replace(run=mock.Mock(side_effect=error)), None) == 1
+    shown = capsys.readouterr().err
+    assert str(error).splitlines()[0] in shown and advice in shown and shown.count("\n") == 1
+    assert not list(tmp_path.rglob("error.log"))
+
+
+@pytest.mark.parametrize("error", [ImportError("cannot import name 'fit' from 'model.trees'", name="model.trees"),
+                                   ModuleNotFoundError("No module named 'data.gone'", name="data.gone")])
+def test_a_module_of_our_own_that_cannot_be_loaded_is_a_bug(tmp_path, monkeypatch, capsys, error):
+    import config
+
+    monkeypatch.setattr(config, "PATHS", config.Paths(tmp_path))
+    assert main.run(main.OPTIONS[0]._replace(run=mock.Mock(side_effect=error)), None) == 1
+    assert "This is a bug" in capsys.readouterr().err
+    assert (tmp_path / "model" / "error.log").is_file()
 
 
 def test_a_console_without_chinese_still_shows_the_menu(tmp_path):

@@ -19,7 +19,7 @@ from processing.check.plot import Distributions, Suspect, draw_check
 from processing.check.tables import check_tables
 from processing.data_factory import explain_start
 from processing.errors import PipelineError
-from processing.files import write_csv
+from processing.files import try_to_write, write_csv
 from processing.images import ImageError, crop_image, read_image
 from processing.terminal import say
 from processing.views import check_views
@@ -43,7 +43,7 @@ def check_data(paths: Paths = config.PATHS, views: dict[str, View] = config.VIEW
         list of Finding, the worst first. Where one of them `stops`, a stage would refuse to run.
 
     Raises:
-        PipelineError: there is no data at all, a view cannot be cut, or the report could not be written.
+        PipelineError: there is no data at all, or a view cannot be cut.
     """
     check_views(views)
     layout, found = read_layout(paths)
@@ -60,10 +60,12 @@ def check_data(paths: Paths = config.PATHS, views: dict[str, View] = config.VIEW
     found += check_templates(paths, layout.images, tables)
     found += check_images(paths, layout.images, processed, views)
     found.sort(key=lambda one: (SEVERITIES.index(one.severity), list(KINDS).index(one.kind), one.file, one.row or 0))
-    write_csv(paths.check_table, pd.DataFrame(found, columns=Finding._fields, dtype=object))
+    table = pd.DataFrame(found, columns=Finding._fields, dtype=object)
+    try_to_write(paths.check_table, lambda: write_csv(paths.check_table, table))
     suspects = _read_suspects(found, pd.concat([layout.images, processed]), paths, views["bscan"])
     counts = Counter((each.severity, each.kind) for each in found)
-    draw_check(paths.check_picture, _collect_numbers(tables, layout.images), counts, suspects)
+    numbers = _collect_numbers(tables, layout.images)
+    try_to_write(paths.check_picture, lambda: draw_check(paths.check_picture, numbers, counts, suspects))
     _say_findings(found, counts, paths)
     return found
 
