@@ -17,10 +17,10 @@ from config import VIEWS, Paths
 from model_config import ConfigError
 from processing import columns as c
 from processing.demo import DEFAULT, SMALLEST, DemoSize, choose_lines, share_eyes, write_demo
-from processing.demo.anatomy import grow_eye, plan_visit
 from processing.demo.cases import invent_cases
-from processing.demo.phantom import render_bscan
-from processing.demo.section import PIXEL_DOWN_UM, RPE, Scan, cut_section, visible_findings
+from processing.eye.anatomy import grow_eye, plan_visit
+from processing.eye.phantom import render_bscan
+from processing.eye.section import PIXEL_DOWN_UM, RPE, Scan, cut_section, visible_findings
 from processing.images import crop_image
 from processing.source import read_image_rows
 from tests.helpers import REPOSITORY, read_filled

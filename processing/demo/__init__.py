@@ -15,12 +15,12 @@ import numpy as np
 from config import Paths
 from model_config import ConfigError
 from processing import columns as c
-from processing.demo.anatomy import Visit
 from processing.demo.answers import write_tables
 from processing.demo.cases import Case, invent_cases
-from processing.demo.phantom import BSCAN_COLUMNS, NARROW_COLUMNS
-from processing.demo.screen import render_fundus, render_screen
-from processing.demo.section import RADIAL_LINES, VOLUME_LINES, Scan
+from processing.eye.anatomy import Visit
+from processing.eye.phantom import BSCAN_COLUMNS, NARROW_COLUMNS
+from processing.eye.screen import render_fundus, render_screen
+from processing.eye.section import RADIAL_LINES, VOLUME_LINES, Scan
 from processing.files import write_bytes
 from processing.parallel import CORES, map_in_threads
 from processing.terminal import progress

@@ -10,8 +10,8 @@ import pandas as pd
 from config import VIEWS, Paths
 from processing import columns as c
 from processing.demo.cases import SHOWN_FINDINGS, SHOWN_PRE_FINDINGS
-from processing.demo.phantom import FUNDUS_PX
-from processing.demo.section import cut_section, visible_findings
+from processing.eye.phantom import FUNDUS_PX
+from processing.eye.section import cut_section, visible_findings
 from processing.files import write_csv
 
 PRELIMINARY_INFO = [c.PATIENT, c.GENDER, c.AGE, c.DIAGNOSIS, c.PRE_VA, c.DRUG]

@@ -11,7 +11,7 @@ import numpy as np
 
 from processing import columns as c
 from processing.acuity import to_decimal
-from processing.demo.anatomy import Visit, grow_eye, plan_visit
+from processing.eye.anatomy import Visit, grow_eye, plan_visit
 
 # What the demonstration can show, whatever else the tables may hold
 SHOWN_FINDINGS = ("IRF", "SRF", "PED", "HRF")

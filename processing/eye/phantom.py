@@ -8,8 +8,8 @@ a choroid with dark vessels that fades into noise.
 import cv2
 import numpy as np
 
-from processing.demo.anatomy import Eye, Visit
-from processing.demo.section import PIXEL_ACROSS_UM, PIXEL_DOWN_UM, RPE, Scan, cut_section
+from processing.eye.anatomy import Eye, Visit
+from processing.eye.section import PIXEL_ACROSS_UM, PIXEL_DOWN_UM, RPE, Scan, cut_section
 
 BSCAN_ROWS = 496            # px, all B-scans
 BSCAN_COLUMNS = 768         # px, most B-scans

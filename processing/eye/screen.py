@@ -9,8 +9,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from processing.demo.anatomy import DISC_UM, Eye, Visit
-from processing.demo.phantom import (
+from processing.eye.anatomy import DISC_UM, Eye, Visit
+from processing.eye.phantom import (
     BSCAN_COLUMNS,
     BSCAN_ROWS,
     FUNDUS_PIXEL_UM,
@@ -19,7 +19,7 @@ from processing.demo.phantom import (
     render_bscan,
     to_fundus_px,
 )
-from processing.demo.section import PIXEL_ACROSS_UM, PIXEL_DOWN_UM, Scan
+from processing.eye.section import PIXEL_ACROSS_UM, PIXEL_DOWN_UM, Scan
 
 SCREEN_ROWS = 596                       # px; columns: the fundus picture's 496 and the B-scan's
 DARK_GREEN, BRIGHT_GREEN = (0, 128, 0), (0, 255, 0)     # BGR: the pattern's lines, and this scan's

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from processing.demo.anatomy import Sites, Visit, dome
+from processing.eye.anatomy import Sites, Visit, dome
 
 PIXEL_ACROSS_UM = 11.5      # of a B-scan: 30 degrees on 768 columns
 PIXEL_DOWN_UM = 3.87        # the device's depth scale

@@ -1,0 +1,123 @@
+"""The network that reads a B-scan: membranes as rows, fluid as probabilities. Reads and writes no file.
+
+Shapes: B scans, H and W pixels, h = H / 2 and w = W / 2 places of an answer, F kinds of fluid. Place i of an answer is
+the middle of pixels 2 i and 2 i + 1.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as functional
+from torch import nn
+
+FLUIDS = ("IRF", "SRF", "PED", "foci")
+WIDTHS = (24, 40, 64, 96, 128)      # channels at 1/4, 1/8, 1/16, 1/32 and 1/64 of the size
+STEM, DETAIL = 16, 16               # channels at half the size: before the U, and after it
+MULTIPLE = 64                       # what rows and columns are filled up to
+NEAR = 3                            # places beside the most likely row that count for its sub-pixel row
+
+
+class Reading(NamedTuple):
+    """What the network says of scans, at half their size."""
+
+    membranes: torch.Tensor     # B x 2 x h x w: log-probability of each row, of ILM and BM, in each column
+    readable: torch.Tensor      # B x w: logit that a column can be read
+    fluids: torch.Tensor        # B x F x h x w: logits
+
+
+class SegmentationModule(nn.Module):
+    """A U-Net whose heads work at half the scan's size.
+
+    Args:
+        widths: channels, from a quarter of the size downwards, halving at each.
+        fluids: names of what it marks.
+    """
+
+    def __init__(self, widths: tuple[int, ...] = WIDTHS, fluids: tuple[str, ...] = FLUIDS):
+        super().__init__()
+        self.widths, self.fluids = tuple(widths), tuple(fluids)
+        self.stem = build_layer(1, STEM, size=5, stride=2)
+        self.downs = nn.ModuleList(
+            nn.Sequential(build_layer(before, after, stride=2), Residual(after), Residual(after))
+            for before, after in zip((STEM, *widths), widths, strict=False)
+        )
+        self.ups = nn.ModuleList(
+            nn.Sequential(build_layer(below + here, here), Residual(here))
+            for here, below in zip(widths, widths[1:], strict=False)
+        )
+        self.lifts = nn.ModuleDict({
+            head: nn.Sequential(nn.Conv2d(widths[0], 4 * DETAIL, 1), nn.PixelShuffle(2))
+            for head in ("membranes", "fluids")
+        })
+        self.heads = nn.ModuleDict({
+            head: nn.Sequential(build_layer(STEM + DETAIL, DETAIL), nn.Conv2d(DETAIL, count, 3, padding=1))
+            for head, count in (("membranes", 3), ("fluids", len(fluids)))
+        })
+
+    def forward(self, images: torch.Tensor) -> Reading:
+        """Read scans.
+
+        Args:
+            images: B x 1 x H x W float32 in 0-1; even H and W.
+        """
+        height, width = images.shape[2] // 2, images.shape[3] // 2
+        fill = (0, -images.shape[3] % MULTIPLE, 0, -images.shape[2] % MULTIPLE)
+        detail = self.stem(functional.pad(images * 4 - 1, fill, value=-1.0))
+        levels = [detail]
+        for down in self.downs:
+            levels.append(down(levels[-1]))
+        x = levels.pop()
+        for up in reversed(self.ups):
+            x = up(torch.cat([functional.interpolate(x, scale_factor=2.0), levels.pop()], dim=1))
+        membranes, fluids = (
+            self.heads[head](torch.cat([self.lifts[head](x), detail], dim=1))[:, :, :height, :width]
+            for head in ("membranes", "fluids")
+        )
+        readable = membranes[:, 2].amax(dim=1)
+        return Reading(membranes[:, :2].float().log_softmax(dim=2), readable.float(), fluids.float())
+
+
+class Residual(nn.Module):
+    """Two convolutions beside which the input goes on."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.layers = nn.Sequential(*build_layer(width, width), nn.Conv2d(width, width, 3, padding=1, bias=False),
+                                    nn.BatchNorm2d(width))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """B x C x h x w -> the same shape."""
+        return torch.relu(x + self.layers(x))
+
+
+def build_layer(before: int, after: int, *, size: int = 3, stride: int = 1) -> nn.Sequential:
+    """Convolution, batch norm, ReLU."""
+    convolution = nn.Conv2d(before, after, size, stride, size // 2, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(after), nn.ReLU())
+
+
+class Rows(NamedTuple):
+    """Membranes as rows of the scan, at every other column."""
+
+    rows: torch.Tensor      # B x 2 x w: ILM, BM; sub-pixel rows of the scan
+    spread: torch.Tensor    # B x 2 x w: standard deviation of where it may be, rows
+
+
+def find_rows(membranes: torch.Tensor) -> Rows:
+    """The most likely row of each membrane, BM never above ILM, and how uncertain it is.
+
+    Args:
+        membranes: B x 2 x h x w log-probabilities, as of Reading.
+    """
+    places = torch.arange(membranes.shape[2], device=membranes.device).view(1, -1, 1)
+    ilm = membranes[:, 0].argmax(dim=1, keepdim=True)                           # B x 1 x w
+    below = membranes[:, 1].masked_fill(places < ilm, -torch.inf)
+    peaks = torch.stack([ilm, below.argmax(dim=1, keepdim=True)], dim=1)        # B x 2 x 1 x w
+    places = places[:, None]
+    chances = membranes.exp()
+    near = chances * ((places - peaks).abs() <= NEAR)
+    middle = (near * places).sum(dim=2) / near.sum(dim=2).clamp(min=1e-12)
+    spread = (chances * (places - middle[:, :, None]) ** 2).sum(dim=2).sqrt()
+    rows = 2 * middle + 0.5
+    rows[:, 1] = torch.maximum(rows[:, 0], rows[:, 1])
+    return Rows(rows, 2 * spread)

@@ -1,0 +1,71 @@
+"""Scans to learn from: the truth that comes with each is what the picture shows."""
+
+import numpy as np
+import pytest
+
+from processing.eye.lesson import FLUIDS, draw_lesson
+
+COUNT = 40
+
+
+@pytest.fixture(scope="module")
+def lessons():
+    return [draw_lesson([7, k], rows=496, columns=384) for k in range(COUNT)]
+
+
+def test_a_seed_determines_every_byte():
+    first, again, other = (draw_lesson([3, k], columns=128) for k in (5, 5, 6))
+    assert all(np.array_equal(a, b, equal_nan=True) for a, b in zip(first, again, strict=True))
+    assert not np.array_equal(first.image, other.image)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(64, 64), (200, 333), (496, 768)])
+def test_any_size(rows, columns):
+    lesson = draw_lesson(1, rows=rows, columns=columns)
+    assert lesson.image.shape == (rows, columns) and lesson.image.dtype == np.uint8
+    assert lesson.masks.shape == (len(FLUIDS), rows, columns)
+    assert lesson.ilm_row.shape == lesson.bm_row.shape == lesson.is_readable.shape == (columns,)
+
+
+def test_membranes_never_cross_and_fluid_lies_between_them(lessons):
+    for lesson in lessons:
+        seen = np.isfinite(lesson.ilm_row)
+        assert (lesson.ilm_row[seen] < lesson.bm_row[seen]).all()
+        rows = np.arange(len(lesson.image))[:, None]
+        between = (rows >= lesson.ilm_row - 1) & (rows <= lesson.bm_row + 1)
+        assert not (lesson.masks.any(axis=0) & ~between).any()
+        assert not lesson.masks[:, :, ~seen].any()
+
+
+def test_fluids_do_not_overlap_but_for_foci(lessons):
+    assert all((lesson.masks[:3].sum(axis=0) <= 1).all() for lesson in lessons)
+
+
+def test_what_is_marked_can_be_seen(lessons):
+    """Fluid is darker than the tissue above it, foci are brighter, and the retina is brighter than the vitreous."""
+    darker, brighter, lit = [], [], []
+    for lesson in lessons:
+        image, rows = lesson.image.astype(float), np.arange(len(lesson.image))[:, None]
+        tissue = (rows > lesson.ilm_row + 3) & (rows < lesson.bm_row - 3) & ~lesson.masks.any(axis=0)
+        tissue &= lesson.is_readable
+        vitreous = (rows < lesson.ilm_row - 6) & lesson.is_readable & (rows > 30)
+        if min(tissue.sum(), vitreous.sum()) < 500:
+            continue
+        lit.append(image[tissue].mean() > image[vitreous].mean())
+        if lesson.masks[0].sum() > 100:
+            darker.append(image[lesson.masks[0]].mean() < image[tissue].mean())
+        if lesson.masks[3].sum() > 30:
+            brighter.append(image[lesson.masks[3]].mean() > image[tissue].mean())
+    assert np.mean(lit) == 1 and np.mean(darker) == 1 and np.mean(brighter) > 0.9
+    assert min(len(lit), len(darker), len(brighter)) >= 10
+
+
+def test_lessons_differ_widely(lessons):
+    """With and without each fluid, thin and thick, dark and bright, with columns that cannot be read."""
+    has = np.array([lesson.masks.any(axis=(1, 2)) for lesson in lessons]).mean(axis=0)
+    assert ((has > 0.1) & (has < 0.8)).all()
+    thickness = [np.nanmedian((lesson.bm_row - lesson.ilm_row) * lesson.um_down) for lesson in lessons]
+    assert np.percentile(thickness, 5) < 260 and np.percentile(thickness, 95) > 400
+    assert any(not lesson.is_readable.all() for lesson in lessons)
+    scales = np.array([(lesson.um_down, lesson.um_across) for lesson in lessons])
+    assert (scales.max(axis=0) > 1.7 * scales.min(axis=0)).all()
