@@ -8,7 +8,7 @@ import random
 import stat
 import time
 from collections import Counter
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from pathlib import Path
 from typing import NamedTuple
 from unittest import mock
@@ -268,23 +268,29 @@ def _drop_crops_record(name, faults):
 def _what_goes_wrong(folder, write, path, fault):
     """Write under the fault; what is not as it should be, or nothing."""
     before = _read_tree(folder)
+    said = io.StringIO()
     try:
-        with steps_watched(folder, fault):
+        with steps_watched(folder, fault), redirect_stdout(said):
             write(2)
+        wrong = _judge_message(said.getvalue().strip(), path, fault)    # what is for looking at says it, and goes on
     except KeyboardInterrupt:
         wrong = "" if fault.error is KeyboardInterrupt else "Ctrl-C"
     except PipelineError as error:
-        told = str(error)
-        as_wanted = fault.error is not KeyboardInterrupt and os.strerror(fault.error) in told and str(path) in told
-        wrong = "" if as_wanted and "\n" not in told else f"says {told!r}"
+        wrong = _judge_message(str(error), path, fault)
     except Exception as error:
         wrong = f"raises {error!r}"
-    else:
-        wrong = "is not reported"
     after = _read_tree(folder)
     changed = sorted(str(each.relative_to(folder)) for each in before.keys() | after.keys()
                      if before.get(each) != after.get(each))
     return wrong or (f"{', '.join(changed)} changed" if changed else "")
+
+
+def _judge_message(told, path, fault):
+    """What is not as it should be with what a user is told of a fault, or nothing."""
+    if not told:
+        return "is not reported"
+    as_wanted = fault.error is not KeyboardInterrupt and os.strerror(fault.error) in told and str(path) in told
+    return "" if as_wanted and "\n" not in told else f"says {told!r}"
 
 
 def _read_tree(folder):
