@@ -11,9 +11,10 @@ import torch.nn.functional as functional
 from torch import nn
 
 FLUIDS = ("IRF", "SRF", "PED", "foci")
-WIDTHS = (24, 40, 64, 96, 128)      # channels at 1/4, 1/8, 1/16, 1/32 and 1/64 of the size
-STEM, DETAIL = 16, 16               # channels at half the size: before the U, and after it
-MULTIPLE = 64                       # what rows and columns are filled up to
+WIDTHS = (24, 48, 80, 112, 128)     # channels at 1/4, 1/8, 1/16, 1/32 and 1/64 of the size
+DEPTHS = (0, 1, 1, 2, 1)            # residual blocks there: most work where the pixels are few
+STEM = 12                           # channels at half the size
+MULTIPLE = 2 ** (1 + len(WIDTHS))   # what rows and columns are filled up to
 NEAR = 3                            # places beside the most likely row that count for its sub-pixel row
 
 
@@ -26,33 +27,33 @@ class Reading(NamedTuple):
 
 
 class SegmentationModule(nn.Module):
-    """A U-Net whose heads work at half the scan's size.
+    """A U-Net whose answers have half the scan's size.
 
     Args:
         widths: channels, from a quarter of the size downwards, halving at each.
+        depths: residual blocks at each.
         fluids: names of what it marks.
     """
 
-    def __init__(self, widths: tuple[int, ...] = WIDTHS, fluids: tuple[str, ...] = FLUIDS):
+    def __init__(self, widths: tuple[int, ...] = WIDTHS, depths: tuple[int, ...] = DEPTHS,
+                 fluids: tuple[str, ...] = FLUIDS):
         super().__init__()
-        self.widths, self.fluids = tuple(widths), tuple(fluids)
+        self.widths, self.depths, self.fluids = tuple(widths), tuple(depths), tuple(fluids)
+        first = widths[0]
         self.stem = build_layer(1, STEM, size=5, stride=2)
         self.downs = nn.ModuleList(
-            nn.Sequential(build_layer(before, after, stride=2), Residual(after), Residual(after))
-            for before, after in zip((STEM, *widths), widths, strict=False)
+            nn.Sequential(build_layer(before, after, stride=2), *(Residual(after) for _ in range(depth)))
+            for before, after, depth in zip((STEM, *widths), widths, depths, strict=False)
         )
-        self.ups = nn.ModuleList(
-            nn.Sequential(build_layer(below + here, here), Residual(here))
-            for here, below in zip(widths, widths[1:], strict=False)
+        self.laterals = nn.ModuleList(
+            nn.Conv2d(below, here, 1) for here, below in zip(widths, widths[1:], strict=False)
         )
-        self.lifts = nn.ModuleDict({
-            head: nn.Sequential(nn.Conv2d(widths[0], 4 * DETAIL, 1), nn.PixelShuffle(2))
-            for head in ("membranes", "fluids")
-        })
-        self.heads = nn.ModuleDict({
-            head: nn.Sequential(build_layer(STEM + DETAIL, DETAIL), nn.Conv2d(DETAIL, count, 3, padding=1))
-            for head, count in (("membranes", 3), ("fluids", len(fluids)))
-        })
+        self.ups = nn.ModuleList(build_layer(here, here) for here in widths[:-1])
+        self.detail = nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(4 * STEM, first, 1))
+        self.membranes, self.marks = (
+            nn.Sequential(build_layer(first, first), nn.Conv2d(first, 4 * count, 3, padding=1), nn.PixelShuffle(2))
+            for count in (3, len(fluids))
+        )
 
     def forward(self, images: torch.Tensor) -> Reading:
         """Read scans.
@@ -62,19 +63,15 @@ class SegmentationModule(nn.Module):
         """
         height, width = images.shape[2] // 2, images.shape[3] // 2
         fill = (0, -images.shape[3] % MULTIPLE, 0, -images.shape[2] % MULTIPLE)
-        detail = self.stem(functional.pad(images * 4 - 1, fill, value=-1.0))
-        levels = [detail]
+        levels = [self.stem(functional.pad(images * 4 - 1, fill, value=-1.0))]
         for down in self.downs:
             levels.append(down(levels[-1]))
         x = levels.pop()
-        for up in reversed(self.ups):
-            x = up(torch.cat([functional.interpolate(x, scale_factor=2.0), levels.pop()], dim=1))
-        membranes, fluids = (
-            self.heads[head](torch.cat([self.lifts[head](x), detail], dim=1))[:, :, :height, :width]
-            for head in ("membranes", "fluids")
-        )
-        readable = membranes[:, 2].amax(dim=1)
-        return Reading(membranes[:, :2].float().log_softmax(dim=2), readable.float(), fluids.float())
+        for up, lateral in zip(reversed(self.ups), reversed(self.laterals), strict=True):
+            x = up(functional.interpolate(lateral(x), scale_factor=2.0) + levels.pop())
+        x = x + self.detail(levels.pop())
+        membranes, marks = (head(x)[:, :, :height, :width].float() for head in (self.membranes, self.marks))
+        return Reading(membranes[:, :2].log_softmax(dim=2), membranes[:, 2].amax(dim=1), marks)
 
 
 class Residual(nn.Module):

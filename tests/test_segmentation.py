@@ -9,7 +9,7 @@ from model.segmentation_loss import SegmentationLoss, Truth
 from processing.eye.lesson import FLUIDS as DRAWN
 from processing.eye.lesson import draw_lesson
 
-SMALL = (8, 8, 8)
+SMALL = (8, 8, 8, 8, 8)
 
 
 def peaks(rows, *, height=64):
@@ -103,7 +103,7 @@ def test_it_learns_one_scan():
     """Thirty steps on one scan: both membranes to a few rows."""
     torch.manual_seed(0)
     lesson = draw_lesson([7, 3], rows=128, columns=128)
-    module, truth, loss = SegmentationModule((16, 16, 16)), make_truth(lesson), SegmentationLoss(FLUIDS)
+    module, truth, loss = SegmentationModule((16,) * 5), make_truth(lesson), SegmentationLoss(FLUIDS)
     image = torch.from_numpy(lesson.image)[None, None].float() / 255
     optimizer = torch.optim.AdamW(module.parameters(), lr=5e-3)
     for _ in range(30):
