@@ -101,6 +101,13 @@ def export(arguments: Namespace) -> None:
     export(runs=arguments.runs, out=arguments.out, pictures=arguments.pictures, unfinished=arguments.allow_unfinished)
 
 
+def train_segmentation(arguments: Namespace) -> None:
+    config, start = flags.build_segmentation_config(arguments), flags.read_start(arguments)
+    with hold_signals():
+        from model.training import train
+    train([config], **start)
+
+
 # ---- The table of options
 
 class Option(NamedTuple):
@@ -136,6 +143,8 @@ OPTIONS = (
     Option("9", "compare_runs", "loss curves of runs over one another", compare_runs, flags.add_compare_flags),
     Option("10", "demo", "make synthetic data and run everything on it", demo, flags.add_demo_flags),
     Option("12", "export", "networks as ONNX files, to look at or run elsewhere", export, flags.add_export_flags),
+    Option("13", "train_segmentation", "train Model-Segmentation anew, on scans that are drawn for it",
+           train_segmentation, flags.add_segmentation_flags),
 )
 IN_SEVERAL_PROCESSES = "train_image"        # the option that torchrun may start
 QUIT = ("q", "quit", "exit")

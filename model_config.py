@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Callable, Collection
 from dataclasses import MISSING, dataclass, field, fields, replace
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from config import VIEWS
 
@@ -41,10 +41,12 @@ CSV_RECIPES = {
     "fixed": Recipe("CSVNetwork", heads="logits", help="the same network, heads give logits"),
     "best": Recipe("CSVTrees", has_epochs=False, help="trees, which have no epochs, learning rate, batches or start"),
 }
+SEGMENTATION_RECIPE = Recipe("SegmentationNetwork", help="the only one")
 FIELDS_OF_EPOCHS = ("epochs", "learning_rate", "batch_size")        # of no use to a recipe that has no epochs
 DEVICES = ("auto", "cuda", "mps", "cpu")            # auto: the first of the others that is there
 PRECISIONS = ("float32", "bf16")
 POOLS = {"image": "ImagePool", "visit": "GatedAttention"}      # name -> class of model/pooling.py
+SCHEDULES = ("constant", "cosine")
 VISITS = ("before", "after", "all")
 FOLDS = 5                                           # of the eyes, by person: data/processed/splits.json
 
@@ -149,7 +151,7 @@ class ImageConfig:
     pool: str = setting("image", one_of(POOLS), "what is judged: each image, or a visit's images together")
     augment: str = setting("none", one_of(("none", "mild")), "mild: small random changes of the images in training")
     normalise: str = setting("none", one_of(("none", "image")), "image: each by its own mean and deviation")
-    schedule: str = setting("constant", one_of(("constant", "cosine")), "of Adam's step; cosine: it falls to the end")
+    schedule: str = setting("constant", one_of(SCHEDULES), "of Adam's step; cosine: it falls to the end")
     weight_decay: float = setting(0.0, DECAY, "how much each step pulls the weights towards 0")
 
     def __post_init__(self) -> None:
@@ -188,6 +190,34 @@ class CSVConfig:
         return CSV_RECIPES[self.recipe]
 
 
+@dataclass(frozen=True)
+class SegmentationConfig:
+    """How Model-Segmentation is trained: scans that are drawn for it -> membranes and fluid."""
+
+    name: str = setting("Model-Segmentation", FOLDER_NAME, "folder under model/ckpt", flag=False)
+    epochs: int = setting(60, whole(1), "passes; each draws scans of its own")
+    scans: int = setting(1200, whole(1), "scans of an epoch")
+    learning_rate: float = setting(3e-3, STEP, "AdamW's step")
+    batch_size: int = setting(8, whole(1), "scans per step")
+    seed: int = setting(2021, SEED, "first weights, and the scans")
+    device: str = setting("auto", DEVICE, "where it runs; auto: on a card where there is one")
+    workers: int = setting(-1, whole(-1), "threads that draw scans; -1: chosen for the machine")
+    precision: str = setting("float32", one_of(PRECISIONS), "bf16: half the memory, faster where the machine has it")
+    schedule: str = setting("cosine", one_of(SCHEDULES), "of AdamW's step; cosine: it falls to the end")
+    weight_decay: float = setting(1e-4, DECAY, "how much each step pulls the weights towards 0")
+    fold: ClassVar[str] = "none"        # it learns from no eyes, so none is to be left out
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    def recipe_of(self) -> Recipe:
+        """How it is trained: there is one way only."""
+        return SEGMENTATION_RECIPE
+
+
+Config = ImageConfig | CSVConfig | SegmentationConfig
+
+
 def each_fold(config: Any) -> list:
     """The configs that `fold="all"` stands for, or the config itself."""
     return [replace(config, fold=str(fold)) for fold in range(FOLDS)] if config.fold == "all" else [config]
@@ -202,6 +232,9 @@ IMAGE_MODELS = [
 ]
 
 CSV_MODEL = CSVConfig()
+
+# It comes trained; option 13 trains it anew.
+SEGMENTATION_MODEL = SegmentationConfig()
 
 # Images that a model sees at once when it predicts; more is not faster on a CPU.
 PREDICT_BATCH_SIZE = 16

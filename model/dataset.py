@@ -3,7 +3,7 @@
 B images of a batch and V visits (V = B where each image stands alone), C channels, H and W pixels, K findings.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -48,6 +48,11 @@ class Batch(NamedTuple):
     rows: np.ndarray                    # indices of the whole batch's rows
     own_rows: np.ndarray                # of this process's share
     visit_count: int                    # of the whole batch
+
+    @property
+    def arguments(self) -> tuple[Any, ...]:
+        """What the network takes."""
+        return self.inputs, self.visits
 
 
 class ImageData:

@@ -1,10 +1,10 @@
-"""ImageNetwork: images of a visit -> thickness and findings. Its training is the epoch loop below.
+"""ImageNetwork: images of a visit -> thickness and findings.
 
 Reads crops (or screens), and data/processed/pixels-<view>.bin; the run writes what comes of it.
 """
 
 import copy
-import time
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -17,39 +17,40 @@ from model.batches import read_batches
 from model.cache import open_cache
 from model.dataset import Batch, ImageData, plan_epoch, plan_in_order
 from model.device import halve_until_it_fits
-from model.distributed import SharedLoss, first_process_first, share_network
-from model.guard import build_guard, check_losses, check_weights
-from model.loop import augment_batches, halve_batch, measure_losses, say_epoch, set_learning_rate, train_epoch
+from model.distributed import first_process_first
+from model.loop import augment_batches
 from model.loss import ImageLoss, VisitLoss
 from model.module import ImageModule, fold_batch_norm
+from model.network import EpochNetwork
 from model.portable import Portable, build_portable_images
 from model.provenance import fingerprint_images
 from model.run import Run
 from model.specification import ImageSpecification
 from model_config import PREDICT_BATCH_SIZE, ImageConfig
 from processing import columns as c
-from processing.errors import PipelineError, is_out_of_memory
+from processing.errors import PipelineError
 from processing.parallel import keep_freed_memory, this_process
 from processing.tables import read_processed
 from processing.terminal import progress
 from processing.views import ViewReader
 
 WHOLE_IN_ONE_PX = 256       # the blocks leave one pixel of a crop that is no larger
+# Where features have one column left, torch's weight gradients of a bf16 convolution of stride 2 are unset memory on a
+# CPU that has bf16 (seen with torch 2.14, oneDNN 3.12): at the last block, from crops that are no wider
+NARROW_PX = 128
 
 
-class ImageNetwork:
+class ImageNetwork(EpochNetwork):
     """Follows model.registry.Model.
 
     Args:
         specification: of ImageSpecification.to_plain; what it lacks is the published checkpoints'.
         device: torch.device.
 
-    Attributes: module (ImageModule on the device), device. While it is trained: network (the module, or what trains it
-    together with other processes), loss_function, is_bf16.
+    Attributes: those of EpochNetwork; its module is an ImageModule.
     """
 
     kind, unit = "ImageNetwork", "images"
-    means: dict[str, dict[str, float]] = {}
 
     def __init__(self, specification: dict[str, Any], device: torch.device):
         layout = torch.channels_last if device.type == "cuda" else torch.preserve_format
@@ -85,14 +86,6 @@ class ImageNetwork:
         """What runs without this program, on the CPU."""
         return build_portable_images(copy.deepcopy(self.module).cpu())
 
-    def state_dict(self) -> dict[str, torch.Tensor]:
-        """The weights."""
-        return self.module.state_dict()
-
-    def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
-        """Take up weights; raises RuntimeError where they do not fit."""
-        self.module.load_state_dict(state)
-
     def fingerprint(self, rows: pd.DataFrame, held_out: pd.DataFrame, paths: Paths) -> dict[str, str]:
         """The images that it learns from; raises PipelineError where one, or a held-out one, is missing."""
         both = pd.concat([rows, held_out])
@@ -102,55 +95,15 @@ class ImageNetwork:
             names += ViewReader(paths, rows, view).files
         return {"images": fingerprint_images(names, paths.root)}
 
-    def fit(self, rows: pd.DataFrame, run: Run, paths: Paths, *, held_out: pd.DataFrame) -> None:
-        """The epochs of a run that are left: train, measure on held-out images, say, save.
+    def open_data(self, rows: pd.DataFrame, run: Run, paths: Paths, held_out: pd.DataFrame) -> int:
+        """Open what the epochs read from.
 
-        Args:
-            rows: DataFrame of train.csv with the target (um) and findings (0 / 1); 1 row or more.
-            run: a resumed one brings optimizer and epochs done.
-            paths: config.Paths.
-            held_out: as `rows`, whose losses are reported after each epoch; maybe none.
+        Returns:
+            How many visits an epoch has.
 
         Raises:
-            PipelineError: NaN or infinity, too little memory, an image that cannot be read; the run keeps its last
-                good epoch.
+            PipelineError: batch norm could not learn from the last batch, or torch's bf16 not from such crops.
         """
-        config: ImageConfig = run.config
-        self._prepare(rows, run, paths)
-        unseen = ImageData(held_out, paths, self._what, labelled=True, caches=self._caches)
-        optimizer = torch.optim.AdamW(self.module.parameters(), lr=config.learning_rate,
-                                      weight_decay=config.weight_decay, fused=True)
-        run.restore(self, optimizer)
-        self.network = share_network(self.module)
-        guard = build_guard(list(self.module.parameters()), optimizer)
-        visits = int(self._data.visit_of_row.max()) + 1
-        with progress(total=config.epochs * visits, label=config.name, unit="image", leave=False) as bar:
-            while (epoch := run.epochs_done + 1) <= config.epochs:
-                bar.update((epoch - 1) * visits - bar.n)
-                started = time.monotonic()
-                set_learning_rate(optimizer, config, epoch)
-                try:
-                    losses = train_epoch(self, self._read_epoch(run, epoch), optimizer, guard=guard, bar=bar)
-                except (RuntimeError, MemoryError) as error:
-                    if not is_out_of_memory(error):
-                        raise
-                    halve_batch(run, len(rows), self.device, error)
-                    run.rewind(self.module, optimizer)
-                    torch.cuda.empty_cache()
-                    continue
-                except PipelineError as error:
-                    raise PipelineError(f"{run.name}, epoch {epoch}: {error}") from error
-                check_weights(self.module, epoch)
-                if len(unseen):
-                    losses |= halve_until_it_fits(
-                        lambda size: measure_losses(self, self._read_in_order(unseen, config.workers, size)),
-                        PREDICT_BATCH_SIZE)
-                check_losses(losses, epoch)
-                run.finish_epoch(epoch, optimizer, losses)
-                say_epoch(config, epoch, losses, time.monotonic() - started)
-
-    def _prepare(self, rows: pd.DataFrame, run: Run, paths: Paths) -> None:
-        """Open what the epochs read from; raises PipelineError where batch norm could not learn."""
         keep_freed_memory()
         # Whichever of them this model sees: the next model finds the same cache
         images = read_processed(paths.train_table, c.TRAIN_COLUMNS).drop_duplicates(c.SOURCE)
@@ -160,8 +113,7 @@ class ImageNetwork:
                 for name, view in self._what.views.items()
             }
         self._data = ImageData(rows, paths, self._what, labelled=True, caches=self._caches)
-        self.is_bf16 = run.config.precision == "bf16"
-        self.loss_function = SharedLoss(self.plain_loss) if this_process().count > 1 else self.plain_loss
+        self._unseen = ImageData(held_out, paths, self._what, labelled=True, caches=self._caches)
         self._resident = None
         if self.device.type == "cuda":
             from model.card import put_on_card
@@ -174,8 +126,12 @@ class ImageNetwork:
                     f"The last of {len(rows)} images would make a batch of its own, and from crops of {view.height} x "
                     f"{view.width} batch norm cannot learn of one image. Choose another batch size (--batch-size)."
                 )
+            if run.config.precision == "bf16" and self.device.type == "cpu" and view.width <= NARROW_PX:
+                raise PipelineError(f"From crops {view.width} pixels wide, torch computes wrong gradients in bf16 on a "
+                                    "CPU. Choose --precision float32, or a wider box in config.VIEWS.")
+        return int(self._data.visit_of_row.max()) + 1
 
-    def _read_epoch(self, run: Run, epoch: int) -> Any:
+    def read_epoch(self, run: Run, epoch: int) -> Iterable[Batch]:
         """The batches of a training epoch: all visits in an order of its own."""
         config: ImageConfig = run.config
         plan = plan_epoch(self._data.visit_of_row, seed=config.seed, epoch=epoch, batch_size=run.batch_size)
@@ -184,11 +140,11 @@ class ImageNetwork:
         batches = read_batches(self._data, plan, self.device, workers=config.workers, share=True)
         return augment_batches(batches, config, epoch)
 
-    def _read_in_order(self, data: ImageData, workers: int, batch_size: int) -> Any:
-        """All of the images in batches for measuring; of several processes, each has some of the batches."""
+    def read_held_out(self, run: Run, batch_size: int) -> Iterable[Batch]:
+        """The held-out images in batches; of several processes, each has some of the batches."""
         process = this_process()
-        plan = plan_in_order(data.visit_of_row, batch_size)[process.rank::process.count]
-        return read_batches(data, plan, self.device, workers=workers)
+        plan = plan_in_order(self._unseen.visit_of_row, batch_size)[process.rank::process.count]
+        return read_batches(self._unseen, plan, self.device, workers=run.config.workers)
 
     def name_row(self, row: int) -> str:
         """What the user knows a training image by."""

@@ -1,4 +1,4 @@
-"""The training loop of image models, and what its epochs say. Whatever is for graphics cards only stands beside it."""
+"""The training loop of networks, and what its epochs say. Whatever is for graphics cards only stands beside it."""
 
 import math
 from collections.abc import Iterable
@@ -27,8 +27,8 @@ def train_epoch(model: Any, batches: Iterable[Batch], optimizer: torch.optim.Opt
     """One pass over `batches`, a step each. Nothing waits for the device before the end, but the guard on a CPU.
 
     Args:
-        model: model.image_model.ImageNetwork, ready to train.
-        batches: of Batch, on the model's device.
+        model: model.network.EpochNetwork, ready to train.
+        batches: of Batch, or the like, on the model's device.
         optimizer: of the model's parameters.
         guard: of the same parameters.
         bar: to be updated by visits.
@@ -45,7 +45,7 @@ def train_epoch(model: Any, batches: Iterable[Batch], optimizer: torch.optim.Opt
     for batch in batches:
         optimizer.zero_grad()
         with torch.autocast(model.device.type, torch.bfloat16, enabled=model.is_bf16):
-            outputs = model.network(batch.inputs, batch.visits)
+            outputs = model.network(*batch.arguments)
         losses = model.loss_function(outputs, batch)                # 1 + parts, the total first
         losses[0].backward()
         losses = average_over_processes(losses.detach())
@@ -68,7 +68,7 @@ def measure_losses(model: Any, batches: Iterable[Batch]) -> dict[str, float]:
     sums = LossSums(model.plain_loss.parts, model.device)
     with torch.inference_mode():
         for batch in batches:
-            sums.add(model.plain_loss(model.module(batch.inputs, batch.visits), batch), batch.visit_count)
+            sums.add(model.plain_loss(model.module(*batch.arguments), batch), batch.visit_count)
     sums.gather()
     return sums.means("held-out loss")
 

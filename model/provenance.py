@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from model_config import CSVConfig, ImageConfig
+from model_config import Config
 from processing.errors import PipelineError
 from processing.files import stat_files
 
@@ -19,7 +19,7 @@ HERE = Path(__file__).resolve().parent.parent
 PACKAGES = ("torch", "opencv-python", "simplejpeg", "numpy", "pandas", "scikit-learn")
 
 
-def describe_origin(config: ImageConfig | CSVConfig, device: torch.device, data: dict[str, str]) -> dict[str, Any]:
+def describe_origin(config: Config, device: torch.device, data: dict[str, str]) -> dict[str, Any]:
     """The first content of run.json.
 
     Args:

@@ -14,7 +14,7 @@ from config import PATHS, Paths
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.portable import Portable
 from model.run import Run
-from model_config import CSVConfig, ImageConfig
+from model_config import Config
 from processing.errors import PipelineError, is_out_of_memory
 
 
@@ -22,17 +22,17 @@ class Model(Protocol):
     """What a network, trees or measures offer."""
 
     kind: str                           # its name in MODELS
-    unit: str                           # what a row of its data is: "images" or "eyes"
+    unit: str                           # what a row of its data is: "images", "eyes" or "scans"
     specification: dict[str, Any]       # plain values that it is built from, units and names included
     device: torch.device
     means: dict[str, dict[str, float]]  # of its training eyes: round name -> column -> mean; empty for images
 
     @classmethod
-    def specify(cls, config: ImageConfig | CSVConfig, rows: pd.DataFrame) -> dict[str, Any]:
+    def specify(cls, config: Config, rows: pd.DataFrame) -> dict[str, Any]:
         """The specification of a new model that a config asks for, to be fitted to `rows`."""
 
     @classmethod
-    def select_rows(cls, table: pd.DataFrame, config: ImageConfig | CSVConfig) -> pd.DataFrame:
+    def select_rows(cls, table: pd.DataFrame, config: Config) -> pd.DataFrame:
         """The rows that such a model learns from or is measured on, of train.csv's table."""
 
     def __init__(self, specification: dict[str, Any], device: torch.device):
@@ -65,6 +65,7 @@ MODELS = {
     "ImageNetwork": "model.image_model",
     "CSVNetwork": "model.csv_model",
     "CSVTrees": "model.csv_trees",
+    "SegmentationNetwork": "model.segmentation_model",
 }
 
 
@@ -73,7 +74,7 @@ def model_class(kind: str) -> type[Model]:
     return getattr(import_module(MODELS[kind]), kind)
 
 
-def class_for(config: ImageConfig | CSVConfig) -> type[Model]:
+def class_for(config: Config) -> type[Model]:
     """The class of the models that a config trains."""
     return model_class(config.recipe_of().model)
 

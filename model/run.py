@@ -28,7 +28,7 @@ from model.history import History
 from model.pace import Pace
 from model.provenance import describe_origin
 from model.snapshots import NOTHING_YET, Snapshot, copy_states, restore_states
-from model_config import ConfigError, CSVConfig, ImageConfig
+from model_config import Config, ConfigError, CSVConfig, ImageConfig, SegmentationConfig
 from processing.errors import PipelineError
 from processing.files import hold_lock, make_timed_folder, read_if_there, write_json
 from processing.parallel import this_process
@@ -46,7 +46,7 @@ class Run:
     name, config, batch_size, halvings (how often the batch was halved for want of memory), epochs_done.
     """
 
-    def __init__(self, folder: Path, config: ImageConfig | CSVConfig, record: dict[str, Any]):
+    def __init__(self, folder: Path, config: Config, record: dict[str, Any]):
         self.folder, self.name = folder, config.name
         self.config: Any = config       # of the kind that the model trains by
         self.batch_size = record.get("batch_size", config.batch_size)
@@ -65,13 +65,13 @@ class Run:
         self._open = ExitStack()
 
     @classmethod
-    def start(cls, paths: Paths, config: ImageConfig | CSVConfig, model: Any, *, data: dict[str, str],
-              behind: Sequence[ImageConfig | CSVConfig] = ()) -> "Run":
+    def start(cls, paths: Paths, config: Config, model: Any, *, data: dict[str, str],
+              behind: Sequence[Config] = ()) -> "Run":
         """Make a run folder.
 
         Args:
             paths: config.Paths.
-            config: ImageConfig or CSVConfig.
+            config: of model_config.
             model: of model.registry; its specification is kept in config.json, its device in run.json.
             data: dict of what it trains on -> fingerprint (model.provenance); kept in run.json.
             behind: configs of the trainings that are to follow this one; kept in run.json for resuming.
@@ -243,7 +243,7 @@ class Run:
         write_json(self.folder / "run.json", self._record)
 
 
-def read_unfinished(folder: Path) -> ImageConfig | CSVConfig:
+def read_unfinished(folder: Path) -> Config:
     """The config of a run that is to be resumed.
 
     Raises:
@@ -265,7 +265,7 @@ def _refuse_changes(folder: Path, changed: list[str]) -> None:
                             "Put that back, or start a new run.")
 
 
-def _to_plain(config: ImageConfig | CSVConfig) -> dict[str, Any]:
+def _to_plain(config: Config) -> dict[str, Any]:
     """A config as JSON gives it back."""
     return json.loads(json.dumps(dataclasses.asdict(config)))
 
@@ -292,7 +292,7 @@ def read_record(folder: Path) -> dict[str, Any]:
     return record if isinstance(record, dict) else {}
 
 
-def read_config(folder: Path) -> ImageConfig | CSVConfig:
+def read_config(folder: Path) -> Any:
     """The config of a run folder.
 
     Raises:
@@ -306,7 +306,7 @@ def read_specification(folder: Path) -> dict[str, Any]:
     return _read_config_file(folder)[1]
 
 
-def _read_config_file(folder: Path) -> tuple[ImageConfig | CSVConfig, dict[str, Any]]:
+def _read_config_file(folder: Path) -> tuple[Config, dict[str, Any]]:
     try:
         fields = json.loads(read_if_there(folder / "config.json") or b"")
         if "specification" not in fields:
@@ -317,7 +317,7 @@ def _read_config_file(folder: Path) -> tuple[ImageConfig | CSVConfig, dict[str, 
         raise PipelineError(f"{folder} is no run folder, or its config.json is damaged: {error}") from error
 
 
-def read_behind(folder: Path) -> list[ImageConfig | CSVConfig]:
+def read_behind(folder: Path) -> list[Config]:
     """Configs of the trainings that were to follow a run when it began.
 
     Raises:
@@ -329,5 +329,6 @@ def read_behind(folder: Path) -> list[ImageConfig | CSVConfig]:
         raise PipelineError(f"{folder}: what run.json says is to follow it cannot be used: {error}") from error
 
 
-def _build_config(fields: dict[str, Any]) -> ImageConfig | CSVConfig:
-    return (ImageConfig if "visit" in fields else CSVConfig)(**fields)
+def _build_config(fields: dict[str, Any]) -> Config:
+    kind = ImageConfig if "visit" in fields else SegmentationConfig if "scans" in fields else CSVConfig
+    return kind(**fields)

@@ -1,24 +1,14 @@
 """What Model-Segmentation is to get right. Reads and writes no file. Shapes as in model/segmentation.py."""
 
-from typing import NamedTuple
-
 import torch
 import torch.nn.functional as functional
 from torch import nn
 
+from model.lessons import LessonBatch, Truth
 from model.segmentation import Reading
 
 SIGMA = 0.8             # places: how sharp the membranes' targets are
 FLUID_WEIGHT = 0.5      # of each fluid's part, beside each membrane's
-
-
-class Truth(NamedTuple):
-    """Of scans that were drawn, at half their size."""
-
-    rows: torch.Tensor          # B x 2 x w: rows of the scan of ILM and BM; NaN: not to be seen
-    readable: torch.Tensor      # B x w: 0 / 1
-    masks: torch.Tensor         # B x F x h x w: shares of each place, 0 to 1
-    tissue: torch.Tensor        # B x h x w: 1 between the membranes, where alone fluid counts
 
 
 class SegmentationLoss(nn.Module):
@@ -32,8 +22,9 @@ class SegmentationLoss(nn.Module):
         super().__init__()
         self.parts = ("ILM", "BM", "readable", *fluids)
 
-    def forward(self, reading: Reading, truth: Truth) -> torch.Tensor:
+    def forward(self, reading: Reading, batch: LessonBatch) -> torch.Tensor:
         """1 + parts: the sum, then each part."""
+        truth = batch.targets
         ilm, bm = _judge_rows(reading.membranes, truth.rows).unbind()
         readable = functional.binary_cross_entropy_with_logits(reading.readable, truth.readable)
         fluids = _judge_fluids(reading.fluids, truth)

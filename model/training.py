@@ -1,4 +1,4 @@
-"""Options 1-3: which rows, which config, in which order.
+"""Options 1-3 and 13: which rows, which config, in which order.
 
 Reads data/processed/csv/train.csv and the crops; writes run folders under model/ckpt.
 """
@@ -14,17 +14,17 @@ from model.checkpoint import load_checkpoint, read_learned
 from model.device import select_device
 from model.distributed import first_process_first, join_processes
 from model.folds import find_held_out, refill_means, refuse_learned, split_rows
+from model.lessons import HELD_OUT_SCANS
 from model.provenance import fingerprint_table
 from model.registry import Model, build_model, class_for, load_weights_of
 from model.run import Run, read_behind, read_specification, read_unfinished
 from model.runs import describe_runs, find_unfinished, resolve_checkpoint
-from model_config import CSVConfig, ImageConfig, each_fold
+from model_config import Config, CSVConfig, ImageConfig, SegmentationConfig, each_fold
 from processing import columns as c
 from processing.errors import PipelineError
 from processing.tables import read_processed
 from processing.terminal import say
 
-Config = ImageConfig | CSVConfig
 OTHER_STARTS = ("Start from a run that left the same fold of the same splits out (its last weights; the best ones were "
                 "chosen by these eyes), without --init-from, or without --fold.")
 
@@ -43,12 +43,12 @@ class Job(NamedTuple):
 
 def train(configs: list[Config], paths: Paths = PATHS, *, resume: str | None = None, unfinished: bool = False
           ) -> list[Path]:
-    """Options 1 to 3: train the models of `configs`, one after the other.
+    """Options 1 to 3 and 13: train the models of `configs`, one after the other.
 
     Everything that can be refused is refused before the first training begins.
 
     Args:
-        configs: list of ImageConfig and CSVConfig.
+        configs: of model_config; all learn from eyes, or none does.
         paths: config.Paths.
         resume: None; or a run folder to resume, or "" for the newest unfinished run of these models. What was to
             follow it when it began, and is of these models, follows.
@@ -70,7 +70,7 @@ def train(configs: list[Config], paths: Paths = PATHS, *, resume: str | None = N
         for number, job in enumerate(jobs, start=1):
             behind = [later.config for later in jobs[number:]]
             run = job.run or Run.start(paths, job.config, job.model, data=job.data, behind=behind)
-            run.note_eyes(job.learned, set(job.held_out[c.PATIENT]))
+            run.note_eyes(job.learned, set(job.held_out.get(c.PATIENT, ())))     # drawn scans are of no eye
             with run:
                 _say_start(job, run)
                 job.model.fit(job.rows, run, paths, held_out=job.held_out)
@@ -80,7 +80,8 @@ def train(configs: list[Config], paths: Paths = PATHS, *, resume: str | None = N
 
 def _prepare_all(paths: Paths, configs: list[Config], *, resume: str | None, unfinished: bool) -> list[Job]:
     configs = [one for config in configs for one in each_fold(config)]
-    table = read_processed(paths.train_table, c.TRAIN_COLUMNS)
+    is_drawn = all(isinstance(config, SegmentationConfig) for config in configs)
+    table = pd.DataFrame() if is_drawn else read_processed(paths.train_table, c.TRAIN_COLUMNS)
     jobs = []
     if resume is not None:
         names = list(dict.fromkeys(config.name for config in configs))
@@ -105,6 +106,8 @@ def _prepare(paths: Paths, table: pd.DataFrame, config: Config, *, folder: Path 
         PipelineError: no rows, images missing, a start that does not fit, no such device, a run that cannot be resumed.
     """
     kind, device = class_for(config), select_device(config.device)
+    if isinstance(config, SegmentationConfig):
+        return _prepare_scans(paths, config, device, folder)
     data = {paths.train_table.name: fingerprint_table(paths.train_table)}
     held_out = find_held_out(paths, table, config.fold)
     if held_out:
@@ -114,10 +117,7 @@ def _prepare(paths: Paths, table: pd.DataFrame, config: Config, *, folder: Path 
     if rows.empty:
         raise PipelineError(f"{paths.train_table} has nothing to train {config.name} on: no {kind.unit} of the visits "
                             "that it wants.")
-    specification = read_specification(folder) if folder else kind.specify(config, rows)
-    torch.manual_seed(config.seed)
-    source = folder / "config.json" if folder else paths.ckpt / config.name
-    model = build_model(kind.kind, specification, device, source)
+    model = _build_first(paths, config, device, rows, folder)
     data |= model.fingerprint(rows, unseen, paths)
     run, checkpoint = Run.resume(folder, data) if folder else (None, None)
     learned: set[str] | None
@@ -132,7 +132,26 @@ def _prepare(paths: Paths, table: pd.DataFrame, config: Config, *, folder: Path 
     return Job(config, model, rows, unseen, data, learned, run)
 
 
-def _load_start(paths: Paths, model: Model, config: Config, *, unfinished: bool) -> set[str] | None:
+def _prepare_scans(paths: Paths, config: SegmentationConfig, device: torch.device, folder: Path | None) -> Job:
+    """The same of a model that learns from scans which are drawn for it, and so from no eyes."""
+    rows, unseen = pd.DataFrame(index=range(config.scans)), pd.DataFrame(index=range(HELD_OUT_SCANS))
+    model = _build_first(paths, config, device, rows, folder)
+    data = model.fingerprint(rows, unseen, paths)
+    run, checkpoint = Run.resume(folder, data) if folder else (None, None)
+    if folder and checkpoint:
+        load_weights_of(checkpoint, model, folder)
+    return Job(config, model, rows, unseen, data, set(), run)
+
+
+def _build_first(paths: Paths, config: Config, device: torch.device, rows: pd.DataFrame, folder: Path | None) -> Model:
+    """A model with first weights, which the config's seed decides; `folder` is that of a run to resume."""
+    kind = class_for(config)
+    specification = read_specification(folder) if folder else kind.specify(config, rows)
+    torch.manual_seed(config.seed)
+    return build_model(kind.kind, specification, device, folder / "config.json" if folder else paths.ckpt / config.name)
+
+
+def _load_start(paths: Paths, model: Model, config: ImageConfig | CSVConfig, *, unfinished: bool) -> set[str] | None:
     """Put the weights of config.init_from (a run folder or checkpoint file) into `model`.
 
     Returns:
@@ -155,5 +174,6 @@ def _load_start(paths: Paths, model: Model, config: Config, *, unfinished: bool)
 def _say_start(job: Job, run: Run) -> None:
     config, unit = job.config, job.model.unit
     goes_on = f", goes on after epoch {run.epochs_done} of {config.epochs}" if job.run else ""
-    left_out = f" ({len(job.held_out)} of fold {config.fold} held out)" if config.fold != "none" else ""
+    fold = "" if config.fold == "none" else f" of fold {config.fold}"
+    left_out = f" ({len(job.held_out)}{fold} held out)" if len(job.held_out) else ""
     say(f"{config.name}: {len(job.rows)} {unit}{left_out}, {job.model.device}, {run.folder}{goes_on}")

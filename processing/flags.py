@@ -54,6 +54,16 @@ def add_training_flags(parser: ArgumentParser, *, image: bool = False, csv: bool
         _add_config_flags(parser, [CSVConfig], "Model-CSV")
 
 
+def add_segmentation_flags(parser: ArgumentParser) -> None:
+    """Flags of option 13."""
+    from model_config import SegmentationConfig
+
+    text = "go on with an unfinished run (that one, or the newest), by its own config"
+    parser.add_argument("--resume", nargs="?", const="", metavar="RUN", help=text)
+    parser.set_defaults(allow_unfinished=False)
+    _add_config_flags(parser, [SegmentationConfig], "Model-Segmentation")
+
+
 def _add_config_flags(parser: ArgumentParser, kinds: list[type], models: str, *, prefix: str = "") -> None:
     """A flag for each field that the classes of configs `kinds` have in common."""
     group = parser.add_argument_group(f"config of {models} (what no flag says, model_config.py does)")
@@ -97,6 +107,13 @@ def build_csv_config(arguments: Namespace, prefix: str = "") -> Any:
     return _apply_flags(CSV_MODEL, arguments, prefix)
 
 
+def build_segmentation_config(arguments: Namespace) -> Any:
+    """model_config.SEGMENTATION_MODEL, with the values that flags give."""
+    from model_config import SEGMENTATION_MODEL
+
+    return _apply_flags(SEGMENTATION_MODEL, arguments, "")
+
+
 def _apply_flags(config: Any, arguments: Namespace, prefix: str) -> Any:
     """`config` with the values of its flags; one with the prefix wins over one without.
 
@@ -122,9 +139,9 @@ def read_start(arguments: Namespace) -> dict[str, Any]:
     Raises:
         ConfigError: flags for a run that is resumed, which has its own config: they would be lost.
     """
-    from model_config import ConfigError, CSVConfig, ImageConfig
+    from model_config import ConfigError, CSVConfig, ImageConfig, SegmentationConfig
 
-    names = flag_fields(ImageConfig).keys() | flag_fields(CSVConfig).keys()
+    names = {name for kind in (ImageConfig, CSVConfig, SegmentationConfig) for name in flag_fields(kind)}
     given = [name for name in vars(arguments) if name.removeprefix(CSV_PREFIX).removeprefix(IMAGE_PREFIX) in names]
     if arguments.resume is not None and given:
         raise ConfigError(f"--resume takes the run's own config; leave out {name_flags(given)}.")

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from config import View
 from model import loop
 from model.csv_model import CSVNetwork
 from model.csv_steps import CSVBackward, build_case_batches, take_steps
@@ -122,11 +123,19 @@ def test_all_epochs_of_a_short_run_are_said_and_some_of_a_long_one_and_the_last(
     assert said.count("\n") == 167 and "epoch 6/1001: loss 1.0000" in said and "epoch 1001/1001" in said
 
 
+WIDE = {"bscan": View(0, 64, 0, 160)}
+
+
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 def test_half_the_precision_learns_much_the_same(paths, precision):
-    _, losses = train_images(make_images(paths, 8), paths, recipe="fixed", epochs=15, batch_size=8,
+    _, losses = train_images(make_images(paths, 8, WIDE), paths, WIDE, recipe="fixed", epochs=15, batch_size=8,
                              learning_rate=3e-3, precision=precision)
     assert losses[-1]["loss"] < 0.3 * losses[0]["loss"]
+
+
+def test_half_the_precision_is_refused_where_torch_computes_wrong_gradients(paths):
+    with pytest.raises(PipelineError, match="crops 96 pixels wide.*wrong gradients in bf16.*--precision float32"):
+        train_images(make_images(paths, 8), paths, recipe="fixed", epochs=1, batch_size=8, precision="bf16")
 
 
 # ---- Too little memory

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from model.lessons import build_lessons
 from model.segmentation import FLUIDS, SegmentationModule, find_rows
-from model.segmentation_loss import SegmentationLoss, Truth
+from model.segmentation_loss import SegmentationLoss
 from processing.eye.lesson import FLUIDS as DRAWN
 from processing.eye.lesson import draw_lesson
 
@@ -17,14 +18,6 @@ def peaks(rows, *, height=64):
     places = torch.arange(height, dtype=torch.float32).view(1, 1, -1, 1)
     middle = (torch.as_tensor(rows, dtype=torch.float32) - 0.5) / 2
     return (-0.5 * ((places - middle[None, :, None]) / 0.8) ** 2).log_softmax(dim=2)
-
-
-def make_truth(lesson):
-    """At half the size."""
-    rows = torch.from_numpy(np.stack([lesson.ilm_row, lesson.bm_row]))[None, :, ::2]
-    masks = torch.nn.functional.avg_pool2d(torch.from_numpy(lesson.masks.astype(np.float32))[None], 2)
-    readable = torch.from_numpy(lesson.is_readable[::2].astype(np.float32))[None]
-    return Truth(rows, readable, masks, torch.ones(masks[:, 0].shape))
 
 
 def test_the_fluids_of_lessons_are_those_of_the_network():
@@ -68,48 +61,50 @@ def test_what_two_peaks_say_is_uncertain():
 
 def test_the_loss_ignores_columns_that_cannot_be_seen_and_what_is_no_tissue():
     lesson = draw_lesson(4, rows=128, columns=128)
-    truth, loss = make_truth(lesson), SegmentationLoss(FLUIDS)
+    batch, loss = build_lessons([lesson], np.arange(1)), SegmentationLoss(FLUIDS)
+    truth = batch.targets
     torch.manual_seed(0)
     reading = SegmentationModule(SMALL)(torch.rand(1, 1, 128, 128))
     rows, tissue = truth.rows.clone(), truth.tissue.clone()
     rows[:, :, 10:20], tissue[:, :20] = torch.nan, 0
-    partly = truth._replace(rows=rows, tissue=tissue)
+    partly = batch._replace(targets=truth._replace(rows=rows, tissue=tissue))
     before = loss(reading, partly)
     membranes, fluids = reading.membranes.clone(), reading.fluids.clone()
     membranes[:, :, :, 10:20] = membranes[:, :, :, 10:20].roll(7, dims=2)
     fluids[:, :, :20] += 3
     after = loss(reading._replace(membranes=membranes, fluids=fluids), partly)
     assert before.isfinite().all() and torch.equal(before, after)
-    assert not torch.equal(before, loss(reading._replace(membranes=membranes, fluids=fluids), truth))
+    assert not torch.equal(before, loss(reading._replace(membranes=membranes, fluids=fluids), batch))
 
 
 def test_the_loss_is_smallest_at_the_truth():
     lesson = draw_lesson([7, 0], rows=128, columns=128)
-    truth, loss = make_truth(lesson), SegmentationLoss(FLUIDS)
+    batch, loss = build_lessons([lesson], np.arange(1)), SegmentationLoss(FLUIDS)
+    truth = batch.targets
     right = SegmentationModule(SMALL)(torch.rand(1, 1, 128, 128))._replace(
         membranes=peaks(truth.rows[0].nan_to_num(nan=5.0).clamp(0, 127)),
         readable=20 * truth.readable - 10, fluids=20 * truth.masks - 10,
     )
-    best = loss(right, truth)
+    best = loss(right, batch)
     for part, name in enumerate(loss.parts, start=1):
         wrong = {"ILM": right._replace(membranes=right.membranes.roll(4, dims=2)),
                  "BM": right._replace(membranes=right.membranes.roll(4, dims=2)),
                  "readable": right._replace(readable=-right.readable)}
         found = wrong.get(name, right._replace(fluids=-right.fluids))
-        assert loss(found, truth)[part] > best[part] + 0.1, name
+        assert loss(found, batch)[part] > best[part] + 0.1, name
 
 
 def test_it_learns_one_scan():
     """Thirty steps on one scan: both membranes to a few rows."""
     torch.manual_seed(0)
     lesson = draw_lesson([7, 3], rows=128, columns=128)
-    module, truth, loss = SegmentationModule((16,) * 5), make_truth(lesson), SegmentationLoss(FLUIDS)
-    image = torch.from_numpy(lesson.image)[None, None].float() / 255
+    module, loss = SegmentationModule((16,) * 5), SegmentationLoss(FLUIDS)
+    batch = build_lessons([lesson], np.arange(1))
     optimizer = torch.optim.AdamW(module.parameters(), lr=5e-3)
     for _ in range(30):
         optimizer.zero_grad()
-        loss(module(image), truth)[0].backward()
+        loss(module(batch.images), batch)[0].backward()
         optimizer.step()
-    found = find_rows(module(image).membranes.detach()).rows[0].numpy()
-    off = np.abs(found - truth.rows[0].numpy())
+    found = find_rows(module(batch.images).membranes.detach()).rows[0].numpy()
+    off = np.abs(found - batch.targets.rows[0].numpy())
     assert np.nanmedian(off, axis=1).max() < 4
