@@ -1,19 +1,38 @@
-"""SegmentationNetwork: B-scans -> membranes and fluid. It learns from scans that are drawn for it."""
+"""SegmentationNetwork: B-scans -> membranes and fluid. It learns from scans that are drawn for it.
 
-from collections.abc import Iterable
-from typing import Any
+B scans, H and W pixels, h = H / 2 and w = W / 2 places of an answer.
+"""
 
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
 import pandas as pd
 import torch
 
 from config import Paths
 from model.lessons import HELD_OUT, TRAINING, LessonBatch, fingerprint_lessons, read_lessons
+from model.measures import ScanReading
+from model.module import fold_batch_norm
 from model.network import EpochNetwork
 from model.run import Run
-from model.segmentation import DEPTHS, FLUIDS, WIDTHS, SegmentationModule
+from model.segmentation import DEPTHS, FLUIDS, WIDTHS, SegmentationModule, find_rows
 from model.segmentation_loss import SegmentationLoss
 from model_config import SegmentationConfig
+from processing.bscans import Bscan
+from processing.eye.variety import UM_ACROSS, UM_DOWN
 from processing.parallel import keep_freed_memory
+
+LARGEST_PX = 2048       # rows or columns that the network is shown; larger scans are made smaller
+
+
+class Seen(NamedTuple):
+    """A scan as the network sees it: at a scale that it has learned, with even sides."""
+
+    pixels: np.ndarray      # uint8 H x W
+    zoom_down: float        # its pixels for each pixel of the scan
+    zoom_across: float
 
 
 class SegmentationNetwork(EpochNetwork):
@@ -71,3 +90,77 @@ class SegmentationNetwork(EpochNetwork):
     def name_row(self, row: int) -> str:
         """What a scan is called: its number within the epoch."""
         return f"scan {row}"
+
+    def read(self, scans: Iterable[Bscan], *, batch_size: int = 4) -> Iterator[ScanReading]:
+        """Read scans, in order; any number of any sizes, in the memory of a batch.
+
+        Args:
+            scans: taken as fast as readings are.
+            batch_size: how many neighbours of one size are read at once.
+        """
+        keep_freed_memory()
+        module = fold_batch_norm(self.module).to(memory_format=torch.channels_last)
+        portion: list[tuple[Bscan, Seen]] = []
+        for scan in scans:
+            seen = _prepare(scan)
+            if portion and (len(portion) == batch_size or seen.pixels.shape != portion[0][1].pixels.shape):
+                yield from self._read_portion(module, portion)
+                portion = []
+            portion.append((scan, seen))
+        yield from self._read_portion(module, portion)
+
+    def _read_portion(self, module: SegmentationModule, portion: list[tuple[Bscan, Seen]]) -> Iterator[ScanReading]:
+        if not portion:
+            return
+        images = torch.from_numpy(np.stack([seen.pixels for _, seen in portion]))[:, None].to(self.device)
+        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16,
+                                                    enabled=self.device.type == "cuda"):
+            answer = module(images.to(memory_format=torch.channels_last).float().div_(255))
+            found = find_rows(answer.membranes)
+        rows, spread, readable, fluids = (part.cpu().numpy() for part in (
+            found.rows, found.spread, answer.readable, answer.fluids.sigmoid()))
+        for number, (scan, seen) in enumerate(portion):
+            yield _build_reading(scan, seen, rows[number], spread[number], readable[number],
+                                 dict(zip(module.fluids, fluids[number], strict=True)))
+
+
+def _prepare(scan: Bscan) -> Seen:
+    """Bring a scan to a scale that the network has learned, and to even sides."""
+    rows, columns = scan.pixels.shape
+    down = min(scan.um_down / np.clip(scan.um_down, *UM_DOWN), LARGEST_PX / rows)
+    across = min(scan.um_across / np.clip(scan.um_across, *UM_ACROSS), LARGEST_PX / columns)
+    size = [max(64, 2 * round(length * zoom / 2)) for length, zoom in ((rows, down), (columns, across))]
+    pixels = scan.pixels
+    if size != [rows, columns]:
+        pixels = np.asarray(cv2.resize(pixels, size[::-1], interpolation=cv2.INTER_AREA if min(down, across) < 1
+                                       else cv2.INTER_LINEAR))
+    return Seen(pixels, size[0] / rows, size[1] / columns)
+
+
+def _build_reading(scan: Bscan, seen: Seen, rows: np.ndarray, spread: np.ndarray, readable: np.ndarray,
+                   fluids: dict[str, np.ndarray]) -> ScanReading:
+    """A scan's part of a batch, in the scan's own pixels.
+
+    Args:
+        rows, spread: 2 x w, of find_rows, in pixels of `seen`.
+        readable: w logits.
+        fluids: name -> h x w probabilities.
+    """
+    is_cut = (rows[0] < 2) & (readable < 0) & (rows[1] > 10) & (spread[1] < 6)
+    read = (readable > 0) & (rows[0] >= 1) & (rows[1] <= len(seen.pixels) - 2)
+    places = 2 * np.arange(len(seen.pixels) // 2, dtype=np.float32)[:, None] + 0.5
+    tissue = (places >= rows[0]) & (places <= rows[1]) & read
+    columns = ((np.arange(scan.pixels.shape[1]) + 0.5) * seen.zoom_across - 1) / 2       # in places of the answer
+    nearest = np.clip(np.rint(columns), 0, len(read) - 1).astype(int)
+
+    def spread_out(values: np.ndarray) -> np.ndarray:
+        known = np.interp(columns, np.flatnonzero(read), values[read]) if read.any() else np.nan
+        return np.where(read[nearest], known, np.nan).astype(np.float32)
+
+    return ScanReading(
+        ilm_row=spread_out((rows[0] + 0.5) / seen.zoom_down - 0.5),
+        bm_row=spread_out((rows[1] + 0.5) / seen.zoom_down - 0.5),
+        ilm_spread=spread_out(spread[0] / seen.zoom_down), bm_spread=spread_out(spread[1] / seen.zoom_down),
+        is_cut=is_cut[nearest], fluids={name: chances * tissue for name, chances in fluids.items()},
+        place_um=(2 * scan.um_down / seen.zoom_down, 2 * scan.um_across / seen.zoom_across),
+    )

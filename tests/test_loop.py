@@ -68,7 +68,7 @@ def test_held_out_losses_are_those_of_all_processes(monkeypatch):
     monkeypatch.setattr(loop, "sum_over_processes", lambda both: both + torch.tensor([10.0, 1.0], dtype=both.dtype))
     model = SimpleNamespace(module=torch.nn.Identity(), plain_loss=Loss(), device=CPU)
     model.module.forward = lambda *_: None
-    batch = SimpleNamespace(inputs=None, visits=None, visit_count=3)
+    batch = SimpleNamespace(arguments=(), visit_count=3)
     assert measure_losses(model, [batch]) == {"held-out loss": (3 * 2.0 + 10.0) / 4}
 
 

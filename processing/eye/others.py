@@ -49,7 +49,7 @@ def _draw_noise(rng: Rng, shape: Shape) -> np.ndarray:
     """Speckle of any grain."""
     noise = rng.standard_normal(shape, dtype=np.float32)
     sigma = pick_small(rng, (0.3, 4)), pick_small(rng, (0.3, 4))
-    noise = cv2.GaussianBlur(noise, (0, 0), sigmaX=sigma[0], sigmaY=sigma[1])
+    noise = np.asarray(cv2.GaussianBlur(noise, (0, 0), sigmaX=sigma[0], sigmaY=sigma[1]), np.float32)
     return pick(rng, (0, 160)) + noise / noise.std() * pick_small(rng, (3, 90))
 
 

@@ -1,0 +1,104 @@
+"""The whole B-scan of a picture, with the scale of its pixels. Reads image files; writes nothing."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from processing.images import ImageError, read_image
+from processing.screens import NARROW_SCREEN, SCREEN
+
+UM_DOWN, UM_ACROSS = 3.87, 11.5     # of a pixel: the Spectralis, where nothing else is known
+FUNDUS_PX, SCAN_ROWS = 496, 496     # of a screen: columns before the B-scan, rows of it
+LEAST_PX, MOST_ROWS = 64, 4096      # of a B-scan, either side; rows at most
+BAR_UM = 200                        # length of a screen's scale bars
+LIT = 128                           # grey of a bar at least
+DOWN_PX, ACROSS_PX = (20, 160), (8, 120)    # how long a bar may be
+THIN_PX = 2                         # lines up to this are as long as they look; wider ones were drawn from middle to
+WIDEST_PX = 4                       # middle. Wider than this is no bar
+SAME_PX = 1.1                       # bars are drawn in whole pixels: as close to the usual scale is the usual scale
+
+
+class Bscan(NamedTuple):
+    """A B-scan as it was recorded. H rows, W columns."""
+
+    pixels: np.ndarray      # uint8 H x W
+    um_down: float          # scale of a pixel
+    um_across: float
+    scale: str              # where that comes from: "scale bars", "given" or "assumed"
+
+
+def read_bscan(path: Path, *, um_down: float | None = None, um_across: float | None = None) -> Bscan:
+    """Read a screen of the device, or a bare B-scan.
+
+    Args:
+        path: JPEG or PNG.
+        um_down, um_across: scale of a pixel, where it is known; None: by a screen's scale bars, else the Spectralis'.
+
+    Raises:
+        ImageError: it cannot be read, or is too small or too high for a B-scan.
+    """
+    return find_bscan(read_image(path), um_down=um_down, um_across=um_across)
+
+
+def find_bscan(image: np.ndarray, *, um_down: float | None = None, um_across: float | None = None) -> Bscan:
+    """The B-scan of a picture (uint8 H x W x 3): of a screen what stands right of the fundus picture, else all of it.
+
+    Args and errors as of read_bscan.
+    """
+    size = image.shape[1], image.shape[0]
+    is_screen = size in (SCREEN, NARROW_SCREEN)
+    grey = cv2.cvtColor(image[:SCAN_ROWS, FUNDUS_PX:] if is_screen else image, cv2.COLOR_BGR2GRAY)
+    if min(grey.shape) < LEAST_PX or len(grey) > MOST_ROWS:
+        raise ImageError(f"{size[0]} x {size[1]} pixels are no B-scan: it has {LEAST_PX} or more either way, and up to "
+                         f"{MOST_ROWS} rows")
+    bars = read_scale_bars(grey) if is_screen else None
+    scale = "given" if um_down or um_across else "scale bars" if bars else "assumed"
+    down, across = bars or (UM_DOWN, UM_ACROSS)
+    return Bscan(np.asarray(grey), um_down or down, um_across or across, scale)
+
+
+def read_scale_bars(grey: np.ndarray) -> tuple[float, float] | None:
+    """The scale that the white corner at the lower left of a screen's B-scan tells; it is 200 um high and wide.
+
+    Args:
+        grey: uint8 H x W.
+
+    Returns:
+        um of a pixel down and across, or None where there is no such corner.
+    """
+    top = len(grey) // 2
+    lit = (grey[top:, :grey.shape[1] // 2] >= LIT).astype(np.uint8)
+    cores = cv2.erode(lit, np.ones((DOWN_PX[0], 1), np.uint8), borderValue=0)
+    count, _, boxes, _ = cv2.connectedComponentsWithStats(cores, connectivity=8)
+    for left, high, wide, long, _ in boxes[1:count]:
+        if wide > WIDEST_PX:
+            continue
+        first = int(high) - DOWN_PX[0] // 2             # erosion took half of its kernel from either end
+        last = first + int(long) + DOWN_PX[0] - 2
+        found = _measure_corner(lit, int(left), int(wide), first, last)
+        if found:
+            return _to_scale(found[0], UM_DOWN), _to_scale(found[1], UM_ACROSS)
+    return None
+
+
+def _measure_corner(lit: np.ndarray, left: int, wide: int, first: int, last: int) -> tuple[float, float] | None:
+    """Length in px, down and across, of a line with a foot to the right; None where it has none, or is no thin line."""
+    rows, columns = lit.shape
+    beside = [column for column in (left - 2, left + wide + 1) if 0 <= column < columns]
+    if any(lit[first:last - 2 * WIDEST_PX, column].mean() > 0.2 for column in beside):
+        return None
+    around = lit[max(0, last - WIDEST_PX):min(rows, last + WIDEST_PX + 1), left:]
+    feet = [int(np.argmin(np.append(row, 0))) for row in around]        # how far each row is lit from the line on
+    across = max(feet)
+    thick = sum(foot > across - 3 for foot in feet)
+    down = last - first + 1
+    if not (DOWN_PX[0] <= down <= DOWN_PX[1] and ACROSS_PX[0] <= across <= ACROSS_PX[1] and thick <= WIDEST_PX):
+        return None
+    more = wide if wide > THIN_PX else 0
+    return down - more, across - more
+
+
+def _to_scale(length_px: float, usual_um: float) -> float:
+    return usual_um if abs(length_px - BAR_UM / usual_um) <= SAME_PX else BAR_UM / length_px
