@@ -51,6 +51,8 @@ class Paths:
         self.problems = self.processed / "problems.csv"                # what option 0 left out, and why
         self.check_table = self.processed / "check.csv"                # what option 6 found
         self.check_picture = self.processed / "check.png"
+        self.measures = self.processed / "csv" / "measures.csv"        # what option 11 read of each scan
+        self.measures_picture = self.processed / "measures.png"
         self.train_table = self.processed / "csv" / "train.csv"
         self.test_table = self.processed / "csv" / "test.csv"
 
@@ -78,10 +80,12 @@ VIEWS = {
 # Faulty scans of the preliminary round, left out by the 2021 system too.
 EXCLUDED_IMAGES = ("0000-1270R_2.jpg", "0000-1186R_2.jpg")
 
-# Runs that options 4 and 5 use, as folder or checkpoint file; None: the newest finished run of that model.
+# Runs that options 4, 5 and 11 use, as folder or checkpoint file. None: the newest finished run of that model; of
+# Model-Segmentation, the weights that come with the program.
 CHECKPOINTS = {
     "Model-Image-Before": None,
     "Model-Image-After": None,
     "Model-Image-All": None,
     "Model-CSV": None,
+    "Model-Segmentation": None,
 }

@@ -95,6 +95,16 @@ def demo(arguments: Namespace) -> None:
     run_demo(size=arguments.size, eyes=arguments.eyes, seed=arguments.seed)
 
 
+def measure(arguments: Namespace) -> None:
+    files, own, shared = flags.read_measure(arguments)
+    with hold_signals():
+        from data.measure import measure_all, measure_files
+    if files or arguments.lines:
+        measure_files(files, **own, **shared)
+    else:
+        measure_all(**shared)
+
+
 def export(arguments: Namespace) -> None:
     with hold_signals():
         from model.export import export
@@ -142,6 +152,8 @@ OPTIONS = (
            flags.add_evaluate_flags),
     Option("9", "compare_runs", "loss curves of runs over one another", compare_runs, flags.add_compare_flags),
     Option("10", "demo", "make synthetic data and run everything on it", demo, flags.add_demo_flags),
+    Option("11", "measure", "thickness and fluid of B-scans: of the data set, or of your own", measure,
+           flags.add_measure_flags),
     Option("12", "export", "networks as ONNX files, to look at or run elsewhere", export, flags.add_export_flags),
     Option("13", "train_segmentation", "train Model-Segmentation anew, on scans that are drawn for it",
            train_segmentation, flags.add_segmentation_flags),

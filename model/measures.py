@@ -4,9 +4,9 @@ W columns of the scan; h x w places of the fluid's probabilities, each two pixel
 F kinds of fluid. The middle is that of the scan's columns; a distance is along the scan. Of `measure_scan`:
 
     thickness_middle_um         ILM to BM, mean of the columns within 25 um of the middle
-    thickness_fovea_um          at the thinnest point within 750 um of the middle, of the mean over 100 um
+    thickness_fovea_um          at the thinnest point within 750 um of the middle, of the mean over 50 um
     thickness_0_5mm_um, thickness_1_5mm_um, thickness_3mm_um    mean within 0.5, 1.5 and 3 mm of the middle
-    thickness_largest_um, thickness_smallest_um     of the mean over 100 um, anywhere
+    thickness_largest_um, thickness_smallest_um     of the mean over 50 um, anywhere
     irf_area_mm2, srf_area_mm2, ped_area_mm2        where the fluid is more likely there than not
     irf_expected_mm2, srf_expected_mm2, ped_expected_mm2, foci_expected_mm2     probability times area, added up: more
                                 than 0 for the faintest suspicion; for ranking scans
@@ -31,7 +31,7 @@ from processing.bscans import Bscan
 
 AREAS = ("IRF", "SRF", "PED")               # fluids of which area, height and distance are told
 FOCI = "foci"
-NEAR_MIDDLE_UM, NEAR_FOVEA_UM, SMOOTH_UM = 25, 750, 100
+NEAR_MIDDLE_UM, NEAR_FOVEA_UM, SMOOTH_UM = 25, 750, 50
 WITHIN_MM = {"thickness_0_5mm_um": 0.5, "thickness_1_5mm_um": 1.5, "thickness_3mm_um": 3.0}
 LEAST_READABLE = 0.2                        # of the columns: fewer, and there is no retina
 LEAST_CUT = 0.1                             # of the columns: as many, and the scan is said to be cut off

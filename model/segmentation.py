@@ -16,6 +16,8 @@ DEPTHS = (0, 1, 1, 2, 1)            # residual blocks there: most work where the
 STEM = 12                           # channels at half the size
 MULTIPLE = 2 ** (1 + len(WIDTHS))   # what rows and columns are filled up to
 NEAR = 3                            # places beside the most likely row that count for its sub-pixel row
+STEPS = 4                           # places that a membrane may climb or fall from one column to the next
+STEEPNESS = 0.7                     # log-probability that each of them costs
 
 
 class Reading(NamedTuple):
@@ -100,21 +102,43 @@ class Rows(NamedTuple):
     spread: torch.Tensor    # B x 2 x w: standard deviation of where it may be, rows
 
 
-def find_rows(membranes: torch.Tensor) -> Rows:
-    """The most likely row of each membrane, BM never above ILM, and how uncertain it is.
+def find_rows(membranes: torch.Tensor, steepness: float = STEEPNESS) -> Rows:
+    """The most likely course of each membrane, BM never above ILM, and how uncertain it is.
 
     Args:
         membranes: B x 2 x h x w log-probabilities, as of Reading.
+        steepness: log-probability that a step of one place up or down costs.
     """
-    places = torch.arange(membranes.shape[2], device=membranes.device).view(1, -1, 1)
-    ilm = membranes[:, 0].argmax(dim=1, keepdim=True)                           # B x 1 x w
-    below = membranes[:, 1].masked_fill(places < ilm, -torch.inf)
-    peaks = torch.stack([ilm, below.argmax(dim=1, keepdim=True)], dim=1)        # B x 2 x 1 x w
-    places = places[:, None]
+    places = torch.arange(membranes.shape[2], device=membranes.device).view(1, 1, -1, 1)
+    ilm, bm = _trace(membranes.flatten(0, 1), steepness).unflatten(0, membranes.shape[:2]).unbind(1)
+    peaks = torch.stack([ilm, torch.maximum(ilm, bm)], dim=1)[:, :, None]       # B x 2 x 1 x w
     chances = membranes.exp()
-    near = chances * ((places - peaks).abs() <= NEAR)
-    middle = (near * places).sum(dim=2) / near.sum(dim=2).clamp(min=1e-12)
+    near = chances * ((places - peaks).abs() <= NEAR) + 1e-12 * (places == peaks)
+    middle = (near * places).sum(dim=2) / near.sum(dim=2)
     spread = (chances * (places - middle[:, :, None]) ** 2).sum(dim=2).sqrt()
     rows = 2 * middle + 0.5
     rows[:, 1] = torch.maximum(rows[:, 0], rows[:, 1])
     return Rows(rows, 2 * spread)
+
+
+def _trace(scores: torch.Tensor, steepness: float) -> torch.Tensor:
+    """The course from left to right whose scores, less what its steps cost, add up to most (Viterbi).
+
+    Args:
+        scores: N x h x w.
+
+    Returns:
+        N x w int64 places.
+    """
+    steps = torch.arange(-STEPS, STEPS + 1, device=scores.device)
+    costs, columns = steps.abs() * steepness, scores.unbind(2)
+    best, came_from = columns[0], []
+    for column in columns[1:]:
+        reached = functional.pad(best, (STEPS, STEPS), value=-torch.inf).unfold(1, len(steps), 1) - costs
+        best, step = reached.max(dim=2)
+        best = best + column
+        came_from.append(step)
+    course = [best.argmax(dim=1, keepdim=True)]
+    for step in reversed(came_from):
+        course.append(course[-1] + steps[step.gather(1, course[-1])])
+    return torch.cat(course[::-1], dim=1)

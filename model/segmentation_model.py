@@ -4,6 +4,7 @@ B scans, H and W pixels, h = H / 2 and w = W / 2 places of an answer.
 """
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
@@ -24,6 +25,7 @@ from processing.bscans import Bscan
 from processing.eye.variety import UM_ACROSS, UM_DOWN
 from processing.parallel import keep_freed_memory
 
+WEIGHTS = Path(__file__).resolve().parent / "weights" / "Model-Segmentation.pt"      # they come with the program
 LARGEST_PX = 2048       # rows or columns that the network is shown; larger scans are made smaller
 
 

@@ -233,6 +233,39 @@ def add_demo_flags(parser: ArgumentParser) -> None:
     parser.add_argument("--seed", type=_whole_from(0), default=2021, help="the eyes that it invents (2021)")
 
 
+def add_measure_flags(parser: ArgumentParser) -> None:
+    """Flags of option 11."""
+    text = "screens or bare B-scans, or folders of them; without any, every image of the data set"
+    parser.add_argument("files", nargs="*", metavar="PATH", help=text)
+    parser.add_argument("--out", metavar="FOLDER", help="where to write; default: a folder measured beside the first")
+    parser.add_argument("--um-down", type=_number_above_0, metavar="UM", help="scale of a bare B-scan's pixel (3.87)")
+    parser.add_argument("--um-across", type=_number_above_0, metavar="UM", help="the same to the side (11.5)")
+    text = "where a visit's lines lie: a thickness map and the nine ETDRS fields are made"
+    parser.add_argument("--lines", metavar="JSON", help=text)
+    text = "run folder or checkpoint file of Model-Segmentation; default: the weights that come with the program"
+    parser.add_argument("--run", metavar="PATH", help=text)
+    _add_device_flag(parser)
+    _add_unfinished_flag(parser)
+
+
+def read_measure(arguments: Namespace) -> tuple[list[str], dict[str, Any], dict[str, Any]]:
+    """The files that are named, the flags that are for them alone, and the others; for data.measure.
+
+    Raises:
+        ConfigError: flags for files without any file.
+    """
+    from model_config import ConfigError
+
+    own = {name: getattr(arguments, name) for name in ("out", "um_down", "um_across", "lines")}
+    if not arguments.files and not arguments.lines and any(own.values()):
+        given = name_flags([name for name, value in own.items() if value])
+        raise ConfigError(f"{given} belongs to files; name scans, or a folder of them.")
+    if "" in map(strip_pasted, arguments.files):
+        raise ConfigError("An empty name was given; name scans, or a folder of them.")
+    shared = {"run": arguments.run, "device": arguments.device, "unfinished": arguments.allow_unfinished}
+    return arguments.files, own, shared
+
+
 def add_export_flags(parser: ArgumentParser) -> None:
     """Flags of option 12."""
     text = "run folders or checkpoint files; without any, the newest finished run of each model"
@@ -250,6 +283,16 @@ def _whole_from(low: int) -> Callable[[str], int]:
         return int(text)
 
     return read
+
+
+def _number_above_0(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1000:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of um above 0")
+    return value
 
 
 def _add_unfinished_flag(parser: ArgumentParser) -> None:

@@ -35,7 +35,8 @@ class Setting(NamedTuple):
     wanted: str
 
 
-CHOSEN = ("Model-Image-Before", "Model-Image-After", "Model-Image-All", "Model-CSV")     # by options 4 and 5
+# By options 4, 5 and 11
+CHOSEN = ("Model-Image-Before", "Model-Image-After", "Model-Image-All", "Model-CSV", "Model-Segmentation")
 A_CLASS = Setting(lambda _, value: isinstance(value, type), "the class that this file came with")
 SETTINGS = {
     "config": {

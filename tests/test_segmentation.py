@@ -40,17 +40,29 @@ def test_shapes_of_any_size(height, width):
 
 
 def test_rows_are_found_between_the_pixels():
-    rows = [[10.0, 20.3, 30.7, 41.1], [60.5, 71.2, 100.0, 110.9]]
+    rows = [[10.0, 12.3, 15.7, 20.1], [60.5, 66.2, 69.0, 68.9]]
     found = find_rows(peaks(rows))
     assert np.abs(found.rows[0].numpy() - rows).max() < 0.05
     assert 1 < float(found.spread.min()) <= float(found.spread.max()) < 2     # 0.8 places are 1.6 rows
 
 
 def test_membranes_never_cross():
-    upper, lower = [80.0, 30.0], [20.0, 90.0]       # the network says BM above ILM in the first column
+    upper, lower = [60.0] * 40, [20.0] * 10 + [90.0] * 30       # the network says BM above ILM at first
     found = find_rows(peaks([upper, lower]))
     assert (found.rows[0, 0] <= found.rows[0, 1]).all()
-    assert abs(float(found.rows[0, 1, 1]) - 90) < 0.1
+    assert abs(float(found.rows[0, 1, -1]) - 90) < 0.1
+
+
+def test_a_membrane_does_not_leap():
+    """A few columns say that it lies elsewhere, a little more surely; its neighbours do not."""
+    rows = np.full((2, 60), 100.0)
+    rows[0] = 20
+    there = rows.copy()
+    there[1, 25:30] = 40
+    steady, elsewhere = peaks(rows), peaks(there)
+    found = find_rows(torch.logaddexp(steady + np.log(0.4), elsewhere + np.log(0.6)))
+    assert np.abs(found.rows[0].numpy() - rows).max() < 0.5
+    assert float(found.spread[0, 1, 27]) > 20
 
 
 def test_what_two_peaks_say_is_uncertain():

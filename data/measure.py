@@ -1,0 +1,353 @@
+"""Option 11: read B-scans, and measure them.
+
+Reads data/processed/csv/image_data.csv and the screens, or files that are named; writes measures.csv with the columns
+of model/measures.py, and pictures.
+"""
+
+import hashlib
+import io
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import count
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from config import CHECKPOINTS, PATHS, Paths
+from model.device import select_device
+from model.etdrs import Volume, average_fields, map_thickness, place_columns, read_volume
+from model.measures import MEASURES, ScanReading, explain, measure_scan, measure_thickness
+from model.pace import Pace
+from model.registry import load_model
+from model.runs import resolve_checkpoint
+from model.segmentation_model import WEIGHTS, SegmentationNetwork
+from processing import columns as c
+from processing.bscans import UM_ACROSS, UM_DOWN, Bscan, read_bscan
+from processing.errors import PipelineError
+from processing.files import read_if_there, stat_files, try_to_write, write_csv
+from processing.images import ImageError, read_image
+from processing.parallel import map_in_threads
+from processing.pasted import read_path, show
+from processing.source import is_image
+from processing.tables import read_processed
+from processing.terminal import progress, say
+
+NAME = "Model-Segmentation"
+FILE, PROBLEM = "file", "problem"
+STATE = ["bytes", "mtime_ns", "weights"]        # of the file and of the network, when it was measured
+COLUMNS = [FILE, *MEASURES, "um_down", "um_across", "scale", PROBLEM]
+SAVE_SHARE = 0.03                               # of the time, that may go into writing what was measured so far
+SHEET_SCANS = 12
+SHOWN_ROWS, SHOWN_PROBLEMS = 40, 5              # on the terminal
+SHOWN = {"middle µm": "thickness_middle_um", "fovea µm": "thickness_fovea_um", "IRF mm²": "irf_area_mm2",
+         "SRF mm²": "srf_area_mm2", "PED mm²": "ped_area_mm2", "foci": "foci_count", "read %": "readable_share"}
+
+
+class Measured(NamedTuple):
+    """A file, and what came of it."""
+
+    file: str
+    problem: str                            # why it could not be measured, or not wholly; empty: it was
+    measures: dict[str, float]              # of measure_scan; empty where the file could not be read
+    scan: Bscan | None = None
+    reading: ScanReading | None = None
+
+
+# ---- Every image of the data set
+
+def measure_all(paths: Paths = PATHS, *, run: str | None = None, device: str = "auto", unfinished: bool = False
+                ) -> Path:
+    """Option 11 without files: measure every image of image_data.csv; what is measured and unchanged is left alone.
+
+    Args:
+        paths: config.Paths.
+        run: run folder or checkpoint file of Model-Segmentation; None: config.CHECKPOINTS', else the weights that come
+            with the program.
+        device: where it computes.
+        unfinished: whether a run that is not finished will do.
+
+    Returns:
+        measures.csv.
+
+    Raises:
+        PipelineError: no processed data, no such run or device.
+    """
+    files = read_processed(paths.image_table, c.IMAGE_COLUMNS)[c.SOURCE].tolist()
+    network, weights = _load_network(paths, run, device, unfinished)
+    states = {file: [str(state.st_size), str(state.st_mtime_ns), weights] if state else ["", "", weights]
+              for file, state in zip(files, stat_files(paths.root, files), strict=True)}
+    rows = _read_known(paths.measures, states)
+    missing = [file for file in files if file not in rows]
+    try:
+        _measure_missing(network, missing, paths, rows, states)
+    finally:
+        _save(paths, files, rows)
+    table = pd.DataFrame([rows[file] for file in files], columns=[*COLUMNS, *STATE])
+    if missing or not paths.measures_picture.is_file():
+        try_to_write(paths.measures_picture, lambda: _draw_sheet(paths, network, table))
+    _say_problems(table)
+    say(f"{len(table)} images are measured, {len(missing)} of them now: {paths.measures}; {paths.measures_picture}")
+    return paths.measures
+
+
+def _measure_missing(network: SegmentationNetwork, missing: list[str], paths: Paths, rows: dict[str, dict[str, Any]],
+                     states: dict[str, list[str]]) -> None:
+    """Measure files into `rows`, and write the table now and then."""
+    pace = Pace(SAVE_SHARE)
+    results = _measure_each(network, missing, lambda file: read_bscan(paths.root / file))
+    for done, measured in enumerate(progress(results, total=len(missing), label="measure", unit="scan"), start=1):
+        rows[measured.file] = _tabulate(measured) | dict(zip(STATE, states[measured.file], strict=True))
+        if done % 100 == 0 and pace.is_due():
+            with pace:
+                _save(paths, list(states), rows)
+
+
+def _save(paths: Paths, files: list[str], rows: dict[str, dict[str, Any]]) -> None:
+    known = [rows[file] for file in files if file in rows]
+    write_csv(paths.measures, pd.DataFrame(known, columns=[*COLUMNS, *STATE]))
+
+
+def _read_known(table: Path, states: dict[str, list[str]]) -> dict[str, dict[str, Any]]:
+    """The rows of measures.csv that hold still: of files with this size and time, by these weights."""
+    try:
+        known = pd.read_csv(io.BytesIO(read_if_there(table) or b""), dtype={FILE: str, PROBLEM: str, "scale": str}
+                            | dict.fromkeys(STATE, str), keep_default_na=True)
+    except (ValueError, pd.errors.ParserError, pd.errors.EmptyDataError):       # no table of ours: all is measured anew
+        return {}
+    if list(known.columns) != [*COLUMNS, *STATE]:
+        return {}
+    known = known.fillna({PROBLEM: "", "scale": "", **dict.fromkeys(STATE, "")})
+    return {row[FILE]: row for row in known.to_dict("records")
+            if row[FILE] in states and [row[name] for name in STATE] == states[row[FILE]]}
+
+
+def _draw_sheet(paths: Paths, network: SegmentationNetwork, table: pd.DataFrame) -> None:
+    """A dozen scans, thin to thick."""
+    from processing.overlays import draw_sheet, paint_scan
+
+    whole = table[(table[PROBLEM] == "") & table["thickness_fovea_um"].notna()].sort_values("thickness_fovea_um")
+    if whole.empty:
+        return
+    chosen = whole.iloc[np.unique(np.linspace(0, len(whole) - 1, SHEET_SCANS).round().astype(int))]
+    scans = [read_bscan(paths.root / file) for file in chosen[FILE]]
+    pictures = [
+        (f"{Path(file).stem}: {thickness:.0f} µm at the fovea", paint_scan(scan.pixels, reading.ilm_row, reading.bm_row,
+                                                                          reading.fluids))
+        for file, thickness, scan, reading in zip(chosen[FILE], chosen["thickness_fovea_um"], scans,
+                                                  network.read(scans), strict=True)
+    ]
+    draw_sheet(paths.measures_picture, pictures, f"{len(pictures)} of {len(table)} scans, thin to thick")
+
+
+# ---- Files that a user names
+
+def measure_files(files: Sequence[str], paths: Paths = PATHS, *, out: str | None = None, um_down: float | None = None,
+                  um_across: float | None = None, lines: str | None = None, run: str | None = None,
+                  device: str = "auto", unfinished: bool = False) -> Path:
+    """Option 11 with files: measure anybody's screens or bare B-scans, and draw what was read on each.
+
+    Args:
+        files: files or folders as the user named them; none: those that `lines` names.
+        paths: config.Paths.
+        out: folder to write to; None: a folder `measured` beside the first.
+        um_down, um_across: scale of a pixel; None: by a screen's scale bars, else the Spectralis'.
+        lines: JSON file that says where the scans lie (model.etdrs.read_volume): a map and the nine fields are made.
+        run, device, unfinished: as of measure_all.
+
+    Returns:
+        The folder with measures.csv and the pictures.
+
+    Raises:
+        PipelineError: a file that is not there, no image among them, no such run or device, a faulty `lines`.
+    """
+    json_file = Path(read_path(lines)) if lines else None
+    volume = read_volume(json_file) if json_file else None
+    named = [Path(read_path(file)) for file in files]
+    beside = named[0] if named else json_file or Path()
+    folder = Path(read_path(out)) if out else (beside if beside.is_dir() else beside.parent) / "measured"
+    found = _find_images(named, folder)
+    if volume and json_file:
+        um_down, um_across = um_down or volume.um_down, um_across or volume.um_across
+        found = found or [json_file.parent / line.bscan for line in volume.lines]
+    if not found:
+        raise PipelineError(f"No JPEG or PNG in {', '.join(map(show, files))}. Name scans, or a folder of them.")
+    network, _ = _load_network(paths, run, device, unfinished)
+    names, rows, curves = _name_pictures(found), [], {}
+    results = _measure_each(network, map(str, found),
+                            lambda file: read_bscan(Path(file), um_down=um_down, um_across=um_across))
+    for measured in progress(results, total=len(found), label="measure", unit="scan"):
+        rows.append(_tabulate(measured))
+        if measured.scan is not None and measured.reading is not None:
+            curves[Path(measured.file).name] = measure_thickness(measured.reading, measured.scan.um_down)
+            picture = folder / names[measured.file]
+            try_to_write(picture, lambda shown=measured, file=picture: _draw_picture(file, shown))      # type: ignore
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    write_csv(folder / "measures.csv", table)
+    _say_table(table)
+    _say_problems(table)
+    _say_scale(table)
+    if volume and json_file:
+        _write_volume(folder, volume, curves, json_file.parent)
+    say(f"Measures and pictures: {folder}")
+    return folder
+
+
+def _find_images(named: list[Path], out: Path) -> list[Path]:
+    """The images that are meant: files as they are, folders with all that is in them but what was written by us."""
+    found: list[Path] = []
+    for path in named:
+        if path.is_dir():
+            found += [file for file in sorted(path.rglob("*")) if is_image(file) and file.is_file()
+                      and out.resolve() not in file.resolve().parents]
+        elif path.is_file():
+            found.append(path)
+        else:
+            raise PipelineError(f"{show(path)} is not there; name scans, or a folder of them.")
+    return list(dict.fromkeys(found))
+
+
+def _name_pictures(files: list[Path]) -> dict[str, str]:
+    """A name of its own for the picture of each file."""
+    names: dict[str, str] = {}
+    taken: set[str] = set()
+    for file in files:
+        free = (f"{file.stem}{'' if number == 1 else f'-{number}'}.png" for number in count(1))
+        names[str(file)] = next(name for name in free if name.lower() not in taken)
+        taken.add(names[str(file)].lower())
+    return names
+
+
+def _draw_picture(file: Path, measured: Measured) -> None:
+    from processing.overlays import draw_scan, paint_scan
+
+    scan, reading, found = measured.scan, measured.reading, measured.measures
+    if scan is None or reading is None:
+        return
+    said = measured.problem or (f"thinnest near the middle {found['thickness_fovea_um']:.0f} µm, middle "
+                                f"{found['thickness_middle_um']:.0f} µm")
+    draw_scan(file, f"{Path(measured.file).name}: {said}",
+              paint_scan(scan.pixels, reading.ilm_row, reading.bm_row, reading.fluids),
+              measure_thickness(reading, scan.um_down), scan.um_across)
+
+
+def _write_volume(folder: Path, volume: Volume, curves: dict[str, np.ndarray], beside: Path) -> None:
+    """etdrs.csv and etdrs.png of lines whose places are known."""
+    from processing.overlays import draw_map
+
+    absent = [line.bscan for line in volume.lines if Path(line.bscan).name not in curves]
+    if absent:
+        say(f"{len(absent)} of {len(volume.lines)} lines have no scan that could be read ({absent[0]}); the map is "
+            "made without them.")
+    drawn = [(line, curves[Path(line.bscan).name]) for line in volume.lines if Path(line.bscan).name in curves]
+    if not drawn:
+        raise PipelineError("No line has a scan that could be read; there is no map.")
+    places = np.concatenate([place_columns(line, len(curve)) for line, curve in drawn])
+    thickness = np.concatenate([curve for _, curve in drawn])
+    is_known = np.isfinite(thickness)
+    found = map_thickness(places[is_known], thickness[is_known], volume.centre_mm)
+    fields = average_fields(found, is_right=volume.is_right)
+    write_csv(folder / "etdrs.csv", pd.DataFrame(fields.items(), columns=["field", "thickness_um"]).round(1))
+    picture, eye = folder / "etdrs.png", "right" if volume.is_right else "left"
+    title, (fundus, edges) = f"{len(drawn)} lines, {eye} eye: means of the ETDRS fields", _find_fundus(volume, beside)
+    try_to_write(picture, lambda: draw_map(picture, title, found, fields, is_right=volume.is_right, fundus=fundus,
+                                           fundus_mm=edges))
+    say("ETDRS fields (µm): " + ", ".join(f"{name} {value:.0f}" for name, value in fields.items())
+        + f"; centre point {found[len(found) // 2, len(found) // 2]:.0f}")
+
+
+def _find_fundus(volume: Volume, folder: Path) -> tuple[np.ndarray | None, tuple[float, float, float, float] | None]:
+    """The fundus picture beside the JSON file, red first, and its edges from the grid's middle, mm."""
+    file = next((file for name in ("fundus.png", "fundus.jpg") if (file := folder / name).is_file()), None)
+    if file is None or volume.fundus_um is None:
+        return None, None
+    image, (x, y) = read_image(file)[..., ::-1], volume.centre_mm
+    high, wide = (length * volume.fundus_um / 1000 for length in image.shape[:2])
+    return image, (-x, wide - x, high - y, -y)
+
+
+# ---- Both
+
+def _load_network(paths: Paths, run: str | None, device: str, unfinished: bool) -> tuple[SegmentationNetwork, str]:
+    """The network, and what its weights are known by."""
+    chosen = run or CHECKPOINTS.get(NAME)
+    file = resolve_checkpoint(paths, chosen, unfinished=unfinished) if chosen else WEIGHTS
+    network: Any = load_model(file, select_device(device), unit="scans")
+    return network, hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+
+
+def _measure_each(network: SegmentationNetwork, files: Iterable[str], read: Callable[[str], Bscan]
+                  ) -> Iterator[Measured]:
+    """Read and measure files, in order; `read` may raise ImageError."""
+    waiting: deque[tuple[str, Bscan | ImageError]] = deque()
+
+    def try_to_read(file: str) -> tuple[str, Bscan | ImageError]:
+        try:
+            return file, read(file)
+        except ImageError as error:
+            return file, error
+
+    def read_all() -> Iterator[Bscan]:
+        for file, scan in map_in_threads(try_to_read, files, threads=1, ahead=8):
+            waiting.append((file, scan))
+            if isinstance(scan, Bscan):
+                yield scan
+
+    for reading in network.read(read_all()):
+        yield from _pass_unread(waiting)
+        file, scan = waiting.popleft()
+        if isinstance(scan, Bscan):
+            measures = measure_scan(scan, reading)
+            yield Measured(file, explain(measures), measures, scan, reading)
+    yield from _pass_unread(waiting)
+
+
+def _pass_unread(waiting: deque[tuple[str, Bscan | ImageError]]) -> Iterator[Measured]:
+    """Those at the front that could not be read."""
+    while waiting and not isinstance(waiting[0][1], Bscan):
+        file, error = waiting.popleft()
+        yield Measured(file, str(error), {})
+
+
+def _tabulate(measured: Measured) -> dict[str, Any]:
+    """A row of measures.csv."""
+    scan = measured.scan
+    numbers = {name: round(value, 4) for name, value in measured.measures.items()}
+    row = dict.fromkeys(COLUMNS, np.nan) | numbers | {FILE: measured.file, "scale": "", PROBLEM: measured.problem}
+    if scan:
+        row |= {"um_down": round(scan.um_down, 4), "um_across": round(scan.um_across, 4), "scale": scan.scale}
+    return row
+
+
+def _say_table(table: pd.DataFrame) -> None:
+    shown = table.head(SHOWN_ROWS)
+    width = min(48, max(len(Path(file).name) for file in shown[FILE]))
+    say(f"{'file':<{width}} " + " ".join(f"{name:>10}" for name in SHOWN))
+    for row in shown.to_dict("records"):
+        cells = (_format(name, row[column]) for name, column in SHOWN.items())
+        say(f"{Path(row[FILE]).name[-width:]:<{width}} " + " ".join(f"{cell:>10}" for cell in cells)
+            + (f"  {row[PROBLEM]}" if row[PROBLEM] else ""))
+    if len(table) > SHOWN_ROWS:
+        say(f"... and {len(table) - SHOWN_ROWS} more")
+
+
+def _format(name: str, value: float) -> str:
+    if not np.isfinite(value):
+        return "-"
+    return f"{100 * value:.0f}" if name == "read %" else f"{value:.3f}" if "mm²" in name else f"{value:.0f}"
+
+
+def _say_problems(table: pd.DataFrame) -> None:
+    odd = table[table[PROBLEM] != ""]
+    if len(odd):
+        say(f"{len(odd)} of {len(table)} scans are not measured, or not wholly; see the column {PROBLEM}:")
+        for file, problem in odd[[FILE, PROBLEM]].head(SHOWN_PROBLEMS).itertuples(index=False):
+            say(f"  {file}: {problem}")
+
+
+def _say_scale(table: pd.DataFrame) -> None:
+    assumed = int((table["scale"] == "assumed").sum())
+    if assumed:
+        say(f"{assumed} scans have no scale bars; the Spectralis' scale is assumed, {UM_DOWN} µm a pixel down and "
+            f"{UM_ACROSS} across. Another one is given by --um-down and --um-across.")
