@@ -131,12 +131,12 @@ def _draw_sheet(paths: Paths, network: SegmentationNetwork, table: pd.DataFrame)
     if whole.empty:
         return
     chosen = whole.iloc[np.unique(np.linspace(0, len(whole) - 1, SHEET_SCANS).round().astype(int))]
-    scans = [read_bscan(paths.root / file) for file in chosen[FILE]]
+    scans = (read_bscan(paths.root / file) for file in chosen[FILE])
     pictures = [
         (f"{Path(file).stem}: {thickness:.0f} µm at the fovea", paint_scan(scan.pixels, reading.ilm_row, reading.bm_row,
                                                                           reading.fluids))
-        for file, thickness, scan, reading in zip(chosen[FILE], chosen["thickness_fovea_um"], scans,
-                                                  network.read(scans), strict=True)
+        for file, thickness, (scan, reading) in zip(chosen[FILE], chosen["thickness_fovea_um"], network.read(scans),
+                                                    strict=True)
     ]
     draw_sheet(paths.measures_picture, pictures, f"{len(pictures)} of {len(table)} scans, thin to thick")
 
@@ -280,7 +280,7 @@ def _load_network(paths: Paths, run: str | None, device: str, unfinished: bool) 
 def _measure_each(network: SegmentationNetwork, files: Iterable[str], read: Callable[[str], Bscan]
                   ) -> Iterator[Measured]:
     """Read and measure files, in order; `read` may raise ImageError."""
-    waiting: deque[tuple[str, Bscan | ImageError]] = deque()
+    waiting: deque[tuple[str, Bscan | ImageError]] = deque()        # read ahead of the network
 
     def try_to_read(file: str) -> tuple[str, Bscan | ImageError]:
         try:
@@ -294,12 +294,10 @@ def _measure_each(network: SegmentationNetwork, files: Iterable[str], read: Call
             if isinstance(scan, Bscan):
                 yield scan
 
-    for reading in network.read(read_all()):
+    for scan, reading in network.read(read_all()):
         yield from _pass_unread(waiting)
-        file, scan = waiting.popleft()
-        if isinstance(scan, Bscan):
-            measures = measure_scan(scan, reading)
-            yield Measured(file, explain(measures), measures, scan, reading)
+        measures = measure_scan(scan, reading)
+        yield Measured(waiting.popleft()[0], explain(measures), measures, scan, reading)
     yield from _pass_unread(waiting)
 
 

@@ -70,7 +70,11 @@ def draw_network(path: Path, portable: Portable, title: str) -> None:
         ends.append(_draw_trunk(axis, port, trunks[port.name], (top, top - band)))
         top -= band
     features = sum(math.prod(parts[-1].shape) for parts in trunks.values())
-    start = alone = _draw_features(axis, features, ends, top)
+    if all(parts[0].stride for parts in heads.values()):        # the heads answer for each place
+        shape, features = next(iter(trunks.values()))[-1].shape, int(max(map(int, portable.inputs[0].axes[2:])))
+    else:
+        shape = (features,)
+    start = alone = _draw_features(axis, Part("features", shape, 0), features, ends, top)
     if portable.pool is not None:
         pool = Part(type(portable.pool).__name__, (features,), _count(portable.pool))
         start = _draw_pool(axis, pool, start)
@@ -138,17 +142,18 @@ def _draw_trunk(axis: Axes, port: Port, parts: list[Part], band: tuple[float, fl
                               break_on_hyphens=False)
         axis.text(MARGIN, y, names, fontsize=12, va="center", linespacing=1.4)
     colors = [INPUT] + [MAP if has_maps else VECTOR] * len(parts)
-    spots = [_draw_box(axis, part, (left + number * pitch, y), largest=largest, colors=colors[number])
+    size = 11.5 * min(1.0, pitch / 1.25)
+    spots = [_draw_box(axis, part, (left + number * pitch, y), largest=largest, colors=colors[number], size=size)
              for number, part in enumerate(shown)]
     for before, here in pairwise(spots):
         _draw_arrow(axis, (before.right, y), (here.left, y))
     return spots[-1]
 
 
-def _draw_features(axis: Axes, count: int, ends: list[Spot], top: float) -> Spot:
+def _draw_features(axis: Axes, part: Part, largest: int, ends: list[Spot], top: float) -> Spot:
     """The trunks' features side by side, with lines to them from where the trunks end."""
     y = top - HEAD_HEIGHT * 0.95
-    here = _draw_box(axis, Part("features", (count,), 0), (MARGIN + 0.9, y), largest=count, colors=VECTOR)
+    here = _draw_box(axis, part, (MARGIN + 0.9, y), largest=largest, colors=MAP if len(part.shape) > 1 else VECTOR)
     turn, middle = top - 0.1, (here.left + here.right) / 2
     for end in ends:
         axis.plot([end.right + 0.05, WIDTH - 0.2, WIDTH - 0.2, middle], [end.y, end.y, turn, turn], color="0.3",
@@ -201,13 +206,14 @@ def _draw_head(axis: Axes, parts: list[Part], outputs: list[Port], place: tuple[
 
 # ---- A box, an arrow
 
-def _draw_box(axis: Axes, part: Part, place: tuple[float, float], *, largest: int, colors: tuple[str, str]) -> Spot:
+def _draw_box(axis: Axes, part: Part, place: tuple[float, float], *, largest: int, colors: tuple[str, str],
+              size: float = 11.5) -> Spot:
     """A map as a block as thick as it has channels, a vector as a bar; sides are as roots of what they stand for."""
     (x, y), (fill, edge) = place, colors
-    channels, *size = part.shape
-    if size:
-        half, high = CHANNEL_WIDTH * math.sqrt(channels) / 2, MAP_HEIGHT * math.sqrt(size[0] / largest) / 2
-        deep = SLANT * MAP_HEIGHT * math.sqrt(size[1] / largest)
+    channels, *sides = part.shape
+    if sides:
+        half, high = CHANNEL_WIDTH * math.sqrt(channels) / 2, MAP_HEIGHT * math.sqrt(sides[0] / largest) / 2
+        deep = SLANT * MAP_HEIGHT * math.sqrt(sides[1] / largest)
     else:
         half, high, deep = VECTOR_WIDTH / 2, VECTOR_HEIGHT * math.sqrt(channels / largest) / 2, 0.0
     left, right, low, up = x - half, x + half, y - high, y + high
@@ -221,7 +227,7 @@ def _draw_box(axis: Axes, part: Part, place: tuple[float, float], *, largest: in
     lines = [" × ".join(map(str, part.shape))]
     lines += [f"stride {part.stride}"] if part.stride else []
     lines += [f"{part.parameters:,} par."] if part.parameters else [part.name]
-    axis.text(x + deep / 2, low - 0.08, "\n".join(lines), fontsize=11.5, ha="center", va="top", linespacing=1.25)
+    axis.text(x + deep / 2, low - 0.08, "\n".join(lines), fontsize=size, ha="center", va="top", linespacing=1.25)
     return Spot(left, right + deep, y)
 
 

@@ -10,10 +10,12 @@ from torch import nn
 
 from config import View
 from model.module import CSVModule, ImageModule
+from model.segmentation import SegmentationModule
 from processing import columns as c
 from processing.errors import PipelineError
 from processing.views import describe_view
 
+SCAN_ROWS, SCAN_COLUMNS = 496, 768      # of a B-scan of the Spectralis
 EXAMPLE_IMAGES = 4      # of the batch by which a network is traced; other than 1, which would be taken for a constant
 
 
@@ -72,6 +74,18 @@ class PortableEyes(nn.Module):
         return self.network.answer(*tensors)
 
 
+class PortableScans(nn.Module):
+    """B x 1 x H x W uint8 B-scans -> where the membranes are, which columns can be read, fluid; at half the size."""
+
+    def __init__(self, network: SegmentationModule):
+        super().__init__()
+        self.network = network
+
+    def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        reading = self.network(tensors[0].float() / 255)
+        return reading.membranes, reading.readable.sigmoid(), reading.fluids.sigmoid()
+
+
 def build_portable_images(network: ImageModule) -> Portable:
     """An image model to be run elsewhere; `network` is on the CPU."""
     what, takes_visits = network.specification, network.pool.takes_visits
@@ -125,3 +139,25 @@ def build_portable_eyes(network: CSVModule, means: dict[str, dict[str, float]]) 
     example = (torch.zeros(EXAMPLE_IMAGES, len(names)),)
     return Portable(PortableEyes(network), inputs, outputs, example, facts, {"features": network.layers}, None,
                     {"VA": network.regression, "continue_injection": network.classify})
+
+
+def build_portable_scans(network: SegmentationModule) -> Portable:
+    """Model-Segmentation to be run elsewhere; `network` is on the CPU."""
+    size, fluids = (SCAN_ROWS // 2, SCAN_COLUMNS // 2), network.fluids
+    inputs = [Port("bscan", ("B", 1, SCAN_ROWS, SCAN_COLUMNS), "grey values 0 to 255 of the whole B-scan; place i of "
+                   "an answer is the middle of its pixels 2 i and 2 i + 1")]
+    outputs = [
+        Port("membranes", ("B", 2, *size), "log-probability of each row, in each column, that the inner limiting "
+             "membrane, and that Bruch's membrane, lies there"),
+        Port("readable", ("B", size[1]), "probability (0 to 1) that both can be seen in a column"),
+        Port("fluids", ("B", len(fluids), *size), f"probabilities (0 to 1): {', '.join(fluids)}; they count between "
+             "the membranes only"),
+    ]
+    facts = {
+        "fluids": list(fluids), "scale": "um of a pixel: 3.87 down and 11.5 across, and others like it",
+        "units": {"membranes": "log-probability", "readable": "probability", "fluids": "probability"},
+    }
+    example = (torch.zeros((EXAMPLE_IMAGES, 1, SCAN_ROWS, SCAN_COLUMNS), dtype=torch.uint8),)
+    return Portable(PortableScans(network), inputs, outputs, example, facts,
+                    {"bscan": nn.Sequential(network.stem, *network.downs, *reversed(network.ups))}, None,
+                    {"membranes": network.membranes, "fluids": network.marks})

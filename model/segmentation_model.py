@@ -3,6 +3,7 @@
 B scans, H and W pixels, h = H / 2 and w = W / 2 places of an answer.
 """
 
+import copy
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,18 +13,21 @@ import numpy as np
 import pandas as pd
 import torch
 
-from config import Paths
+from config import PATHS, Paths
 from model.lessons import HELD_OUT, TRAINING, LessonBatch, fingerprint_lessons, read_lessons
-from model.measures import ScanReading
+from model.measures import MEASURES, ScanReading, measure_scan
 from model.module import fold_batch_norm
 from model.network import EpochNetwork
+from model.portable import Portable, build_portable_scans
 from model.run import Run
 from model.segmentation import DEPTHS, FLUIDS, WIDTHS, SegmentationModule, find_rows
 from model.segmentation_loss import SegmentationLoss
 from model_config import SegmentationConfig
-from processing.bscans import Bscan
+from processing import columns as c
+from processing.bscans import Bscan, read_bscan
 from processing.eye.variety import UM_ACROSS, UM_DOWN
 from processing.parallel import keep_freed_memory
+from processing.terminal import progress
 
 WEIGHTS = Path(__file__).resolve().parent / "weights" / "Model-Segmentation.pt"      # they come with the program
 LARGEST_PX = 2048       # rows or columns that the network is shown; larger scans are made smaller
@@ -93,12 +97,37 @@ class SegmentationNetwork(EpochNetwork):
         """What a scan is called: its number within the epoch."""
         return f"scan {row}"
 
-    def read(self, scans: Iterable[Bscan], *, batch_size: int = 4) -> Iterator[ScanReading]:
+    def build_portable(self) -> Portable:
+        """What runs without this program, on the CPU."""
+        return build_portable_scans(copy.deepcopy(self.module).cpu())
+
+    def predict(self, rows: pd.DataFrame, paths: Paths = PATHS, *, label: str = "measure") -> pd.DataFrame:
+        """Measure the B-scan of each image's screen, in order.
+
+        Args:
+            rows: DataFrame of image_data.csv, train.csv or test.csv.
+            paths: config.Paths.
+            label: of the progress bar.
+
+        Returns:
+            DataFrame with the columns MEASURES and the index of `rows`.
+
+        Raises:
+            ImageError: a screen cannot be read.
+        """
+        scans = (read_bscan(paths.root / file) for file in rows[c.SOURCE])
+        bar = progress(self.read(scans), total=len(rows), label=label, unit="scan")
+        return pd.DataFrame([measure_scan(scan, reading) for scan, reading in bar], columns=MEASURES, index=rows.index)
+
+    def read(self, scans: Iterable[Bscan], *, batch_size: int = 4) -> Iterator[tuple[Bscan, ScanReading]]:
         """Read scans, in order; any number of any sizes, in the memory of a batch.
 
         Args:
             scans: taken as fast as readings are.
             batch_size: how many neighbours of one size are read at once.
+
+        Yields:
+            Each scan, and what was read of it.
         """
         keep_freed_memory()
         module = fold_batch_norm(self.module).to(memory_format=torch.channels_last)
@@ -111,7 +140,8 @@ class SegmentationNetwork(EpochNetwork):
             portion.append((scan, seen))
         yield from self._read_portion(module, portion)
 
-    def _read_portion(self, module: SegmentationModule, portion: list[tuple[Bscan, Seen]]) -> Iterator[ScanReading]:
+    def _read_portion(self, module: SegmentationModule, portion: list[tuple[Bscan, Seen]]
+                      ) -> Iterator[tuple[Bscan, ScanReading]]:
         if not portion:
             return
         images = torch.from_numpy(np.stack([seen.pixels for _, seen in portion]))[:, None].to(self.device)
@@ -122,8 +152,8 @@ class SegmentationNetwork(EpochNetwork):
         rows, spread, readable, fluids = (part.cpu().numpy() for part in (
             found.rows, found.spread, answer.readable, answer.fluids.sigmoid()))
         for number, (scan, seen) in enumerate(portion):
-            yield _build_reading(scan, seen, rows[number], spread[number], readable[number],
-                                 dict(zip(module.fluids, fluids[number], strict=True)))
+            own = dict(zip(module.fluids, fluids[number], strict=True))
+            yield scan, _build_reading(scan, seen, rows[number], spread[number], readable[number], own)
 
 
 def _prepare(scan: Bscan) -> Seen:
