@@ -8,6 +8,7 @@ import hashlib
 import io
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -181,8 +182,8 @@ def measure_files(files: Sequence[str], paths: Paths = PATHS, *, out: str | None
         rows.append(_tabulate(measured))
         if measured.scan is not None and measured.reading is not None:
             curves[Path(measured.file).name] = measure_thickness(measured.reading, measured.scan.um_down)
-            picture = folder / names[measured.file]
-            try_to_write(picture, lambda shown=measured, file=picture: _draw_picture(file, shown))      # type: ignore
+            picture, name = folder / names[measured.file], Path(measured.file).name
+            try_to_write(picture, partial(draw_picture, picture, name, measured.scan, measured.reading))
     table = pd.DataFrame(rows, columns=COLUMNS)
     write_csv(folder / "measures.csv", table)
     _say_table(table)
@@ -219,16 +220,20 @@ def _name_pictures(files: list[Path]) -> dict[str, str]:
     return names
 
 
-def _draw_picture(file: Path, measured: Measured) -> None:
+def draw_picture(file: Path, name: str, scan: Bscan, reading: ScanReading) -> None:
+    """Draw a scan with what was read of it, and its thickness.
+
+    Args:
+        file: the PNG to write.
+        name: of the scan.
+        scan, reading: of the network.
+    """
     from processing.overlays import draw_scan, paint_scan
 
-    scan, reading, found = measured.scan, measured.reading, measured.measures
-    if scan is None or reading is None:
-        return
-    said = measured.problem or (f"thinnest near the middle {found['thickness_fovea_um']:.0f} µm, middle "
-                                f"{found['thickness_middle_um']:.0f} µm")
-    draw_scan(file, f"{Path(measured.file).name}: {said}",
-              paint_scan(scan.pixels, reading.ilm_row, reading.bm_row, reading.fluids),
+    measures = measure_scan(scan, reading)
+    said = explain(measures) or (f"thinnest near the middle {measures['thickness_fovea_um']:.0f} µm, middle "
+                                 f"{measures['thickness_middle_um']:.0f} µm")
+    draw_scan(file, f"{name}: {said}", paint_scan(scan.pixels, reading.ilm_row, reading.bm_row, reading.fluids),
               measure_thickness(reading, scan.um_down), scan.um_across)
 
 

@@ -20,7 +20,8 @@ from processing.parallel import CORES, map_in_threads
 TRAINING, HELD_OUT, TEST = 1, 2, 3      # streams of scans that share none; then the seed, the epoch, the number
 HELD_OUT_SCANS = 96                     # measured on after each epoch, the same ones each time
 OTHER_EACH = 16                         # the last of so many pictures holds no retina
-ROWS, COLUMNS = 496, 384                # a scan of half the usual width: more of them in the same time
+ROWS, COLUMNS, HALF = 496, 768, 384      # of a scan, and of half of one: more of them in the same time
+WHOLE_EACH = 4                          # the last of so many batches holds whole ones
 MAX_THREADS = 8                         # that draw
 
 
@@ -48,7 +49,7 @@ class LessonBatch(NamedTuple):
 
 
 def read_lessons(stream: list[int], numbers: np.ndarray, batch_size: int, device: torch.device, *, workers: int = -1,
-                 size: tuple[int, int] = (ROWS, COLUMNS)) -> Iterator[LessonBatch]:
+                 whole_each: int = 1) -> Iterator[LessonBatch]:
     """Scans of a stream in batches, drawn ahead in threads.
 
     Args:
@@ -57,7 +58,7 @@ def read_lessons(stream: list[int], numbers: np.ndarray, batch_size: int, device
         batch_size: scans of a batch.
         device: where the batches are wanted.
         workers: drawing threads; 0: none but the caller's; -1: one beside a CPU that computes, else up to MAX_THREADS.
-        size: rows and columns.
+        whole_each: the last of so many batches holds whole scans, the others halves.
 
     Yields:
         LessonBatch.
@@ -65,14 +66,15 @@ def read_lessons(stream: list[int], numbers: np.ndarray, batch_size: int, device
     if workers < 0:
         workers = 1 if device.type == "cpu" else min(MAX_THREADS, CORES)
 
-    def draw(rows: np.ndarray) -> LessonBatch:
+    def draw(portion: tuple[int, np.ndarray]) -> LessonBatch:
+        number, rows = portion
+        columns = COLUMNS if number % whole_each == whole_each - 1 else HALF
         kinds = [draw_other if row % OTHER_EACH == OTHER_EACH - 1 else draw_lesson for row in rows]
-        lessons = [kind([*stream, int(row)], rows=size[0], columns=size[1])
-                   for kind, row in zip(kinds, rows, strict=True)]
+        lessons = [kind([*stream, int(row)], rows=ROWS, columns=columns) for kind, row in zip(kinds, rows, strict=True)]
         return build_lessons(lessons, rows)
 
     portions = [numbers[start:start + batch_size] for start in range(0, len(numbers), batch_size)]
-    for batch in map_in_threads(draw, portions, threads=workers, ahead=4):
+    for batch in map_in_threads(draw, enumerate(portions), threads=workers, ahead=4):
         yield batch._replace(images=batch.images.to(device),
                              targets=Truth(*(part.to(device) for part in batch.targets)))
 

@@ -14,6 +14,7 @@ FLUIDS = ("IRF", "SRF", "PED", "foci")
 WIDTHS = (24, 48, 80, 112, 128)     # channels at 1/4, 1/8, 1/16, 1/32 and 1/64 of the size
 DEPTHS = (0, 1, 1, 2, 1)            # residual blocks there: most work where the pixels are few
 STEM = 12                           # channels at half the size
+LEAST_SPREAD = 0.02                 # of the greys: what is less is noise
 MULTIPLE = 2 ** (1 + len(WIDTHS))   # what rows and columns are filled up to
 NEAR = 3                            # places beside the most likely row that count for its sub-pixel row
 STEPS = 4                           # places that a membrane may climb or fall from one column to the next
@@ -65,15 +66,18 @@ class SegmentationModule(nn.Module):
         """
         height, width = images.shape[2] // 2, images.shape[3] // 2
         fill = (0, -images.shape[3] % MULTIPLE, 0, -images.shape[2] % MULTIPLE)
-        levels = [self.stem(functional.pad(images * 4 - 1, fill, value=-1.0))]
+        spread, mean = torch.std_mean(images, dim=(1, 2, 3), keepdim=True)     # devices differ in gain and contrast
+        levels = [self.stem((functional.pad(images, fill) - mean) / (spread + LEAST_SPREAD))]
         for down in self.downs:
             levels.append(down(levels[-1]))
         x = levels.pop()
         for up, lateral in zip(reversed(self.ups), reversed(self.laterals), strict=True):
             x = up(functional.interpolate(lateral(x), scale_factor=2.0) + levels.pop())
         x = x + self.detail(levels.pop())
-        membranes, marks = (head(x)[:, :, :height, :width].float() for head in (self.membranes, self.marks))
-        return Reading(membranes[:, :2].log_softmax(dim=2), membranes[:, 2].amax(dim=1), marks)
+        found, marks = (head(x)[:, :, :height, :width].float() for head in (self.membranes, self.marks))
+        membranes = found[:, :2].log_softmax(dim=2)
+        where = membranes.detach().exp().sum(dim=1)         # a column can be read if what was found there looks right
+        return Reading(membranes, (where * found[:, 2]).sum(dim=1), marks)
 
 
 class Residual(nn.Module):

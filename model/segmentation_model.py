@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 
 from config import PATHS, Paths
-from model.lessons import HELD_OUT, TRAINING, LessonBatch, fingerprint_lessons, read_lessons
+from model.lessons import HELD_OUT, TRAINING, WHOLE_EACH, LessonBatch, fingerprint_lessons, read_lessons
 from model.measures import MEASURES, ScanReading, measure_scan
 from model.module import fold_batch_norm
 from model.network import EpochNetwork
@@ -87,7 +87,8 @@ class SegmentationNetwork(EpochNetwork):
         """Scans that no other epoch has."""
         config: SegmentationConfig = run.config
         stream = [TRAINING, config.seed, epoch]
-        return read_lessons(stream, self._numbers, run.batch_size, self.device, workers=config.workers)
+        return read_lessons(stream, self._numbers, run.batch_size, self.device, workers=config.workers,
+                            whole_each=WHOLE_EACH)
 
     def read_held_out(self, run: Run, batch_size: int) -> Iterable[LessonBatch]:
         """The scans that are measured on."""

@@ -212,7 +212,8 @@ def _pick_place(rng: Rng, frame: Frame) -> float:
 
 def _place(rng: Rng, frame: Frame, thickness_um: np.ndarray) -> np.ndarray:
     """Row of BM in each column: tilted, curved, seldom cut off at the top."""
-    x_um = frame.x_um
+    aside_um = pick(rng, (-1, 1)) * max(0, v.WHOLE_UM / 2 + frame.x_um[0])      # a narrow one may lie at a side
+    x_um = frame.x_um + aside_um
     height_um = pick(rng, v.TILT) * x_um + pick(rng, v.CURVATURE_UM) * (x_um / 4400) ** 2
     height_um = height_um + pick(rng, v.WOBBLE_UM) * wave(rng, frame.columns, 500 / frame.um_across)
     curve = -(height_um - np.median(height_um)) / frame.um_down

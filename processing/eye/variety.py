@@ -9,6 +9,7 @@ USUAL_UM = (3.87, 11.5)             # its pixel: down, across
 UM_DOWN, UM_ACROSS = (2.6, 6.0), (5.5, 17.0)    # from fine volume scans to 420 rows for 2.3 mm, and 9 mm on 512 columns
 
 # ---- Where the retina lies
+WHOLE_UM = 8800                     # a scan of 768 columns; narrower pictures are a part of it, at any place
 BM_ROW = (0.42, 0.88)               # share of the rows: operators place it high or low
 TILT = (-0.22, 0.22)                # um down for each um across: a scan off the pupil's middle
 CURVATURE_UM = (-60, 420)           # by which the retina rises 4.4 mm from the middle: flat, myopic, mirrored rarely
