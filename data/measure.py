@@ -5,7 +5,6 @@ of model/measures.py, and pictures.
 """
 
 import hashlib
-import io
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -27,18 +26,17 @@ from model.segmentation_model import WEIGHTS, SegmentationNetwork
 from processing import columns as c
 from processing.bscans import UM_ACROSS, UM_DOWN, Bscan, read_bscan
 from processing.errors import PipelineError
-from processing.files import read_if_there, stat_files, try_to_write, write_csv
+from processing.files import try_to_write, write_csv
 from processing.images import ImageError, read_image
 from processing.parallel import map_in_threads
 from processing.pasted import read_path, show
 from processing.source import is_image
-from processing.tables import read_processed
+from processing.tables import read_measures, read_processed
 from processing.terminal import progress, say
 
 NAME = "Model-Segmentation"
-FILE, PROBLEM = "file", "problem"
-STATE = ["bytes", "mtime_ns", "weights"]        # of the file and of the network, when it was measured
-COLUMNS = [FILE, *MEASURES, "um_down", "um_across", "scale", PROBLEM]
+NUMBERS = [*MEASURES, "um_down", "um_across"]
+COLUMNS = [c.FILE, *NUMBERS, "scale", c.PROBLEM]        # of measures.csv
 SAVE_SHARE = 0.03                               # of the time, that may go into writing what was measured so far
 SHEET_SCANS = 12
 SHOWN_ROWS, SHOWN_PROBLEMS = 40, 5              # on the terminal
@@ -75,22 +73,32 @@ def measure_all(paths: Paths = PATHS, *, run: str | None = None, device: str = "
     Raises:
         PipelineError: no processed data, no such run or device.
     """
-    files = read_processed(paths.image_table, c.IMAGE_COLUMNS)[c.SOURCE].tolist()
+    images = read_processed(paths.image_table, c.IMAGE_COLUMNS)
+    files = images[c.SOURCE].tolist()
     network, weights = _load_network(paths, run, device, unfinished)
-    states = {file: [str(state.st_size), str(state.st_mtime_ns), weights] if state else ["", "", weights]
-              for file, state in zip(files, stat_files(paths.root, files), strict=True)}
+    states = {file: [*_describe_file(paths.root / file), weights] for file in files}
     rows = _read_known(paths.measures, states)
     missing = [file for file in files if file not in rows]
     try:
         _measure_missing(network, missing, paths, rows, states)
     finally:
         _save(paths, files, rows)
-    table = pd.DataFrame([rows[file] for file in files], columns=[*COLUMNS, *STATE])
+    table = pd.DataFrame([rows[file] for file in files], columns=[*COLUMNS, *c.MEASURED_STATE])
     if missing or not paths.measures_picture.is_file():
-        try_to_write(paths.measures_picture, lambda: _draw_sheet(paths, network, table))
+        names = dict(zip(files, images[c.PATIENT] + " " + images[c.INJECTION] + " " + images[c.IMAGE], strict=True))
+        try_to_write(paths.measures_picture, lambda: _draw_sheet(paths, network, table, names))
     _say_problems(table)
     say(f"{len(table)} images are measured, {len(missing)} of them now: {paths.measures}; {paths.measures_picture}")
     return paths.measures
+
+
+def _describe_file(file: Path) -> list[str]:
+    """Its size and time, by which a change is seen; empty where the system does not tell: reading says why."""
+    try:
+        state = file.stat()
+    except OSError:
+        return ["", ""]
+    return [str(state.st_size), str(state.st_mtime_ns)]
 
 
 def _measure_missing(network: SegmentationNetwork, missing: list[str], paths: Paths, rows: dict[str, dict[str, Any]],
@@ -99,7 +107,7 @@ def _measure_missing(network: SegmentationNetwork, missing: list[str], paths: Pa
     pace = Pace(SAVE_SHARE)
     results = _measure_each(network, missing, lambda file: read_bscan(paths.root / file))
     for done, measured in enumerate(progress(results, total=len(missing), label="measure", unit="scan"), start=1):
-        rows[measured.file] = _tabulate(measured) | dict(zip(STATE, states[measured.file], strict=True))
+        rows[measured.file] = _tabulate(measured) | dict(zip(c.MEASURED_STATE, states[measured.file], strict=True))
         if done % 100 == 0 and pace.is_due():
             with pace:
                 _save(paths, list(states), rows)
@@ -107,39 +115,38 @@ def _measure_missing(network: SegmentationNetwork, missing: list[str], paths: Pa
 
 def _save(paths: Paths, files: list[str], rows: dict[str, dict[str, Any]]) -> None:
     known = [rows[file] for file in files if file in rows]
-    write_csv(paths.measures, pd.DataFrame(known, columns=[*COLUMNS, *STATE]))
+    write_csv(paths.measures, pd.DataFrame(known, columns=[*COLUMNS, *c.MEASURED_STATE]))
 
 
 def _read_known(table: Path, states: dict[str, list[str]]) -> dict[str, dict[str, Any]]:
     """The rows of measures.csv that hold still: of files with this size and time, by these weights."""
+    if not table.is_file():
+        return {}
     try:
-        known = pd.read_csv(io.BytesIO(read_if_there(table) or b""), dtype={FILE: str, PROBLEM: str, "scale": str}
-                            | dict.fromkeys(STATE, str), keep_default_na=True)
-    except (ValueError, pd.errors.ParserError, pd.errors.EmptyDataError):       # no table of ours: all is measured anew
+        known = read_measures(table, NUMBERS)
+    except PipelineError as error:
+        say(f"{error}\nAll scans are measured anew.")
         return {}
-    if list(known.columns) != [*COLUMNS, *STATE]:
-        return {}
-    known = known.fillna({PROBLEM: "", "scale": "", **dict.fromkeys(STATE, "")})
-    return {row[FILE]: row for row in known.to_dict("records")
-            if row[FILE] in states and [row[name] for name in STATE] == states[row[FILE]]}
+    return {row[c.FILE]: row for row in known.to_dict("records")
+            if [row[name] for name in c.MEASURED_STATE] == states.get(row[c.FILE])}
 
 
-def _draw_sheet(paths: Paths, network: SegmentationNetwork, table: pd.DataFrame) -> None:
-    """A dozen scans, thin to thick."""
+def _draw_sheet(paths: Paths, network: SegmentationNetwork, table: pd.DataFrame, names: dict[str, str]) -> None:
+    """A dozen scans, thin to thick; `names` of all files."""
     from processing.overlays import draw_sheet, paint_scan
 
-    whole = table[(table[PROBLEM] == "") & table["thickness_fovea_um"].notna()].sort_values("thickness_fovea_um")
+    whole = table[(table[c.PROBLEM] == "") & table["thickness_fovea_um"].notna()].sort_values("thickness_fovea_um")
     if whole.empty:
         return
     chosen = whole.iloc[np.unique(np.linspace(0, len(whole) - 1, SHEET_SCANS).round().astype(int))]
-    scans = (read_bscan(paths.root / file) for file in chosen[FILE])
+    readings = network.read(read_bscan(paths.root / file) for file in chosen[c.FILE])
     pictures = [
-        (f"{Path(file).stem}: {thickness:.0f} µm at the fovea", paint_scan(scan.pixels, reading.ilm_row, reading.bm_row,
-                                                                          reading.fluids))
-        for file, thickness, (scan, reading) in zip(chosen[FILE], chosen["thickness_fovea_um"], network.read(scans),
-                                                    strict=True)
+        (f"{names[row[c.FILE]]}: {row['thickness_fovea_um']:.0f} µm",
+         paint_scan(scan.pixels, reading.ilm_row, reading.bm_row, reading.fluids))
+        for row, (scan, reading) in zip(chosen.to_dict("records"), readings, strict=True)
     ]
-    draw_sheet(paths.measures_picture, pictures, f"{len(pictures)} of {len(table)} scans, thin to thick")
+    draw_sheet(paths.measures_picture, pictures,
+               f"{len(pictures)} of {len(table)} scans, by their thickness at the thinnest point near the middle")
 
 
 # ---- Files that a user names
@@ -317,7 +324,7 @@ def _tabulate(measured: Measured) -> dict[str, Any]:
     """A row of measures.csv."""
     scan = measured.scan
     numbers = {name: round(value, 4) for name, value in measured.measures.items()}
-    row = dict.fromkeys(COLUMNS, np.nan) | numbers | {FILE: measured.file, "scale": "", PROBLEM: measured.problem}
+    row = dict.fromkeys(COLUMNS, np.nan) | numbers | {c.FILE: measured.file, "scale": "", c.PROBLEM: measured.problem}
     if scan:
         row |= {"um_down": round(scan.um_down, 4), "um_across": round(scan.um_across, 4), "scale": scan.scale}
     return row
@@ -325,12 +332,12 @@ def _tabulate(measured: Measured) -> dict[str, Any]:
 
 def _say_table(table: pd.DataFrame) -> None:
     shown = table.head(SHOWN_ROWS)
-    width = min(48, max(len(Path(file).name) for file in shown[FILE]))
+    width = min(48, max(len(Path(file).name) for file in shown[c.FILE]))
     say(f"{'file':<{width}} " + " ".join(f"{name:>10}" for name in SHOWN))
     for row in shown.to_dict("records"):
         cells = (_format(name, row[column]) for name, column in SHOWN.items())
-        say(f"{Path(row[FILE]).name[-width:]:<{width}} " + " ".join(f"{cell:>10}" for cell in cells)
-            + (f"  {row[PROBLEM]}" if row[PROBLEM] else ""))
+        say(f"{Path(row[c.FILE]).name[-width:]:<{width}} " + " ".join(f"{cell:>10}" for cell in cells)
+            + (f"  {row[c.PROBLEM]}" if row[c.PROBLEM] else ""))
     if len(table) > SHOWN_ROWS:
         say(f"... and {len(table) - SHOWN_ROWS} more")
 
@@ -342,10 +349,10 @@ def _format(name: str, value: float) -> str:
 
 
 def _say_problems(table: pd.DataFrame) -> None:
-    odd = table[table[PROBLEM] != ""]
+    odd = table[table[c.PROBLEM] != ""]
     if len(odd):
-        say(f"{len(odd)} of {len(table)} scans are not measured, or not wholly; see the column {PROBLEM}:")
-        for file, problem in odd[[FILE, PROBLEM]].head(SHOWN_PROBLEMS).itertuples(index=False):
+        say(f"{len(odd)} of {len(table)} scans are not measured, or not wholly; see the column {c.PROBLEM}:")
+        for file, problem in odd[[c.FILE, c.PROBLEM]].head(SHOWN_PROBLEMS).itertuples(index=False):
             say(f"  {file}: {problem}")
 
 

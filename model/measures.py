@@ -27,6 +27,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from processing import columns as c
 from processing.bscans import Bscan
 
 AREAS = ("IRF", "SRF", "PED")               # fluids of which area, height and distance are told
@@ -36,7 +37,6 @@ WITHIN_MM = {"thickness_0_5mm_um": 0.5, "thickness_1_5mm_um": 1.5, "thickness_3m
 LEAST_READABLE = 0.2                        # of the columns: fewer, and there is no retina
 LEAST_CUT = 0.1                             # of the columns: as many, and the scan is said to be cut off
 LIKELY = 0.5                                # probability from which on fluid is there
-NO_RETINA, CUT_OFF = "no retina found", "cut off at the top"
 
 AREA_MEASURES = ("area_mm2", "expected_mm2", "height_um", "distance_um")
 MEASURES = (
@@ -66,8 +66,8 @@ class ScanReading(NamedTuple):
 def explain(measures: dict[str, float]) -> str:
     """What keeps a scan from being measured, or from being whole; empty where nothing does."""
     if measures["cut_share"] >= LEAST_CUT:
-        return CUT_OFF
-    return NO_RETINA if measures["readable_share"] < LEAST_READABLE else ""
+        return c.CUT_OFF
+    return c.NO_RETINA if measures["readable_share"] < LEAST_READABLE else ""
 
 
 def measure_thickness(reading: ScanReading, um_down: float) -> np.ndarray:

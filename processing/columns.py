@@ -90,6 +90,11 @@ TEXT_COLUMNS = (PATIENT, INJECTION, IMAGE, PROCESSED, SOURCE, DATA_TYPE)    # of
 MEASURES = [AGE, PRE_VA, VA, PRE_CST, CST]         # missing: the column's mean over the annotation table
 ANSWERS = [*PRE_FINDINGS, *FINDINGS, CONTINUE]     # missing: 0
 
+# measures.csv, of option 11; its numbers stand in model/measures.py
+FILE, PROBLEM = "file", "problem"                   # source_path; why a scan is not measured, or not wholly
+NO_RETINA, CUT_OFF = "no retina found", "cut off at the top"
+MEASURED_STATE = ["bytes", "mtime_ns", "weights"]   # of the file and of the network, when it was measured
+
 
 def drop_unseen(text: str) -> str:
     """A text without marks that cannot be seen (byte order marks, joiners, directions) and blanks at its ends.

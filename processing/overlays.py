@@ -66,7 +66,7 @@ def draw_scan(path: Path, title: str, painted: np.ndarray, thickness_um: np.ndar
     above.imshow(painted, extent=(*edges, len(painted) - 0.5, -0.5), aspect="auto")
     above.set_title(title, loc="left", fontsize=11)
     above.set(ylabel="row (pixels)")
-    _explain_colors(above)
+    above.legend(handles=_explain_colors(), loc="lower right", ncols=6, fontsize=8, framealpha=0.7)
     beneath.plot(mm, thickness_um, color="black", linewidth=1)
     top = np.nanmax(thickness_um) if np.isfinite(thickness_um).any() else 400
     beneath.set(xlabel="distance from the middle (mm)", ylabel="thickness (µm)", ylim=(0, max(400, 1.1 * top)),
@@ -93,7 +93,7 @@ def draw_sheet(path: Path, scans: Sequence[tuple[str, np.ndarray]], title: str) 
     for axis, (caption, painted) in zip(axes, scans, strict=False):
         axis.imshow(painted, aspect="auto")
         axis.set_title(caption, loc="left", fontsize=9)
-    _explain_colors(axes[len(scans) - 1])
+    figure.legend(handles=_explain_colors(), loc="outside lower center", ncols=6, frameon=False)
     save_figure(figure, path)
 
 
@@ -131,11 +131,10 @@ def draw_map(path: Path, title: str, thickness_map: np.ndarray, fields: dict[str
     save_figure(figure, path)
 
 
-def _explain_colors(axis):
-    """The legend of membranes and fluids, below the picture."""
+def _explain_colors():
+    """What a legend shows of membranes and fluids."""
     def scale(color):
         return tuple(value / 255 for value in color)
 
     handles = [Line2D([], [], color=scale(color), label=name) for name, color in (("ILM", ILM_COLOR), ("BM", BM_COLOR))]
-    handles += [Patch(color=scale(color), label=name) for name, color in FLUID_COLORS.items()]
-    axis.legend(handles=handles, loc="lower right", ncols=6, fontsize=8, framealpha=0.7)
+    return handles + [Patch(color=scale(color), label=name) for name, color in FLUID_COLORS.items()]

@@ -275,4 +275,21 @@ def read_history(path: Path) -> pd.DataFrame:
     return table.dropna(subset="epoch").astype({"epoch": int}).reset_index(drop=True)
 
 
+def read_measures(path: Path, numbers: Iterable[str] = ()) -> pd.DataFrame:
+    """Read measures.csv back, as option 11 wrote it or as a spreadsheet saved it.
+
+    Args:
+        path: the file.
+        numbers: columns of numbers that are wanted; NaN where a cell is empty.
+
+    Returns:
+        DataFrame with `file` (source_path), `problem`, c.MEASURED_STATE, and `numbers`.
+
+    Raises:
+        PipelineError: it is not there, or no such table.
+    """
+    texts = dict.fromkeys([c.FILE, c.PROBLEM, "scale", *c.MEASURED_STATE], str)
+    return read_table(path, texts | dict.fromkeys(numbers, number), unique=[c.FILE]).reset_index(drop=True)
+
+
 _MAKE_ANEW = "Option 0 (processing_data) makes it anew."

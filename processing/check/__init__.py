@@ -12,7 +12,7 @@ import config
 from config import Paths, View
 from processing import columns as c
 from processing.check.eyes import check_eyes, check_templates
-from processing.check.images import check_images, check_processed, end_of_path
+from processing.check.images import check_images, check_measures, check_processed, end_of_path
 from processing.check.kinds import KINDS, SEVERITIES, STOPS, Finding, find
 from processing.check.layout import read_layout
 from processing.check.plot import Distributions, Suspect, draw_check
@@ -28,8 +28,8 @@ __all__ = ["Finding", "check_data"]
 
 MOST_SUSPECTS = 18          # images on the contact sheet
 # Kinds whose images a person should look at, the likeliest fault first
-SUSPICIOUS = ("image-unreadable", "image-empty", "image-identical", "screen-odd", "crop-unreadable", "crop-size",
-              "image-unlabelled")
+SUSPICIOUS = ("image-unreadable", "image-empty", "retina-missing", "retina-cut", "image-identical", "screen-odd",
+              "crop-unreadable", "crop-size", "image-unlabelled")
 
 
 def check_data(paths: Paths = config.PATHS, views: dict[str, View] = config.VIEWS) -> list[Finding]:
@@ -58,7 +58,7 @@ def check_data(paths: Paths = config.PATHS, views: dict[str, View] = config.VIEW
     tables, faults = check_tables(paths, layout.tables)
     found += faults + check_eyes(paths, layout.images, tables, layout.tables)
     found += check_templates(paths, layout.images, tables)
-    found += check_images(paths, layout.images, processed, views)
+    found += check_images(paths, layout.images, processed, views) + check_measures(paths, layout.images)
     found.sort(key=lambda one: (SEVERITIES.index(one.severity), list(KINDS).index(one.kind), one.file, one.row or 0))
     table = pd.DataFrame(found, columns=Finding._fields, dtype=object)
     try_to_write(paths.check_table, lambda: write_csv(paths.check_table, table))

@@ -16,9 +16,11 @@ from processing import columns as c
 from processing.check.kinds import Finding, find
 from processing.crop_record import CropRecord
 from processing.crops import is_current
+from processing.errors import PipelineError
 from processing.images import ImageError, crop_image, cut_view, decode_image, read_image
 from processing.parallel import map_in_threads, one_image_per_thread
 from processing.screens import NARROW_SCREEN, explain_oddity, measure_black
+from processing.tables import read_measures
 from processing.terminal import progress
 from processing.views import describe_view, view_paths
 
@@ -119,6 +121,27 @@ def check_images(paths: Paths, images: pd.DataFrame, processed: pd.DataFrame, vi
     if len(images) and sum(each.kind == "image-unreadable" for each in found) == len(images):
         found.append(find("no-images", paths.relative(paths.source), detail="not one image can be read"))
     return found + _find_unused_crops(paths, views, task.listed)
+
+
+def check_measures(paths: Paths, images: pd.DataFrame) -> list:
+    """What option 11 said of scans, where it has run.
+
+    Args:
+        paths: config.Paths.
+        images: DataFrame with IMAGE_COLUMNS of data/source.
+
+    Returns:
+        list of Finding: of scans whose retina was not found, or is cut off at the top.
+    """
+    if not paths.measures.is_file():
+        return []
+    try:
+        table = read_measures(paths.measures)
+    except PipelineError as error:
+        return [find("measures-broken", paths.relative(paths.measures), detail=str(error))]
+    kinds = {c.NO_RETINA: "retina-missing", c.CUT_OFF: "retina-cut"}
+    table = table[table[c.PROBLEM].isin(kinds) & table[c.FILE].isin(images[c.SOURCE])]
+    return [find(kinds[problem], file) for file, problem in zip(table[c.FILE], table[c.PROBLEM], strict=True)]
 
 
 def _look_at(row, task):

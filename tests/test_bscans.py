@@ -1,0 +1,82 @@
+"""A B-scan out of a picture, and its scale."""
+
+import cv2
+import numpy as np
+import pytest
+
+from processing.bscans import UM_ACROSS, UM_DOWN, find_bscan, read_bscan, read_scale_bars
+from processing.eye import screen as demo_screen
+from processing.images import ImageError
+
+WHITE = (255, 255, 255)
+
+
+def make_screen(um_down=UM_DOWN, um_across=UM_ACROSS, *, wide=1264, grey=0):
+    """A screen whose bars are drawn as the device draws them: 2 px thick, as long as they look."""
+    screen = np.full((596, wide, 3), grey, np.uint8)
+    down, across = round(200 / um_down), round(200 / um_across)
+    screen[487 - down:487, 506:508] = 255
+    screen[485:487, 506:506 + across] = 255
+    return screen
+
+
+@pytest.mark.parametrize("wide", [1264, 1008])
+def test_the_scan_of_a_screen_stands_right_of_the_fundus_picture(wide):
+    screen = make_screen(wide=wide)
+    screen[:496, :496], screen[100, 700] = 90, 200
+    scan = find_bscan(screen)
+    assert scan.pixels.shape == (496, wide - 496) and scan.pixels.dtype == np.uint8
+    assert scan.pixels[100, 700 - 496] == 200 and scan.pixels[200, 0] == 0
+    assert scan[1:] == (UM_DOWN, UM_ACROSS, "scale bars")
+
+
+@pytest.mark.parametrize(("um_down", "um_across"), [(2.6, 6.0), (3.2, 8.0), (5.0, 14.0), (3.87, 5.7), (6.0, 17.0)])
+@pytest.mark.parametrize("draw", ["device", "demonstration"])
+@pytest.mark.parametrize("quality", [None, 60, 95])
+def test_the_bars_tell_the_scale_to_a_pixel_of_their_length(um_down, um_across, draw, quality):
+    screen = make_screen(um_down, um_across)
+    if draw == "demonstration":
+        screen[:] = 0
+        demo_screen._draw_scale(screen, 506, (um_across, um_down))
+    if quality:
+        screen = cv2.imdecode(cv2.imencode(".jpg", screen, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR)
+    scan = find_bscan(screen)
+    assert scan.scale == "scale bars"
+    assert abs(200 / scan.um_down - 200 / um_down) <= 1.2 and abs(200 / scan.um_across - 200 / um_across) <= 1.2
+
+
+def test_on_the_real_screen_they_are_found(real):
+    scan = read_bscan(real / "images" / "radial_OS_normal.jpg")
+    assert scan[1:] == (UM_DOWN, UM_ACROSS, "scale bars") and scan.pixels.shape == (496, 768)
+
+
+def test_what_is_no_corner_is_no_scale():
+    for draw in (
+        lambda picture: cv2.line(picture, (10, 300), (10, 480), 255, 2),                    # no foot
+        lambda picture: cv2.line(picture, (10, 480), (60, 480), 255, 2),                    # lying
+        lambda picture: cv2.rectangle(picture, (10, 400), (60, 480), 255, -1),              # filled
+        lambda picture: cv2.line(picture, (500, 420), (500, 480), 255, 2),                  # at the right
+        lambda picture: picture.__setitem__(slice(None), 255),
+        lambda picture: picture.__setitem__(slice(None), np.random.default_rng(0).integers(0, 256, picture.shape)),
+    ):
+        picture = np.zeros((496, 768), np.uint8)
+        draw(picture)
+        assert read_scale_bars(picture) is None
+    without = np.zeros((596, 1264, 3), np.uint8)
+    assert find_bscan(without)[1:] == (UM_DOWN, UM_ACROSS, "assumed")
+
+
+def test_a_bare_scan_is_all_of_the_picture_and_its_scale_is_given_or_assumed():
+    picture = np.random.default_rng(0).integers(0, 256, (420, 630, 3), np.uint8)
+    scan = find_bscan(picture)
+    assert scan.pixels.shape == (420, 630) and scan[1:] == (UM_DOWN, UM_ACROSS, "assumed")
+    assert find_bscan(picture, um_down=5.0)[1:] == (5.0, UM_ACROSS, "given")
+    assert find_bscan(picture, um_across=9.0)[1:] == (UM_DOWN, 9.0, "given")
+    assert find_bscan(make_screen(), um_down=5.0, um_across=9.0)[1:] == (5.0, 9.0, "given")
+    assert np.array_equal(scan.pixels, cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY))
+
+
+@pytest.mark.parametrize("shape", [(63, 700), (700, 63), (1, 1), (4097, 100)])
+def test_what_is_too_small_or_too_high_for_a_scan_is_said(shape):
+    with pytest.raises(ImageError, match=rf"{shape[1]} x {shape[0]} pixels are no B-scan"):
+        find_bscan(np.zeros((*shape, 3), np.uint8))

@@ -1,0 +1,103 @@
+"""The numbers of a scan: on readings whose shape is known, each has the value that its definition says."""
+
+import numpy as np
+import pytest
+
+from model.measures import MEASURES, ScanReading, explain, measure_scan, measure_thickness
+from processing.bscans import Bscan
+
+ROWS, COLUMNS, DOWN, ACROSS = 200, 401, 4.0, 10.0       # the middle is column 200; 2 mm to either side
+
+
+def make_scan():
+    pixels = np.full((ROWS, COLUMNS), 20, np.uint8)
+    pixels[50:150] = 120
+    return Bscan(pixels, DOWN, ACROSS, "given")
+
+
+def make_reading(ilm=50.0, bm=150.0, **parts):
+    """Membranes at these rows (numbers, or one for each column), and fluids of which there are none."""
+    rows = [np.broadcast_to(np.asarray(row, np.float32), (COLUMNS,)).copy() for row in (ilm, bm)]
+    nothing = np.zeros((ROWS // 2, COLUMNS // 2), np.float32)
+    fluids = {name: parts.get(name, nothing) for name in ("IRF", "SRF", "PED", "foci")}
+    return ScanReading(*rows, np.full(COLUMNS, 0.3, np.float32), np.full(COLUMNS, 0.4, np.float32),
+                       parts.get("is_cut", np.zeros(COLUMNS, bool)), fluids, (2 * DOWN, 2 * ACROSS))
+
+
+def test_an_even_retina_is_as_thick_everywhere():
+    found = measure_scan(make_scan(), make_reading())
+    assert list(found) == list(MEASURES)
+    for name in ("middle", "fovea", "0_5mm", "1_5mm", "largest", "smallest"):
+        assert found[f"thickness_{name}_um"] == pytest.approx(400)
+    assert found["thickness_3mm_um"] == pytest.approx(400)      # the scan reaches 2 of the 3 mm
+    assert found["readable_share"] == 1 and found["cut_share"] == 0 and explain(found) == ""
+    assert found["spread_um"] == pytest.approx(0.5 * DOWN) and found["signal_grey"] == pytest.approx(100, abs=2)
+    assert found["irf_area_mm2"] == found["foci_count"] == 0 and np.isnan(found["irf_distance_um"])
+
+
+def test_the_fovea_is_the_thinnest_point_near_the_middle():
+    x = np.arange(COLUMNS)
+    ilm = 50 + 40 * np.exp(-((x - 240) / 15) ** 2) + 60 * np.exp(-((x - 20) / 15) ** 2)     # 400 um aside; 1,800 um
+    found = measure_scan(make_scan(), make_reading(ilm))
+    assert found["thickness_fovea_um"] == pytest.approx(240, abs=8)
+    assert found["thickness_smallest_um"] == pytest.approx(160, abs=8)
+    assert found["thickness_middle_um"] == pytest.approx(400, abs=2)
+
+
+def test_means_are_of_the_columns_within_their_distance():
+    ilm = np.where(np.abs(np.arange(COLUMNS) - 200) <= 50, 75.0, 50.0)     # 300 um within 0.5 mm, 400 um beyond
+    found = measure_scan(make_scan(), make_reading(ilm))
+    assert found["thickness_0_5mm_um"] == pytest.approx(300)
+    assert found["thickness_1_5mm_um"] == pytest.approx((101 * 300 + 200 * 400) / 301, abs=0.1)
+
+
+def test_what_was_not_read_is_left_out_and_too_little_gives_no_number():
+    ilm = np.full(COLUMNS, 50.0)
+    ilm[:150] = np.nan
+    found = measure_scan(make_scan(), make_reading(ilm, np.where(np.isnan(ilm), np.nan, 150.0)))
+    assert found["thickness_middle_um"] == found["thickness_0_5mm_um"] == pytest.approx(400)
+    assert found["readable_share"] == pytest.approx(251 / 401)
+    ilm[150:290] = np.nan
+    found = measure_scan(make_scan(), make_reading(ilm, np.where(np.isnan(ilm), np.nan, 150.0)))
+    assert np.isnan([found[f"thickness_{name}_um"] for name in ("middle", "fovea", "0_5mm", "1_5mm")]).all()
+    assert found["thickness_largest_um"] == pytest.approx(400)
+
+
+def test_without_a_retina_there_is_no_number_and_a_reason():
+    ilm = np.full(COLUMNS, np.nan)
+    ilm[:60] = 50.0
+    found = measure_scan(make_scan(), make_reading(ilm, ilm + 100))
+    assert explain(found) == "no retina found"
+    told = {name for name, value in found.items() if not np.isnan(value)}
+    assert told == {"readable_share", "cut_share"}
+
+
+def test_a_retina_that_leaves_the_picture_is_said():
+    is_cut = np.arange(COLUMNS) < 60
+    ilm = np.where(is_cut, np.nan, 50.0)
+    found = measure_scan(make_scan(), make_reading(ilm, np.where(is_cut, np.nan, 150.0), is_cut=is_cut))
+    assert explain(found) == "cut off at the top" and found["thickness_middle_um"] == pytest.approx(400)
+
+
+def test_areas_heights_and_distances_of_fluid():
+    chances = np.zeros((ROWS // 2, COLUMNS // 2), np.float32)
+    chances[40:50, 110:120] = 0.9           # 80 um high, 200 um wide
+    chances[30, 150] = 0.4                  # less likely there than not
+    found = measure_scan(make_scan(), make_reading(SRF=chances))
+    place_mm2 = 8 * 20 / 1e6
+    assert found["srf_area_mm2"] == pytest.approx(100 * place_mm2)
+    assert found["srf_expected_mm2"] == pytest.approx((100 * 0.9 + 0.4) * place_mm2)
+    assert found["srf_height_um"] == pytest.approx(80)
+    assert found["srf_distance_um"] == pytest.approx((110 - 99.5) * 20)
+    assert found["irf_area_mm2"] == found["ped_area_mm2"] == 0
+
+
+def test_foci_are_counted_apart():
+    chances = np.zeros((ROWS // 2, COLUMNS // 2), np.float32)
+    chances[40:42, 20:22] = chances[42, 22] = chances[60, 90] = 0.8        # the first two touch at a corner
+    found = measure_scan(make_scan(), make_reading(foci=chances))
+    assert found["foci_count"] == 2 and found["foci_area_mm2"] == pytest.approx(6 * 8 * 20 / 1e6)
+
+
+def test_thickness_is_in_um():
+    assert measure_thickness(make_reading(10.5, 30.0), 3.87).tolist() == pytest.approx([19.5 * 3.87] * COLUMNS)
