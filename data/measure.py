@@ -83,7 +83,7 @@ def measure_all(paths: Paths = PATHS, *, run: str | None = None, device: str = "
         _measure_missing(network, missing, paths, rows, states)
     finally:
         _save(paths, files, rows)
-    table = pd.DataFrame([rows[file] for file in files], columns=[*COLUMNS, *c.MEASURED_STATE])
+    table = _build_table([rows[file] for file in files], [*COLUMNS, *c.MEASURED_STATE])
     if missing or not paths.measures_picture.is_file():
         names = dict(zip(files, images[c.PATIENT] + " " + images[c.INJECTION] + " " + images[c.IMAGE], strict=True))
         try_to_write(paths.measures_picture, lambda: _draw_sheet(paths, network, table, names))
@@ -105,7 +105,7 @@ def _measure_missing(network: SegmentationNetwork, missing: list[str], paths: Pa
                      states: dict[str, list[str]]) -> None:
     """Measure files into `rows`, and write the table now and then."""
     pace = Pace(SAVE_SHARE)
-    results = _measure_each(network, missing, lambda file: read_bscan(paths.root / file))
+    results = measure_each(network, missing, lambda file: read_bscan(paths.root / file))
     for done, measured in enumerate(progress(results, total=len(missing), label="measure", unit="scan"), start=1):
         rows[measured.file] = _tabulate(measured) | dict(zip(c.MEASURED_STATE, states[measured.file], strict=True))
         if done % 100 == 0 and pace.is_due():
@@ -115,7 +115,7 @@ def _measure_missing(network: SegmentationNetwork, missing: list[str], paths: Pa
 
 def _save(paths: Paths, files: list[str], rows: dict[str, dict[str, Any]]) -> None:
     known = [rows[file] for file in files if file in rows]
-    write_csv(paths.measures, pd.DataFrame(known, columns=[*COLUMNS, *c.MEASURED_STATE]))
+    write_csv(paths.measures, _build_table(known, [*COLUMNS, *c.MEASURED_STATE]))
 
 
 def _read_known(table: Path, states: dict[str, list[str]]) -> dict[str, dict[str, Any]]:
@@ -183,7 +183,7 @@ def measure_files(files: Sequence[str], paths: Paths = PATHS, *, out: str | None
         raise PipelineError(f"No JPEG or PNG in {', '.join(map(show, files))}. Name scans, or a folder of them.")
     network, _ = _load_network(paths, run, device, unfinished)
     names, rows, curves = _name_pictures(found), [], {}
-    results = _measure_each(network, map(str, found),
+    results = measure_each(network, map(str, found),
                             lambda file: read_bscan(Path(file), um_down=um_down, um_across=um_across))
     for measured in progress(results, total=len(found), label="measure", unit="scan"):
         rows.append(_tabulate(measured))
@@ -191,7 +191,7 @@ def measure_files(files: Sequence[str], paths: Paths = PATHS, *, out: str | None
             curves[Path(measured.file).name] = measure_thickness(measured.reading, measured.scan.um_down)
             picture, name = folder / names[measured.file], Path(measured.file).name
             try_to_write(picture, partial(draw_picture, picture, name, measured.scan, measured.reading))
-    table = pd.DataFrame(rows, columns=COLUMNS)
+    table = _build_table(rows, COLUMNS)
     write_csv(folder / "measures.csv", table)
     _say_table(table)
     _say_problems(table)
@@ -289,9 +289,18 @@ def _load_network(paths: Paths, run: str | None, device: str, unfinished: bool) 
     return network, hashlib.sha256(file.read_bytes()).hexdigest()[:16]
 
 
-def _measure_each(network: SegmentationNetwork, files: Iterable[str], read: Callable[[str], Bscan]
+def measure_each(network: SegmentationNetwork, files: Iterable[str], read: Callable[[str], Bscan]
                   ) -> Iterator[Measured]:
-    """Read and measure files, in order; `read` may raise ImageError."""
+    """Read and measure files, in order; any number, in the memory of a few.
+
+    Args:
+        network: that reads the scans.
+        files: names.
+        read: the B-scan of a name; it may raise ImageError.
+
+    Yields:
+        Measured.
+    """
     waiting: deque[tuple[str, Bscan | ImageError]] = deque()        # read ahead of the network
 
     def try_to_read(file: str) -> tuple[str, Bscan | ImageError]:
@@ -330,6 +339,10 @@ def _tabulate(measured: Measured) -> dict[str, Any]:
     return row
 
 
+def _build_table(rows: list[dict[str, Any]], columns: list[str]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=columns).astype({"foci_count": "Int64"})
+
+
 def _say_table(table: pd.DataFrame) -> None:
     shown = table.head(SHOWN_ROWS)
     width = min(48, max(len(Path(file).name) for file in shown[c.FILE]))
@@ -343,7 +356,7 @@ def _say_table(table: pd.DataFrame) -> None:
 
 
 def _format(name: str, value: float) -> str:
-    if not np.isfinite(value):
+    if pd.isna(value):
         return "-"
     return f"{100 * value:.0f}" if name == "read %" else f"{value:.3f}" if "mm²" in name else f"{value:.0f}"
 

@@ -93,7 +93,8 @@ def public_functions():
 NO_DOCSTRING = {"forward"}      # of layers: said by their class
 OPTION_FUNCTIONS = {f"main.{name}" for name in (
     "processing_data", "train_image", "train_csv", "train_csv_and_image", "predict_before_after", "predict_all",
-    "check_data", "import_data", "evaluate", "compare_runs", "demo", "export",
+    "check_data", "import_data", "evaluate", "compare_runs", "demo", "measure",
+    "export", "train_segmentation",
 )}
 
 

@@ -38,6 +38,7 @@ STAGES = {
     "crop_views": (1000, 1, 1, "screens", 0.0),
     "train_image": (320, 16, 1, "crops", 1e-4),
     "predict": (640, 16, 1, "crops", 1e-4),
+    "measure": (300, 1, 1, "screens", 2e-3),
     "train_csv": (2400, 100, 200, "eyes", 1e-5),
     "start_up": (2400, 100, 1, "eyes", 1e-5),
     "start": (2000, 16, 1, "crops", 1e-5),
@@ -141,7 +142,7 @@ def measure_ours(stage, folder, settings, repeats):
 
 
 def _prepare(stage, folder, settings):
-    if stage not in ("crop", "crop_views", "train_csv", "start_up"):
+    if stage not in ("crop", "crop_views", "measure", "train_csv", "start_up"):
         make_crops(folder, settings["count"])
 
 

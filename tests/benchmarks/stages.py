@@ -24,6 +24,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from config import VIEWS, Paths
+from data.measure import measure_each
 from model.batches import read_batches
 from model.cache import open_cache
 from model.csv_model import CASE_ORDER_SEED, CSVNetwork
@@ -32,10 +33,14 @@ from model.device import select_device
 from model.image_model import ImageNetwork
 from model.loss import CSVLoss, ImageLoss, ImageTargets
 from model.module import CSVModule, ImageModule
+from model.registry import load_model
 from model.run import Run
+from model.segmentation import find_rows
+from model.segmentation_model import WEIGHTS
 from model.specification import ImageSpecification
 from model_config import CSVConfig, ImageConfig
 from processing import columns as c
+from processing.bscans import read_bscan
 from processing.crops import crop_all
 from processing.views import ViewReader, view_paths
 from tests.benchmarks.data import BSCAN, make_cases, make_labels, make_screens, screen_rows
@@ -212,6 +217,39 @@ def predict_ours(paths, options):
     answers = model.predict(rows, paths)
     seconds = time.perf_counter() - started
     return seconds, answers.assign(**{c.CST: answers[c.CST] / 100}).to_numpy().ravel().tolist()
+
+
+# ---- Measure scans
+
+def measure_baseline(paths, options):
+    """One screen after the other through the same network."""
+    device, thickness = select_device(options.device), []
+    module = load_model(WEIGHTS, device).module.eval()
+    files = screen_rows(paths, options.count)[c.SOURCE]
+    started = time.perf_counter()
+    with torch.no_grad():
+        for file in files:
+            scan = cv2.imread(str(paths.root / file))[:496, 496:, 0]
+            image = torch.from_numpy(scan.copy())[None, None].to(device).float() / 255
+            rows = find_rows(module(image).membranes).rows[0].cpu()
+            thickness.append(_middle(np.repeat((rows[1] - rows[0]).numpy(), 2)))
+    return time.perf_counter() - started, thickness
+
+
+def measure_ours(paths, options):
+    """Option 11, with everything that it measures of a scan."""
+    network = load_model(WEIGHTS, select_device(options.device))
+    rows = screen_rows(paths, options.count)
+    started = time.perf_counter()
+    thickness = [_middle(measured.reading.bm_row - measured.reading.ilm_row)
+                 for measured in measure_each(network, rows[c.SOURCE], lambda file: read_bscan(paths.root / file))]
+    return time.perf_counter() - started, thickness
+
+
+def _middle(thickness):
+    """Mean over the middle tenth of the columns, px."""
+    count = len(thickness)
+    return float(thickness[int(0.45 * count):int(0.55 * count)].mean())
 
 
 def _module_to_predict_with(device):

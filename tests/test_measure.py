@@ -1,0 +1,257 @@
+"""Option 11: the data set's scans, once each; anybody's scans, with pictures; lines that make a map."""
+
+import json
+import shutil
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+import data.measure as own
+from config import Paths
+from data.measure import COLUMNS, measure_all, measure_files
+from model.lessons import TEST
+from processing import columns as c
+from processing.check import check_data
+from processing.errors import PipelineError
+from processing.eye.lesson import draw_lesson
+from processing.images import read_image
+from tests.helpers import run_main
+
+
+def draw_clear(seed, columns=512):
+    """A scan that is easy to read."""
+    for k in range(100):
+        lesson = draw_lesson([TEST, 51, seed, k], columns=columns)
+        if lesson.is_readable.all() and lesson.image.std() > 30:
+            return lesson
+    raise AssertionError("no such scan")
+
+
+@pytest.fixture(scope="module")
+def clear():
+    return [draw_clear(seed) for seed in range(3)]
+
+
+@pytest.fixture(scope="module")
+def measured_root(demo_root, tmp_path_factory):
+    root = tmp_path_factory.mktemp("measured") / "root"
+    shutil.copytree(demo_root.root, root)
+    measure_all(Paths(root))
+    return root
+
+
+@pytest.fixture
+def measured(measured_root, tmp_path):
+    """A demonstration of one's own whose scans are measured."""
+    shutil.copytree(measured_root, tmp_path / "measured demo")
+    return Paths(tmp_path / "measured demo")
+
+
+@pytest.fixture
+def folder(tmp_path, clear):
+    """A folder with three bare scans, a black picture and a damaged file."""
+    place = tmp_path / "my scans"
+    (place / "more").mkdir(parents=True)
+    for number, lesson in enumerate(clear):
+        cv2.imwrite(str(place / f"{number}.png"), lesson.image)
+    cv2.imwrite(str(place / "more" / "black.png"), np.zeros((496, 512), np.uint8))
+    (place / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    (place / "notes.txt").write_text("right eye")
+    return place
+
+
+# ---- The data set
+
+def test_every_image_is_measured_once(demo_copy, capsys):
+    table = pd.read_csv(measure_all(demo_copy))
+    images = pd.read_csv(demo_copy.image_table)
+    assert table["file"].tolist() == images[c.SOURCE].tolist() and list(table) == [*COLUMNS, *c.MEASURED_STATE]
+    assert table["thickness_middle_um"].between(100, 1000).all() and (table["scale"] == "scale bars").all()
+    assert table["readable_share"].min() > 0.9 and table[c.PROBLEM].isna().all()
+    assert demo_copy.measures_picture.stat().st_size > 100_000
+    assert "24 images are measured, 24 of them now" in capsys.readouterr().out
+    before = demo_copy.measures.read_bytes()
+    measure_all(demo_copy)
+    assert demo_copy.measures.read_bytes() == before
+    assert "24 images are measured, 0 of them now" in capsys.readouterr().out
+
+
+def test_the_demonstrations_measures_are_those_of_its_eyes(measured):
+    """Eyes that were drawn thick are measured thick, though some scans pass the fovea by."""
+    table = pd.read_csv(measured.measures).set_index("file")
+    images = pd.read_csv(measured.train_table)
+    after = images[images[c.AFTER] == 1].set_index(c.SOURCE)
+    found = table.loc[after.index, "thickness_0_5mm_um"].groupby(after[c.PATIENT]).max()
+    true = after.groupby(c.PATIENT)[c.CST].first()
+    assert np.corrcoef(found, true[found.index])[0, 1] > 0.9
+
+
+def test_only_what_is_new_or_changed_is_measured(measured, capsys):
+    files = pd.read_csv(measured.measures)["file"]
+    changed, gone = measured.root / files[3], measured.root / files[5]
+    shutil.copyfile(measured.root / files[0], changed)
+    gone.unlink()
+    asked = []
+    read = own.read_bscan
+    own_read = pytest.MonkeyPatch()
+    own_read.setattr(own, "read_bscan", lambda path, **how: asked.append(path) or read(path, **how))
+    try:
+        measured.measures_picture.unlink()
+        measure_all(measured)
+    finally:
+        own_read.undo()
+    assert set(asked[:2]) == {changed, gone}
+    table = pd.read_csv(measured.measures).set_index("file")
+    assert table.loc[files[3], "thickness_middle_um"] == table.loc[files[0], "thickness_middle_um"]
+    assert "cannot be read: No such file" in table.loc[files[5], c.PROBLEM]
+    assert np.isnan(table.loc[files[5], "thickness_middle_um"])
+    out = capsys.readouterr().out
+    assert "2 of them now" in out and "1 of 24 scans are not measured" in out and files[5] in out
+
+
+def test_an_interrupted_measuring_goes_on(demo_copy, monkeypatch, capsys):
+    measure_scan, done = own.measure_scan, []
+
+    def stop_at_the_tenth(scan, reading):
+        done.append(scan)
+        if len(done) == 10:
+            raise KeyboardInterrupt
+        return measure_scan(scan, reading)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(own, "measure_scan", stop_at_the_tenth)
+        with pytest.raises(KeyboardInterrupt):
+            measure_all(demo_copy)
+    assert len(pd.read_csv(demo_copy.measures)) == 9
+    measure_all(demo_copy)
+    assert "24 images are measured, 15 of them now" in capsys.readouterr().out
+
+
+def test_a_table_that_a_spreadsheet_saved_or_damaged_is_no_harm(measured, capsys):
+    table = pd.read_csv(measured.measures)
+    table.to_csv(measured.measures, sep=";", index=False, encoding="utf-8-sig")
+    measure_all(measured)
+    assert "24 images are measured, 0 of them now" in capsys.readouterr().out
+    measured.measures.write_text("file,problem\n")
+    measure_all(measured)
+    out = capsys.readouterr().out
+    assert "All scans are measured anew" in out and "24 of them now" in out
+
+
+def test_other_weights_measure_anew(measured, monkeypatch, capsys):
+    load = own._load_network
+    monkeypatch.setattr(own, "_load_network", lambda *arguments: (load(*arguments)[0], "other"))
+    measure_all(measured)
+    assert "24 of them now" in capsys.readouterr().out
+
+
+def test_without_processed_data_it_says_what_to_do(paths):
+    with pytest.raises(PipelineError, match=r"image_data.csv is not there. Option 0 \(processing_data\) makes it"):
+        measure_all(paths)
+
+
+def test_the_check_names_scans_whose_retina_was_not_found_or_is_cut_off(measured):
+    table = pd.read_csv(measured.measures, dtype={c.PROBLEM: object})
+    table.loc[1, c.PROBLEM], table.loc[2, c.PROBLEM] = c.NO_RETINA, c.CUT_OFF
+    table.to_csv(measured.measures, index=False)
+    found = {(each.kind, each.file) for each in check_data(measured) if each.kind.startswith("retina")}
+    assert found == {("retina-missing", table["file"][1]), ("retina-cut", table["file"][2])}
+    measured.measures.write_text("what?\n1\n")
+    assert [each.kind for each in check_data(measured) if "measures" in each.file] == ["measures-broken"]
+
+
+# ---- Files that are named
+
+def test_a_folder_of_scans_becomes_a_table_and_pictures(folder, clear, capsys):
+    made = measure_files([str(folder)])
+    assert made == folder / "measured"
+    table = pd.read_csv(made / "measures.csv")
+    assert list(table) == COLUMNS
+    by_name = table.set_index(table["file"].map(lambda file: file.rsplit("/", 1)[-1]))
+    assert set(by_name.index) == {"0.png", "1.png", "2.png", "black.png", "broken.jpg"}
+    assert by_name.loc["black.png", c.PROBLEM] == "no retina found"
+    assert "damaged" in by_name.loc["broken.jpg", c.PROBLEM]
+    assert by_name.loc[["black.png", "broken.jpg"], "thickness_middle_um"].isna().all()
+    for number, lesson in enumerate(clear):
+        truth = (lesson.bm_row - lesson.ilm_row)[254:258].mean() * 3.87     # the scale that is assumed
+        assert by_name.loc[f"{number}.png", "thickness_middle_um"] == pytest.approx(truth, rel=0.06)
+        assert read_image(made / f"{number}.png").shape[0] > 500
+    out = capsys.readouterr().out
+    assert "middle µm" in out and "black.png" in out and "no retina found" in out
+    assert "the Spectralis' scale is assumed" in out and str(made) in out
+    measure_files([str(folder)])        # what it wrote itself is no scan
+    assert len(pd.read_csv(made / "measures.csv")) == 5
+
+
+def test_the_scale_that_is_given_counts(folder):
+    one = pd.read_csv(measure_files([str(folder / "0.png")]) / "measures.csv").iloc[0]
+    other = pd.read_csv(measure_files([str(folder / "0.png")], um_down=3.0, um_across=10.0) / "measures.csv").iloc[0]
+    assert other["um_down"] == 3 and other["um_across"] == 10 and other["scale"] == "given"
+    assert other["thickness_middle_um"] == pytest.approx(one["thickness_middle_um"] * 3 / 3.87, rel=0.03)
+
+
+def test_files_of_one_name_get_pictures_of_their_own(folder):
+    shutil.copyfile(folder / "0.png", folder / "more" / "0.png")
+    made = measure_files([str(folder / "0.png"), str(folder / "more")], out=str(folder / "out"))
+    assert made == folder / "out"
+    assert {file.name for file in made.iterdir()} == {"0.png", "0-2.png", "black.png", "measures.csv"}
+
+
+@pytest.mark.parametrize(("named", "message"), [
+    (["nowhere"], "nowhere is not there; name scans"), (["{}/none"], "No JPEG or PNG in .*none. Name scans"),
+])
+def test_what_is_no_scan_is_said(tmp_path, named, message):
+    (tmp_path / "none").mkdir()
+    with pytest.raises(PipelineError, match=message):
+        measure_files([name.format(tmp_path) for name in named])
+
+
+def test_the_network_can_be_a_users_own_and_must_be_one_for_scans(folder, trained_root):
+    run = next((trained_root.ckpt / "Model-CSV").iterdir())
+    with pytest.raises(PipelineError, match="answers for eyes; a model for scans is needed"):
+        measure_files([str(folder)], run=str(run))
+    with pytest.raises(PipelineError, match="is not there: name a run folder"):
+        measure_files([str(folder)], run="none")
+
+
+def test_lines_make_a_map_and_the_nine_fields(tmp_path, clear, capsys):
+    """The same scan on each of nine lines: a field's mean is the mean of its columns."""
+    lesson = clear[0]
+    lines = []
+    for number in range(9):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), lesson.image)
+        height = 0.8 * number - 3.2
+        lines.append({"bscan": f"{number}.png", "start_mm": [-3.5, height], "end_mm": [3.5, height]})
+    cv2.imwrite(str(tmp_path / "fundus.png"), np.full((700, 700, 3), 90, np.uint8))
+    file = tmp_path / "lines.json"
+    file.write_text(json.dumps({"eye": "left", "centre_px": [0, 0], "fundus_um_per_pixel": 10.0, "lines": lines,
+                                "um_per_pixel_down": 3.87, "um_per_pixel_across": 13.7}))
+    made = measure_files([], lines=str(file))
+    fields = pd.read_csv(made / "etdrs.csv").set_index("field")["thickness_um"]
+    assert fields.index.tolist() == ["C0", "S1", "N1", "I1", "T1", "S2", "N2", "I2", "T2"]
+    thickness = (lesson.bm_row - lesson.ilm_row) * 3.87
+    x = np.linspace(-3.5, 3.5, 512)
+    assert fields["C0"] == pytest.approx(np.average(thickness, weights=np.sqrt(np.maximum(0.25 - x**2, 0))), rel=0.05)
+    assert fields["S1"] == pytest.approx(fields["I1"], rel=0.03)
+    assert (made / "etdrs.png").stat().st_size > 20_000
+    assert "ETDRS fields (µm): C0" in capsys.readouterr().out
+    (tmp_path / "4.png").unlink()
+    measure_files([], lines=str(file))
+    assert "1 of 9 lines have no scan that could be read (4.png)" in capsys.readouterr().out
+
+
+# ---- The command line
+
+def test_flags_for_files_want_files(tmp_path):
+    answer = run_main("measure", "--um-down", "3", root=tmp_path)
+    assert answer.returncode == 2 and "--um-down belongs to files" in answer.stderr
+    answer = run_main("measure", "x.jpg", "--um-down", "-3", root=tmp_path)
+    assert answer.returncode == 2 and "'-3' is no number of um above 0" in answer.stderr
+
+
+def test_a_user_measures_a_scan(folder):
+    answer = run_main("measure", str(folder / "0.png"), root=Paths(folder.parent).root)
+    assert answer.returncode == 0, answer.stderr
+    assert "Measures and pictures" in answer.stdout and (folder / "measured" / "0.png").is_file()
