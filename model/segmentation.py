@@ -114,8 +114,7 @@ def find_rows(membranes: torch.Tensor, steepness: float = STEEPNESS) -> Rows:
         steepness: log-probability that a step of one place up or down costs.
     """
     places = torch.arange(membranes.shape[2], device=membranes.device).view(1, 1, -1, 1)
-    ilm, bm = _trace(membranes.flatten(0, 1), steepness).unflatten(0, membranes.shape[:2]).unbind(1)
-    peaks = torch.stack([ilm, torch.maximum(ilm, bm)], dim=1)[:, :, None]       # B x 2 x 1 x w
+    peaks = _trace(membranes.flatten(0, 1), steepness).unflatten(0, membranes.shape[:2])[:, :, None]  # B x 2 x 1 x w
     chances = membranes.exp()
     near = chances * ((places - peaks).abs() <= NEAR) + 1e-12 * (places == peaks)
     middle = (near * places).sum(dim=2) / near.sum(dim=2)

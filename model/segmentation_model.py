@@ -30,6 +30,7 @@ from processing.parallel import keep_freed_memory
 from processing.terminal import progress
 
 WEIGHTS = Path(__file__).resolve().parent / "weights" / "Model-Segmentation.pt"      # they come with the program
+CPU_BATCH, CARD_BATCH = 4, 32       # scans that are read at once
 LARGEST_PX = 2048       # rows or columns that the network is shown; larger scans are made smaller
 
 
@@ -120,17 +121,18 @@ class SegmentationNetwork(EpochNetwork):
         bar = progress(self.read(scans), total=len(rows), label=label, unit="scan")
         return pd.DataFrame([measure_scan(scan, reading) for scan, reading in bar], columns=MEASURES, index=rows.index)
 
-    def read(self, scans: Iterable[Bscan], *, batch_size: int = 4) -> Iterator[tuple[Bscan, ScanReading]]:
+    def read(self, scans: Iterable[Bscan], *, batch_size: int = 0) -> Iterator[tuple[Bscan, ScanReading]]:
         """Read scans, in order; any number of any sizes, in the memory of a batch.
 
         Args:
             scans: taken as fast as readings are.
-            batch_size: how many neighbours of one size are read at once.
+            batch_size: how many neighbours of one size are read at once; 0: what suits the device.
 
         Yields:
             Each scan, and what was read of it.
         """
         keep_freed_memory()
+        batch_size = batch_size or (CPU_BATCH if self.device.type == "cpu" else CARD_BATCH)
         module = fold_batch_norm(self.module).to(memory_format=torch.channels_last)
         portion: list[tuple[Bscan, Seen]] = []
         for scan in scans:
