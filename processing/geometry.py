@@ -1,0 +1,209 @@
+"""Where a B-scan lies on the retina: the green lines of a screen's fundus picture. Reads and writes no file.
+
+Bright green is this scan, dark green the other lines of its pattern. Places are px of the fundus picture, x to the
+right, y downwards; angles are degrees, 0 to the right and 90 upwards.
+"""
+
+import math
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from processing.bscans import FUNDUS_PX, SCAN_ROWS, UM_ACROSS
+
+FUNDUS_UM = 768 * UM_ACROSS / FUNDUS_PX     # of a pixel of the fundus picture: it is as wide as a whole scan is long
+COUNTER_PX = (26, 64)                       # rows and columns of "1 / 6" at the upper left, which is green too
+GREEN = 18                                  # by which green exceeds red and blue in a line at least
+BRIGHT = 0.75                               # of the brightest lines' green: what is less is dark green
+HEAD_CORE, HEAD_GREEN = np.ones((5, 5), np.uint8), 120      # no line is as wide in both ways, the arrowhead is
+AROUND_HEAD = np.ones((15, 15), np.uint8)
+LEAST_PX = 40                               # a line's length
+NEAR_PX, OFF_PX = 2.5, 1.2                  # from the line, of what belongs to it; root mean square of them at most
+FILLED = 0.55                               # of a line's length that is seen at least
+HEAD_PX, HEAD_WIDE_PX = 16, 3.0             # the arrowhead: how long, and beyond which distance it is no line
+LEAST_HEAD = 10                             # its pixels there
+BESIDE_PX = 5                               # from this scan's line, of what belongs to others
+LEAST_LINE = 0.3                            # of the usual line's green, that a line has at least
+UNEVEN = 0.3                                # of the distance between two lines, that it may differ by
+LEAST_OTHERS, MOST_OTHERS = 60, 1500        # pixels of other lines; of more, some are looked at
+PARALLEL_DEG = 8.0                          # of a pixel's direction
+PARALLEL, RADIAL = 0.85, 0.25               # shares of such pixels from which, and up to which, a pattern is named
+RADIAL_OFF_PX = 8.0                         # of the other lines' crossings from their middle, median
+EDGE_PX = 3                                 # from the picture's edge: what lies beyond is not seen
+UNKNOWN, RADIAL_PATTERN, VOLUME_PATTERN = "unknown", "radial", "volume"
+
+
+class Geometry(NamedTuple):
+    """Where a scan lies. NaN and "" are what is not known."""
+
+    pattern: str            # radial, volume or unknown
+    start_x: float          # of the scan's first column; where the arrow's end is not known, the left or lower end
+    start_y: float
+    end_x: float
+    end_y: float
+    angle_deg: float        # of the way from start to end; 0 to 360, without an arrow 0 to 180
+    distance_um: float      # of the pattern's middle from the line: positive on its right, looking along it
+    arrow: str              # end: the arrowhead was seen there; "": not
+
+
+NOTHING = Geometry(UNKNOWN, math.nan, math.nan, math.nan, math.nan, math.nan, math.nan, "")
+
+
+class _Line(NamedTuple):
+    middle: np.ndarray      # 2: a point of it
+    along: np.ndarray       # 2: unit vector
+    first: float            # where it begins and ends, px from the middle
+    last: float
+
+
+def read_geometry(screen: np.ndarray) -> Geometry:
+    """Read the lines of a screen's fundus picture.
+
+    Args:
+        screen: uint8 H x W x 3, blue first.
+
+    Returns:
+        Geometry; NOTHING where no such line is found.
+    """
+    picture = screen[:SCAN_ROWS, :FUNDUS_PX]
+    if picture.shape[:2] != (SCAN_ROWS, FUNDUS_PX):
+        return NOTHING
+    blue, green, red = cv2.split(picture)
+    greenness = cv2.subtract(green, cv2.max(blue, red))
+    greenness[:COUNTER_PX[0], :COUNTER_PX[1]] = 0
+    rows, columns = np.nonzero(greenness > GREEN)
+    if len(rows) < LEAST_PX:
+        return NOTHING
+    values, places = greenness[rows, columns].astype(np.float32), np.stack([columns, rows], axis=1).astype(np.float32)
+    head = cv2.dilate((cv2.erode(greenness, HEAD_CORE) > HEAD_GREEN).astype(np.uint8), AROUND_HEAD)
+    is_line = head[rows, columns] == 0
+    level = np.sort(values[is_line])[-LEAST_PX:][:1]        # a line has so many pixels at least
+    bright = places[values >= BRIGHT * (level[0] if len(level) else 255)]
+    line = _fit_line(bright)
+    if line is None:
+        return NOTHING
+    line, arrow = _turn_to_arrow(line, bright)
+    start, end = line.middle + line.first * line.along, line.middle + line.last * line.along
+    angle = math.degrees(math.atan2(-line.along[1], line.along[0])) % 360
+    pattern, distance_px = _find_pattern(line, places, values, greenness)
+    return Geometry(pattern, float(start[0]), float(start[1]), float(end[0]), float(end[1]), angle,
+                    distance_px * FUNDUS_UM, arrow)
+
+
+def _fit_line(places: np.ndarray) -> _Line | None:
+    """The straight line through most of N x 2 bright places; None where there is none."""
+    if len(places) < LEAST_PX:
+        return None
+    near = places
+    for _ in range(4):
+        along_x, along_y, x, y = cv2.fitLine(near, cv2.DIST_HUBER, 0, 0.01, 0.01).ravel()
+        middle, along = np.array([x, y]), np.array([along_x, along_y])
+        off = np.abs((places - middle) @ np.array([-along[1], along[0]]))
+        near = places[off <= NEAR_PX]
+        if len(near) < LEAST_PX:
+            return None
+    run = np.sort((near - middle) @ along)
+    filled = len(np.unique(np.rint(run))) / (run[-1] - run[0] + 1)
+    rms = math.sqrt(float((off[off <= NEAR_PX] ** 2).mean()))
+    if run[-1] - run[0] < LEAST_PX or filled < FILLED or rms > OFF_PX or len(near) < 0.6 * len(places):
+        return None
+    return _Line(middle, along, float(run[0]), float(run[-1]))
+
+
+def _turn_to_arrow(line: _Line, bright: np.ndarray) -> tuple[_Line, str]:
+    """The line such that the arrowhead is at its end, and whether it was seen."""
+    from_middle = bright - line.middle
+    run, off = from_middle @ line.along, np.abs(from_middle @ np.array([-line.along[1], line.along[0]]))
+    wide = (off > HEAD_WIDE_PX) & (off < HEAD_PX / 2)
+    at_last = int((wide & (run > line.last - HEAD_PX)).sum())
+    at_first = int((wide & (run < line.first + HEAD_PX)).sum())
+    turned = _Line(line.middle, -line.along, -line.last, -line.first)
+    if max(at_last, at_first) < LEAST_HEAD or 0.5 * max(at_last, at_first) < min(at_last, at_first):
+        points_left = (line.along[0], -line.along[1]) < (0, 0) if abs(line.along[0]) > 1e-3 else line.along[1] > 0
+        return (turned if points_left else line), ""
+    return (line, "end") if at_last > at_first else (turned, "end")
+
+
+def _find_pattern(line: _Line, places: np.ndarray, values: np.ndarray, greenness: np.ndarray) -> tuple[str, float]:
+    """Which pattern the other lines make, and how far right of the line its middle lies, px."""
+    right = np.array([-line.along[1], line.along[0]])       # y grows downwards
+    off = (places - line.middle) @ right
+    others = places[np.abs(off) > BESIDE_PX]
+    others = others[::1 + len(others) // MOST_OTHERS]
+    if len(others) < LEAST_OTHERS:
+        return UNKNOWN, math.nan
+    directions, is_clear = _find_directions(greenness, others)
+    turned = np.abs(directions @ right)                     # sine of the angle to the line
+    turned, directions, others = turned[is_clear], directions[is_clear], others[is_clear]
+    if len(others) < LEAST_OTHERS:
+        return UNKNOWN, math.nan
+    parallel = float((turned < math.sin(math.radians(PARALLEL_DEG))).mean())
+    if parallel >= PARALLEL:
+        return _measure_volume(line, off, values, right)
+    if parallel <= RADIAL:
+        return (RADIAL_PATTERN, 0.0) if _cross_in_one_place(line, others, directions, right) else (UNKNOWN, math.nan)
+    return UNKNOWN, math.nan
+
+
+def _find_directions(greenness: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The direction of the line that each place lies on (N x 2 unit vectors), and whether it is clear (N)."""
+    smooth = cv2.GaussianBlur(greenness, (0, 0), 1.0)
+    down, across = cv2.Sobel(smooth, cv2.CV_32F, 0, 1), cv2.Sobel(smooth, cv2.CV_32F, 1, 0)
+    parts = [cv2.boxFilter(part, -1, (7, 7)) for part in (across * across, down * down, across * down)]
+    xx, yy, xy = (part[places[:, 1].astype(int), places[:, 0].astype(int)] for part in parts)
+    angle = 0.5 * np.arctan2(2 * xy, xx - yy) + np.pi / 2       # across the steepest slope
+    clear = np.hypot(xx - yy, 2 * xy) > 0.8 * (xx + yy)
+    return np.stack([np.cos(angle), np.sin(angle)], axis=1), clear
+
+
+def _measure_volume(line: _Line, off: np.ndarray, values: np.ndarray, right: np.ndarray) -> tuple[str, float]:
+    """The middle between the outermost of parallel lines; not known where one may lie outside the picture.
+
+    Args:
+        line: this scan's.
+        off: N, how far right of it each green place lies.
+        values: N, how green they are.
+        right: unit vector.
+    """
+    first = math.floor(off.min()) - 1
+    profile = np.bincount(np.rint(off).astype(int) - first, values, minlength=8)      # of greenness across the lines
+    peaks = _find_peaks(np.convolve(profile, [1, 1, 1], "same"))
+    if len(peaks) < 3:
+        return UNKNOWN, math.nan
+    padded, around = np.pad(profile, 2), np.arange(-2, 3)
+    spots = first + peaks + np.array([np.average(around, weights=padded[peak:peak + 5]) for peak in peaks])
+    spacing = float(np.median(np.diff(spots)))
+    numbers = np.rint((spots - spots[0]) / spacing)
+    if np.abs(np.diff(spots) / spacing - np.diff(numbers)).max() > UNEVEN:
+        return UNKNOWN, math.nan
+    spacing, start = np.polyfit(numbers, spots, 1)      # all lines say together where the outermost lie
+    ends = start, start + numbers[-1] * spacing
+    middle = line.middle + (line.first + line.last) / 2 * line.along
+    for outermost, way in zip(ends, (-1, 1), strict=True):
+        beyond = middle + (outermost + way * spacing) * right
+        if not ((beyond > EDGE_PX) & (beyond < FUNDUS_PX - 1 - EDGE_PX)).all():
+            return VOLUME_PATTERN, math.nan
+    return VOLUME_PATTERN, float(sum(ends) / 2)
+
+
+def _find_peaks(profile: np.ndarray) -> np.ndarray:
+    """Where a profile across parallel lines has one: about as high as the others, and not beside a higher one."""
+    is_peak = (profile > np.roll(profile, 1)) & (profile >= np.roll(profile, -1)) & (profile > 0.1 * profile.max())
+    peaks = np.flatnonzero(is_peak)
+    peaks = peaks[profile[peaks] > LEAST_LINE * np.median(profile[peaks])]
+    near = 0.75 * np.median(np.diff(peaks)) if len(peaks) > 2 else 0
+    return np.array([peak for peak in peaks
+                     if profile[peak] >= profile[peaks[np.abs(peaks - peak) < near]].max(initial=0)])
+
+
+def _cross_in_one_place(line: _Line, others: np.ndarray, directions: np.ndarray, right: np.ndarray) -> bool:
+    """Whether lines of other directions cross each other, and this scan's, in one place."""
+    normals = np.stack([-directions[:, 1], directions[:, 0]], axis=1)
+    offsets = (normals * others).sum(axis=1)
+    weights = np.ones(len(others))
+    for _ in range(5):
+        centre = np.linalg.lstsq(normals * weights[:, None], offsets * weights, rcond=None)[0]
+        missed = np.abs(normals @ centre - offsets)
+        weights = 1 / np.maximum(1, missed / 2)
+    return float(np.median(missed)) <= RADIAL_OFF_PX and abs(float((centre - line.middle) @ right)) <= RADIAL_OFF_PX

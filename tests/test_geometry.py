@@ -1,0 +1,60 @@
+"""Where a scan lies, read from the screen's green lines."""
+
+import cv2
+import numpy as np
+import pytest
+
+from processing.geometry import NOTHING, read_geometry
+from processing.images import read_image
+from tests.faults.geometry import judge
+from tests.lines import draw_background, draw_screen
+
+
+def test_lines_of_all_kinds_are_read():
+    fates = [judge(draw_screen([7, seed])) for seed in range(60)]
+    assert not [fate for fate in fates if fate.startswith("wrong")]
+    assert fates.count("right") >= 52
+
+
+def test_the_real_screen_is_the_first_of_a_radial_pattern(real):
+    found = read_geometry(read_image(real / "images" / "radial_OS_normal.jpg"))
+    assert found.pattern == "radial" and found.arrow == "end" and found.distance_um == 0
+    assert abs(found.angle_deg - 90) < 0.5 and abs(found.start_x - 248) < 1.5 and found.end_y < 2 < 490 < found.start_y
+
+
+def test_the_demonstrations_screens_say_where_their_scans_lie(demo_root):
+    """Radial lines turn by 30 degrees; those of a volume lie 240 um apart."""
+    found = {file.name: read_geometry(read_image(file)) for file in sorted(demo_root.source.rglob("*.jpg"))}
+    assert {geometry.pattern for geometry in found.values()} <= {"radial", "volume"}
+    radial = [geometry for geometry in found.values() if geometry.pattern == "radial"]
+    assert radial and all(min(one.angle_deg % 30, 30 - one.angle_deg % 30) < 1 for one in radial)
+    volume = [geometry for geometry in found.values() if geometry.pattern == "volume"]
+    assert volume and all(abs((one.distance_um + 120) % 240 - 120) < 20 for one in volume)
+
+
+@pytest.mark.parametrize("draw", [
+    lambda rng, screen: None,                                                               # no line
+    lambda rng, screen: screen.__setitem__(slice(None), rng.integers(0, 256, screen.shape)),
+    lambda rng, screen: screen.__setitem__(slice(None), (40, 200, 60)),                     # green all over
+    lambda rng, screen: cv2.circle(screen, (250, 250), 120, (0, 255, 0), 2),                # a ring
+    lambda rng, screen: cv2.line(screen, (200, 200), (220, 205), (0, 255, 0), 2),           # too short
+])
+def test_where_there_is_no_line_nothing_is_said(draw):
+    rng = np.random.default_rng(0)
+    screen = np.zeros((596, 1264, 3), np.uint8)
+    screen[:496, :496] = draw_background(rng)[..., None]
+    draw(rng, screen)
+    assert read_geometry(screen) == pytest.approx(NOTHING, nan_ok=True)
+
+
+def test_a_picture_without_room_for_a_fundus_has_no_lines():
+    assert read_geometry(np.zeros((300, 400, 3), np.uint8)) == pytest.approx(NOTHING, nan_ok=True)
+
+
+def test_one_line_alone_has_a_place_but_no_pattern():
+    screen = np.full((596, 1264, 3), 120, np.uint8)
+    cv2.line(screen, (50, 300), (450, 200), (0, 255, 0), 2, cv2.LINE_AA)
+    found = read_geometry(screen)
+    assert found.pattern == "unknown" and np.isnan(found.distance_um) and found.arrow == ""
+    assert found.angle_deg == pytest.approx(np.degrees(np.arctan2(100, 400)), abs=0.3)
+    assert (found.start_x, found.start_y) == pytest.approx((50, 300), abs=1.5)
