@@ -119,7 +119,7 @@ def _save(paths: Paths, files: list[str], rows: dict[str, dict[str, Any]]) -> No
 
 
 def _read_known(table: Path, states: dict[str, list[str]]) -> dict[str, dict[str, Any]]:
-    """The rows of measures.csv that hold still: of files with this size and time, by these weights."""
+    """The rows of measures.csv that hold still: the file could be read and has not changed, nor have the weights."""
     if not table.is_file():
         return {}
     try:
@@ -128,7 +128,8 @@ def _read_known(table: Path, states: dict[str, list[str]]) -> dict[str, dict[str
         say(f"{error}\nAll scans are measured anew.")
         return {}
     return {row[c.FILE]: row for row in known.to_dict("records")
-            if [row[name] for name in c.MEASURED_STATE] == states.get(row[c.FILE])}
+            if [row[name] for name in c.MEASURED_STATE] == states.get(row[c.FILE])
+            and row[c.PROBLEM] in ("", c.NO_RETINA, c.CUT_OFF)}
 
 
 def _draw_sheet(paths: Paths, network: SegmentationNetwork, table: pd.DataFrame, names: dict[str, str]) -> None:
