@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from model.lessons import COLUMNS, ROWS, TEST
-from model.measures import LIKELY, ScanReading
+from model.measures import LIKELY, ScanReading, find_chance
 from model.metrics import auc_score
 from model.segmentation_model import SegmentationNetwork
 from processing.bscans import Bscan
@@ -32,7 +32,7 @@ def score_lessons(network: SegmentationNetwork, count: int = 500) -> dict[str, f
         membranes_mean_um: mean distance of both membranes from the truth, over the columns that are readable and were
         read; ilm_mean_um, bm_mean_um; membranes_within_10um: share of these columns and membranes; readable_read: share
         of the readable columns that were read; unreadable_read: of the others; and for each fluid dice (mean over the
-        scans that have LEAST_PX of it) and auc (is there any? ranked by the expected area).
+        scans that have LEAST_PX of it) and auc (is there any? ranked by model.measures.find_chance).
     """
     off: dict[str, list[np.ndarray]] = {"ilm": [], "bm": []}
     read = []
@@ -44,7 +44,7 @@ def score_lessons(network: SegmentationNetwork, count: int = 500) -> dict[str, f
             off[name].append(np.abs(found - truth)[both] * lesson.um_down)
         read.append(np.stack([lesson.is_readable, reading.is_readable]))
         for name, mask in zip(FLUIDS, lesson.masks, strict=True):
-            presence[name].append((bool(mask.any()), float(reading.fluids[name].sum())))
+            presence[name].append((bool(mask.any()), find_chance(reading.fluids[name])))
             if mask.sum() >= LEAST_PX:
                 dice[name].append(measure_dice(mask, stretch(reading.fluids[name], mask.shape) >= LIKELY))
     ilm, bm = np.concatenate(off["ilm"]), np.concatenate(off["bm"])

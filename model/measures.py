@@ -8,8 +8,8 @@ F kinds of fluid. The middle is that of the scan's columns; a distance is along 
     thickness_0_5mm_um, thickness_1_5mm_um, thickness_3mm_um    mean within 0.5, 1.5 and 3 mm of the middle
     thickness_largest_um, thickness_smallest_um     of the mean over 50 um, anywhere
     irf_area_mm2, srf_area_mm2, ped_area_mm2        where the fluid is more likely there than not
-    irf_expected_mm2, srf_expected_mm2, ped_expected_mm2, foci_expected_mm2     probability times area, added up: more
-                                than 0 for the faintest suspicion; for ranking scans
+    irf_chance, srf_chance, ped_chance, foci_chance     how likely it is at its likeliest place (mean of 2 x 2 places);
+                                for ranking scans by whether there is any
     irf_height_um, srf_height_um, ped_height_um     largest height in one column
     irf_distance_um, srf_distance_um, ped_distance_um   of the nearest such fluid from the middle; empty without any
     foci_count, foci_area_mm2   hyperreflective foci
@@ -38,11 +38,11 @@ LEAST_READABLE = 0.2                        # of the columns: fewer, and there i
 LEAST_CUT = 0.1                             # of the columns: as many, and the scan is said to be cut off
 LIKELY = 0.5                                # probability from which on fluid is there
 
-AREA_MEASURES = ("area_mm2", "expected_mm2", "height_um", "distance_um")
+AREA_MEASURES = ("area_mm2", "chance", "height_um", "distance_um")
 MEASURES = (
     "thickness_middle_um", "thickness_fovea_um", *WITHIN_MM, "thickness_largest_um", "thickness_smallest_um",
     *(f"{fluid.lower()}_{what}" for fluid in AREAS for what in AREA_MEASURES),
-    "foci_count", "foci_area_mm2", "foci_expected_mm2", "readable_share", "cut_share", "spread_um", "signal_grey",
+    "foci_count", "foci_area_mm2", "foci_chance", "readable_share", "cut_share", "spread_um", "signal_grey",
 )
 
 
@@ -98,7 +98,7 @@ def measure_scan(scan: Bscan, reading: ScanReading) -> dict[str, float]:
     place_mm2 = np.prod(reading.place_um) / 1e6
     found["foci_count"] = cv2.connectedComponents(likely, connectivity=8)[0] - 1
     found["foci_area_mm2"] = float(likely.sum() * place_mm2)
-    found["foci_expected_mm2"] = float(reading.fluids[FOCI].sum() * place_mm2)
+    found["foci_chance"] = find_chance(reading.fluids[FOCI])
     both = np.hypot(reading.ilm_spread, reading.bm_spread)[readable]
     found["spread_um"] = float(np.median(both) * scan.um_down)
     found["signal_grey"] = _measure_signal(scan.pixels, reading)
@@ -137,6 +137,11 @@ def _smooth(values: np.ndarray, columns: float) -> np.ndarray:
     return np.where(known, total / np.maximum(count, 1), np.nan)
 
 
+def find_chance(chances: np.ndarray) -> float:
+    """How likely a fluid is at its likeliest place: h x w probabilities -> largest mean of 2 x 2 places."""
+    return float(cv2.blur(chances, (2, 2)).max())
+
+
 def _measure_fluid(reading: ScanReading, fluid: str) -> dict[str, float]:
     chances, (down_um, across_um) = reading.fluids[fluid], reading.place_um
     likely = chances >= LIKELY
@@ -144,7 +149,7 @@ def _measure_fluid(reading: ScanReading, fluid: str) -> dict[str, float]:
     from_middle_um = _place_columns(len(columns), across_um)[columns > 0]
     return {
         "area_mm2": float(likely.sum() * down_um * across_um / 1e6),
-        "expected_mm2": float(chances.sum() * down_um * across_um / 1e6),
+        "chance": find_chance(chances),
         "height_um": float(columns.max() * down_um),
         "distance_um": float(from_middle_um.min()) if len(from_middle_um) else np.nan,
     }

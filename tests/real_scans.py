@@ -25,7 +25,7 @@ from config import PATHS
 from data.measure import draw_picture
 from model.etdrs import FIELDS, average_fields, map_thickness, place_columns, read_volume
 from model.lesson_score import measure_dice, score_lessons, stretch
-from model.measures import LIKELY, explain, measure_scan, measure_thickness
+from model.measures import LIKELY, explain, find_chance, measure_scan, measure_thickness
 from model.metrics import auc_score
 from model.registry import load_model
 from model.runs import resolve_checkpoint
@@ -110,9 +110,9 @@ def judge_masks(network, folder, out):
                 mask = cv2.imread(str(folder / row[kind]), cv2.IMREAD_GRAYSCALE) > 127
                 if mask.any():
                     values.append(measure_dice(mask, stretch(chances, mask.shape) >= LIKELY))
-                    scores.append((1, chances.sum()))
+                    scores.append((1, find_chance(chances)))
             elif row["kind"] != "diseased":
-                scores.append((0, chances.sum()))
+                scores.append((0, find_chance(chances)))
         wanted = {"cysts": ("≥ 0.65", "≥ 0.97"), "fluid": ("≥ 0.50", "≥ 0.95"), "foci": ("", "")}[kind]
         on = f"masks, {kind} ({'/'.join(fluids)})"
         yield Row(on, f"Dice, mean over {len(values)} marked scans", wanted[0], f"{np.mean(values):.3f}")

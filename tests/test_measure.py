@@ -79,13 +79,13 @@ def test_every_image_is_measured_once(demo_copy, capsys):
 
 
 def test_the_demonstrations_measures_are_those_of_its_eyes(measured):
-    """Eyes that were drawn thick are measured thick, though some scans pass the fovea by."""
+    """Where no detachment lifts the retina, the thinnest point is as thick as the eye was drawn."""
     table = pd.read_csv(measured.measures).set_index("file")
     images = pd.read_csv(measured.train_table)
     after = images[images[c.AFTER] == 1].set_index(c.SOURCE)
-    found = table.loc[after.index, "thickness_0_5mm_um"].groupby(after[c.PATIENT]).max()
-    true = after.groupby(c.PATIENT)[c.CST].first()
-    assert np.corrcoef(found, true[found.index])[0, 1] > 0.9
+    flat = after.index[table.loc[after.index, "ped_area_mm2"] < 0.01]
+    off = table.loc[flat, "thickness_fovea_um"] / after.loc[flat, c.CST] - 1
+    assert len(flat) >= 3 and off.abs().max() < 0.08
 
 
 def test_only_what_is_new_or_changed_is_measured(measured, capsys):

@@ -83,13 +83,15 @@ def test_areas_heights_and_distances_of_fluid():
     chances = np.zeros((ROWS // 2, COLUMNS // 2), np.float32)
     chances[40:50, 110:120] = 0.9           # 80 um high, 200 um wide
     chances[30, 150] = 0.4                  # less likely there than not
-    found = measure_scan(make_scan(), make_reading(SRF=chances))
+    alone = np.zeros_like(chances)
+    alone[30, 150] = 0.8                    # one place of four
+    found = measure_scan(make_scan(), make_reading(SRF=chances, PED=alone))
     place_mm2 = 8 * 20 / 1e6
     assert found["srf_area_mm2"] == pytest.approx(100 * place_mm2)
-    assert found["srf_expected_mm2"] == pytest.approx((100 * 0.9 + 0.4) * place_mm2)
+    assert found["srf_chance"] == pytest.approx(0.9) and found["irf_chance"] == 0
     assert found["srf_height_um"] == pytest.approx(80)
     assert found["srf_distance_um"] == pytest.approx((110 - 99.5) * 20)
-    assert found["irf_area_mm2"] == found["ped_area_mm2"] == 0
+    assert found["irf_area_mm2"] == 0 and found["ped_chance"] == pytest.approx(0.2)
 
 
 def test_foci_are_counted_apart():
