@@ -65,9 +65,9 @@ class ScanReading(NamedTuple):
 
 def explain(measures: dict[str, float]) -> str:
     """What keeps a scan from being measured, or from being whole; empty where nothing does."""
-    if measures["cut_share"] >= LEAST_CUT:
-        return c.CUT_OFF
-    return c.NO_RETINA if measures["readable_share"] < LEAST_READABLE else ""
+    if measures["readable_share"] < LEAST_READABLE:
+        return c.NO_RETINA
+    return c.CUT_OFF if measures["cut_share"] >= LEAST_CUT else ""
 
 
 def measure_thickness(reading: ScanReading, um_down: float) -> np.ndarray:

@@ -5,6 +5,8 @@ B scans, H and W pixels, h = H / 2 and w = W / 2 places of an answer.
 
 import copy
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +16,7 @@ import pandas as pd
 import torch
 
 from config import PATHS, Paths
+from model.device import one_thread
 from model.lessons import HELD_OUT, TRAINING, WHOLE_EACH, LessonBatch, fingerprint_lessons, read_lessons
 from model.measures import MEASURES, ScanReading, measure_scan
 from model.module import fold_batch_norm
@@ -26,7 +29,7 @@ from model_config import SegmentationConfig
 from processing import columns as c
 from processing.bscans import Bscan, read_bscan
 from processing.eye.variety import UM_ACROSS, UM_DOWN
-from processing.parallel import keep_freed_memory
+from processing.parallel import CORES, keep_freed_memory, map_in_threads
 from processing.terminal import progress
 
 WEIGHTS = Path(__file__).resolve().parent / "weights" / "Model-Segmentation.pt"      # they come with the program
@@ -132,31 +135,41 @@ class SegmentationNetwork(EpochNetwork):
             Each scan, and what was read of it.
         """
         keep_freed_memory()
-        batch_size = batch_size or (CPU_BATCH if self.device.type == "cpu" else CARD_BATCH)
+        on_cpu = self.device.type == "cpu"
         module = fold_batch_norm(self.module).to(memory_format=torch.channels_last)
-        portion: list[tuple[Bscan, Seen]] = []
-        for scan in scans:
-            seen = _prepare(scan)
-            if portion and (len(portion) == batch_size or seen.pixels.shape != portion[0][1].pixels.shape):
-                yield from self._read_portion(module, portion)
-                portion = []
-            portion.append((scan, seen))
-        yield from self._read_portion(module, portion)
+        portions = _cut_portions(scans, batch_size or (CPU_BATCH if on_cpu else CARD_BATCH))
+        # On a CPU a batch for each core: they need not wait for one another as parts of a batch do
+        with one_thread() if on_cpu else nullcontext():
+            for readings in map_in_threads(partial(self._read_portion, module), portions, threads=CORES, ahead=1):
+                yield from readings
 
     def _read_portion(self, module: SegmentationModule, portion: list[tuple[Bscan, Seen]]
-                      ) -> Iterator[tuple[Bscan, ScanReading]]:
-        if not portion:
-            return
+                      ) -> list[tuple[Bscan, ScanReading]]:
         images = torch.from_numpy(np.stack([seen.pixels for _, seen in portion]))[:, None].to(self.device)
         with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16,
                                                     enabled=self.device.type == "cuda"):
             answer = module(images.to(memory_format=torch.channels_last).float().div_(255))
             found = find_rows(answer.membranes)
-        rows, spread, readable, fluids = (part.cpu().numpy() for part in (
-            found.rows, found.spread, answer.readable, answer.fluids.sigmoid()))
-        for number, (scan, seen) in enumerate(portion):
-            own = dict(zip(module.fluids, fluids[number], strict=True))
-            yield scan, _build_reading(scan, seen, rows[number], spread[number], readable[number], own)
+            rows, spread, readable, fluids = (part.cpu().numpy() for part in (
+                found.rows, found.spread, answer.readable, answer.fluids.sigmoid()))
+        return [
+            (scan, _build_reading(scan, seen, rows[number], spread[number], readable[number],
+                                  dict(zip(module.fluids, fluids[number], strict=True))))
+            for number, (scan, seen) in enumerate(portion)
+        ]
+
+
+def _cut_portions(scans: Iterable[Bscan], batch_size: int) -> Iterator[list[tuple[Bscan, Seen]]]:
+    """Neighbours of one size, as they come."""
+    portion: list[tuple[Bscan, Seen]] = []
+    for scan in scans:
+        seen = _prepare(scan)
+        if portion and (len(portion) == batch_size or seen.pixels.shape != portion[0][1].pixels.shape):
+            yield portion
+            portion = []
+        portion.append((scan, seen))
+    if portion:
+        yield portion
 
 
 def _prepare(scan: Bscan) -> Seen:

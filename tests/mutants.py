@@ -112,7 +112,7 @@ MUTANTS = list(starmap(Mutant, [
     ("model.checkpoint.load_checkpoint", "if not is_sealed", "if False", "checkpoint", "inside_a_whole_archive"),
     ("model.measures.measure_scan", "if found['readable_share'] < LEAST_READABLE", "if False", "measures", "without_a_retina"),
     ("model.measures._mean_of", "np.isfinite(values).mean() >= 0.5", "True", "measures", "too_little"),
-    ("model.measures.explain", "if measures['cut_share'] >= LEAST_CUT", "if False", "measures", "leaves_the_picture"),
+    ("model.measures.explain", "c.CUT_OFF if measures['cut_share'] >= LEAST_CUT else ''", "''", "measures", "leaves_the_picture"),
     ("model.segmentation.find_rows", "rows[:, 1] = torch.maximum(rows[:, 0], rows[:, 1])", "", "segmentation", "never_cross"),
     ("model.segmentation._trace", "steps.abs() * steepness", "steps.abs() * 0", "segmentation", "leap"),
     ("model.segmentation_model._build_reading", "chances * tissue", "chances", "segmentation_model", "between_the_membranes"),

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from model import csv_model, image_model
+from model import csv_model, image_model, network
 from model.guard import Guard, LateGuard, build_guard, check_weights
 from model.module import CSVModule
 from model_config import CSV_MODEL, IMAGE_MODELS
@@ -177,7 +177,7 @@ def test_statistics_of_batch_norm_that_are_not_finite_are_never_saved(demo_copy,
     def statistics(model):
         return model.module.layers[3].layers[1].running_var
 
-    spoil_second_epoch(monkeypatch, image_model, "train_epoch", statistics)
+    spoil_second_epoch(monkeypatch, network, "train_epoch", statistics)
     with pytest.raises(PipelineError, match=r"not finite after epoch 2 \(layers.3.layers.1.running_var\)"):
         train_image(demo_copy, [IMAGE])
     check_failed_run(demo_copy, IMAGE.name, epochs=1)
@@ -195,7 +195,7 @@ def test_a_held_out_loss_that_is_not_finite_is_never_the_best(demo_copy, monkeyp
     if kind == "eyes":
         monkeypatch.setattr(csv_model.CSVNetwork, "_measure", measure)
     else:
-        monkeypatch.setattr(image_model, "measure_losses", measure)
+        monkeypatch.setattr(network, "measure_losses", measure)
     with pytest.raises(PipelineError, match="The held-out loss is not finite after epoch 2; the run keeps the epoch"):
         train_csv(demo_copy, replace(CSV, fold="0")) if kind == "eyes" else train_image(
             demo_copy, [replace(IMAGE, fold="0")])

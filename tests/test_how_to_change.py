@@ -132,5 +132,5 @@ def test_a_new_option_is_one_function_and_one_row(program):
 
 # ---- The table of options
 ''')
-    program.edit("main.py", "OPTIONS = (\n", "OPTIONS = (\n    " + line_of('Option("13"') + "\n")
-    assert program.run(["13"], ["hello"]) == "Hello.\nHello.\n"
+    program.edit("main.py", "OPTIONS = (\n", "OPTIONS = (\n    " + line_of('Option("14"') + "\n")
+    assert program.run(["14"], ["hello"]) == "Hello.\nHello.\n"
