@@ -55,6 +55,8 @@ def test_what_is_no_corner_is_no_scale():
         lambda picture: cv2.line(picture, (10, 300), (10, 480), 255, 2),                    # no foot
         lambda picture: cv2.line(picture, (10, 480), (60, 480), 255, 2),                    # lying
         lambda picture: cv2.rectangle(picture, (10, 400), (60, 480), 255, -1),              # filled
+        lambda picture: [picture.__setitem__((slice(400, 480), column), 255) for column in (10, 12)]
+        + [picture.__setitem__((slice(478, 480), slice(10, 40)), 255)],                     # not alone
         lambda picture: cv2.line(picture, (500, 420), (500, 480), 255, 2),                  # at the right
         lambda picture: picture.__setitem__(slice(None), 255),
         lambda picture: picture.__setitem__(slice(None), np.random.default_rng(0).integers(0, 256, picture.shape)),

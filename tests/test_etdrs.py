@@ -44,6 +44,10 @@ def test_a_field_that_the_lines_do_not_reach_has_no_mean():
     found = map_thickness(np.stack([x.ravel(), y.ravel()], axis=1), np.full(x.size, 300.0), (0.0, 0.0))
     fields = average_fields(found, is_right=True)
     assert np.isnan([fields["S2"], fields["I2"]]).all() and fields["C0"] == pytest.approx(300)
+    found[abs(np.arange(len(found)) - len(found) // 2) > 90] = np.nan       # 1.8 mm: a small part of S2 and I2 is left
+    found[abs(np.arange(len(found)) - len(found) // 2) <= 90] = 300
+    fields = average_fields(found, is_right=True)
+    assert np.isnan([fields["S2"], fields["I2"]]).all() and fields["S1"] == fields["N2"] == 300
 
 
 def test_radial_lines_make_a_map_too():
