@@ -24,8 +24,8 @@ FILLED = 0.55                               # of a line's length that is seen at
 HEAD_PX, HEAD_WIDE_PX = 16, 3.0             # the arrowhead: how long, and beyond which distance it is no line
 LEAST_HEAD = 10                             # its pixels there
 BESIDE_PX = 5                               # from this scan's line, of what belongs to others
-LEAST_LINE = 0.3                            # of the usual line's green, that a line has at least
-UNEVEN = 0.3                                # of the distance between two lines, that it may differ by
+LEAST_LINE = 0.45                           # of the usual line's green, that a line has at least
+UNEVEN = 0.2                                # of the distance between two lines, that it may differ by
 LEAST_OTHERS, MOST_OTHERS = 60, 1500        # pixels of other lines; of more, some are looked at
 PARALLEL_DEG = 8.0                          # of a pixel's direction
 PARALLEL, RADIAL = 0.85, 0.25               # shares of such pixels from which, and up to which, a pattern is named
@@ -184,7 +184,8 @@ def _measure_volume(line: _Line, off: np.ndarray, values: np.ndarray, right: np.
         beyond = middle + (outermost + way * spacing) * right
         if not ((beyond > EDGE_PX) & (beyond < FUNDUS_PX - 1 - EDGE_PX)).all():
             return VOLUME_PATTERN, math.nan
-    return VOLUME_PATTERN, float(sum(ends) / 2)
+    own = start + spacing * numbers[np.abs(spots).argmin()]     # this scan's place among them, surer than its own
+    return VOLUME_PATTERN, float(sum(ends) / 2 - own)
 
 
 def _find_peaks(profile: np.ndarray) -> np.ndarray:
