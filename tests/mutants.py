@@ -111,6 +111,8 @@ MUTANTS = list(starmap(Mutant, [
     ("processing.splits._check_folds", "if absent", "if False", "splits", "changed_by_hand"),
     ("model.checkpoint.load_checkpoint", "if not is_sealed", "if False", "checkpoint", "inside_a_whole_archive"),
     ("model.measures.measure_scan", "if found['readable_share'] < LEAST_READABLE", "if False", "measures", "without_a_retina"),
+    ("model.measures.measure_scan", "if found['spread_um'] > MOST_SPREAD_UM", "if False", "measures", "may_be_anywhere"),
+    ("model.measures.explain", "measures['spread_um'] > MOST_SPREAD_UM", "False", "measures", "may_be_anywhere"),
     ("model.measures._mean_of", "np.isfinite(values).mean() >= 0.5", "True", "measures", "too_little"),
     ("model.measures.explain", "c.CUT_OFF if measures['cut_share'] >= LEAST_CUT else ''", "''", "measures", "leaves_the_picture"),
     ("model.segmentation.find_rows", "rows[:, 1] = torch.maximum(rows[:, 0], rows[:, 1])", "", "segmentation", "never_cross"),

@@ -72,6 +72,14 @@ def test_without_a_retina_there_is_no_number_and_a_reason():
     assert told == {"readable_share", "cut_share"}
 
 
+def test_membranes_that_may_be_anywhere_are_no_retina():
+    reading = make_reading()
+    found = measure_scan(make_scan(), reading._replace(bm_spread=np.full(COLUMNS, 12, np.float32)))      # 48 um
+    assert explain(found) == "no retina found" and found["spread_um"] == pytest.approx(48, abs=1)
+    assert np.isnan([value for name, value in found.items() if name.startswith("thickness")]).all()
+    assert explain(measure_scan(make_scan(), reading._replace(bm_spread=np.full(COLUMNS, 8, np.float32)))) == ""
+
+
 def test_a_retina_that_leaves_the_picture_is_said():
     is_cut = np.arange(COLUMNS) < 60
     ilm = np.where(is_cut, np.nan, 50.0)
