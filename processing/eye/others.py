@@ -17,15 +17,7 @@ Shape = tuple[int, int]
 
 
 def draw_other(seed: int | list[int], *, rows: int = 496, columns: int = 768) -> Lesson:
-    """Invent a picture without a retina; its truth is that nothing can be read.
-
-    Args:
-        seed: whole number or several; with the size it determines every byte.
-        rows, columns: of the picture, 64 or more.
-
-    Returns:
-        Lesson.
-    """
+    """Invent a picture without a retina; its truth is that nothing can be read. Arguments as of draw_lesson."""
     rng = np.random.default_rng(seed)
     kinds: list[Callable[[Rng, Shape], np.ndarray]] = [
         _draw_darkness, _draw_noise, _draw_texture, _draw_photograph, _draw_page, _draw_fundus, _draw_grating,
