@@ -37,7 +37,7 @@ LONGEST_LINE, LONGEST_LABEL = 100, 48       # signs; longer texts are wrapped
 ORANGE, BLUE, BOX = "#D55E00", "#0072B2", "#E69F00"
 VIEW_COLORS = (BOX, "#56B4E9", "#009E73", "#CC79A7")
 COLORS = (BLUE, ORANGE, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")      # of one run after the other
-PART_COLORS = ("#009E73", "#CC79A7")
+PART_COLORS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999", "#8C510A")
 PART_LABELS = {"loss findings": "findings (counts twice)"}
 TOWERS = 10         # times the median loss: a loss beyond it would press the rest of a curve flat
 DPI = 100
@@ -98,7 +98,7 @@ def plot_log(history: Path, path: Path) -> None:
     axis = figure.subplots()
     marker = "o" if len(table) <= 60 else None
     axis.plot(table["epoch"], table["loss"], color=ORANGE, marker=marker, markersize=4, label="training loss")
-    for name, color, style in zip(parts, PART_COLORS, ("--", ":"), strict=False):
+    for name, color, style in zip(parts, cycle(PART_COLORS), cycle(("--", ":")), strict=False):
         label = PART_LABELS.get(name, name.removeprefix("loss "))
         axis.plot(
             table["epoch"], table[name], color=color, linestyle=style, marker=marker, markersize=2, linewidth=1.2,

@@ -19,6 +19,7 @@ from model.segmentation_model import WEIGHTS
 from model.training import train
 from model_config import ConfigError, SegmentationConfig
 from processing import columns as c
+from processing import plots
 from processing.bscans import Bscan
 from processing.errors import PipelineError
 from processing.eye.lesson import draw_lesson
@@ -49,7 +50,11 @@ def make_scans(count=3, rows=496, columns=768, seed=11):
 
 # ---- Training
 
-def test_a_training_leaves_a_run_like_any_other(paths, small_lessons, one_thread):
+def test_a_training_leaves_a_run_like_any_other(paths, small_lessons, one_thread, monkeypatch):
+    drawn = set()
+    save = plots.save_figure
+    monkeypatch.setattr(plots, "save_figure", lambda figure, path: drawn.update(
+        figure.axes[0].get_legend_handles_labels()[1]) or save(figure, path))
     folder, = train([SHORT], paths)
     assert folder.parent == paths.ckpt / "Model-Segmentation"
     record = json.loads((folder / "run.json").read_text())
@@ -58,6 +63,7 @@ def test_a_training_leaves_a_run_like_any_other(paths, small_lessons, one_thread
     parts = ["ILM", "BM", "readable", "IRF", "SRF", "PED", "foci"]
     assert history["epoch"].tolist() == [1, 2] and {f"held-out loss {part}" for part in parts} <= set(history)
     assert list(folder.glob("Model-Segmentation-loss-epoch(2)-eta(0.003)-*.png"))
+    assert drawn >= set(parts)
     assert load_checkpoint(folder / "Model-Segmentation.pt").values["learned"] == []
     reading = list(load_model(folder / "Model-Segmentation.pt", CPU).read(make_scans(1)[1]))
     assert reading[0][1].ilm_row.shape == (768,)
