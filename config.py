@@ -47,6 +47,7 @@ class Paths:
         self.image_table = self.processed / "csv" / "image_data.csv"   # one row per image
         self.pixel_cache = self.processed / "pixels.bin"               # the training crops, decoded
         self.crop_record = self.processed / "csv" / "crops.csv"        # what each crop was cut from
+        self.geometry_table = self.processed / "csv" / "geometry.csv"  # where each scan lies on the retina
         self.crop_preview = self.processed / "crop_preview.png"
         self.problems = self.processed / "problems.csv"                # what option 0 left out, and why
         self.check_table = self.processed / "check.csv"                # what option 6 found

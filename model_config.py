@@ -35,6 +35,8 @@ IMAGE_RECIPES = {
     "seed": Recipe("ImageNetwork", "plain", "sigmoid", help="as in 2021"),
     "fixed": Recipe("ImageNetwork", "plain", "logits", help="the same network, heads give logits"),
     "resnet": Recipe("ImageNetwork", "residual", "logits", help="fixed, with residual blocks"),
+    "measured": Recipe("ImageTrees", has_epochs=False,
+                       help="trees over what option 11 measured on a visit's scans, which have no epochs and no start"),
 }
 CSV_RECIPES = {
     "seed": Recipe("CSVNetwork", heads="sigmoid", help="as in 2021"),
@@ -78,6 +80,13 @@ def check_fields(config: Any) -> None:
         value, rule = getattr(config, one.name), one.metadata["rule"]
         if not rule.holds(value):
             raise ConfigError(f"{type(config).__name__}: {one.name} is {value!r}; it must be {rule.wanted}.")
+
+
+def _refuse_start(config: Any) -> None:
+    """Raise ConfigError where a recipe that is fitted at once is to start from another run."""
+    if config.init_from and not config.recipe_of().has_epochs:
+        name, recipe = type(config).__name__, config.recipe
+        raise ConfigError(f"{name}: init_from is {config.init_from!r}; it must be empty for the recipe {recipe}.")
 
 
 def check_device(device: str) -> None:
@@ -158,6 +167,7 @@ class ImageConfig:
         if isinstance(self.views, list):        # as JSON and the command line give it
             object.__setattr__(self, "views", tuple(self.views))
         check_fields(self)
+        _refuse_start(self)
 
     def recipe_of(self) -> Recipe:
         """What the recipe's name stands for."""
@@ -180,10 +190,7 @@ class CSVConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if self.init_from and not self.recipe_of().has_epochs:
-            raise ConfigError(
-                f"CSVConfig: init_from is {self.init_from!r}; it must be empty for the recipe {self.recipe}."
-            )
+        _refuse_start(self)
 
     def recipe_of(self) -> Recipe:
         """What the recipe's name stands for."""

@@ -63,6 +63,7 @@ class Model(Protocol):
 # Module and class of each kind; imported when a stage needs it, as scikit-learn and skops take long to load
 MODELS = {
     "ImageNetwork": "model.image_model",
+    "ImageTrees": "model.image_trees",
     "CSVNetwork": "model.csv_model",
     "CSVTrees": "model.csv_trees",
     "SegmentationNetwork": "model.segmentation_model",

@@ -1,20 +1,21 @@
-"""What each crop was cut from: its screen, its box, its size and time on the disk.
+"""What each crop was cut from: its screen, its box, its size and time on the disk. And where each scan lies.
 
 Reads and writes data/processed/csv/crops.csv, by which option 0 knows what is new or changed, and training and
-prediction with which box a crop was cut.
+prediction with which box a crop was cut; and geometry.csv, a row per image.
 """
 
 import csv
 import functools
 import io
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pandas as pd
 
 from processing import columns as c
 from processing.files import read_if_there, stat_files, write_text
+from processing.geometry import Geometry
 
 CROP, BOX, CHANNELS, TURNED_GREY = "crop_path", "box", "channels", "turned_grey"
 WIDTH, HEIGHT = "screen_width", "screen_height"     # px
@@ -24,30 +25,35 @@ RECORD_COLUMNS = [
     CHANNELS,
     TURNED_GREY,        # 1: the screen has colours within the box of a grey view
 ]
+GEOMETRY_COLUMNS = [c.SOURCE, "source_bytes", "source_mtime_ns", *Geometry._fields, "bscan_columns", "um_down",
+                    "um_across", "scale"]
+_NUMBERS = slice(RECORD_COLUMNS.index(WIDTH), RECORD_COLUMNS.index(BLACK) + 1)
 SAVE_EVERY_S = 10       # a killed run loses the record of its last seconds' crops and cuts those again
 
 
-class CropRecord:
-    """The table on disk, one row per crop, which is an image and a view: 114,000 rows for the competition's.
+class Record:
+    """A table on disk of what was made of files, saved while it grows.
 
     Args:
-        path: crops.csv. A file that is not there, is no such table, or is one of an older version is no record: every
-            crop is cut again then.
+        path: the CSV file. One that is not there, is no such table, or is of an older version is no record: all is
+            made again then.
+        columns: of the table; the first names a row.
+        numbers: those that hold whole numbers.
     """
 
-    def __init__(self, path: Path):
-        self._path = path
-        self._rows = {row[0]: row for row in _read_rows(path)}      # path of the crop -> texts of RECORD_COLUMNS
+    def __init__(self, path: Path, columns: list[str], numbers: slice = slice(0)):
+        self._path, self._columns = path, columns
+        self._rows = {row[0]: row for row in _read_rows(path, columns, numbers)}      # first cell -> all, as texts
         self._changed, self._saved_at = False, time.monotonic()
 
     def holds(self, row: dict) -> bool:
-        """Whether a crop stands in the record with these very values: of CROP, and of other columns that `row` has."""
-        known = dict(zip(RECORD_COLUMNS, self._rows.get(row[CROP], ()), strict=False))
+        """Whether a row of this name stands in the record with these very values, of the columns that `row` has."""
+        known = dict(zip(self._columns, self._rows.get(row[self._columns[0]], ()), strict=False))
         return all(known.get(name) == str(value) for name, value in row.items())
 
     def add(self, row: dict) -> None:
-        """Note a crop that was cut, with all RECORD_COLUMNS; the table is saved every few seconds."""
-        self._rows[row[CROP]] = [str(row[name]) for name in RECORD_COLUMNS]
+        """Note a row with all columns; the table is saved every few seconds."""
+        self._rows[row[self._columns[0]]] = [str(row[name]) for name in self._columns]
         self._changed = True
         if time.monotonic() - self._saved_at > SAVE_EVERY_S:
             self.save()
@@ -56,10 +62,21 @@ class CropRecord:
         """Write the table, if anything was added."""
         if not self._changed:
             return
-        text, rows = io.StringIO(), [self._rows[crop] for crop in sorted(self._rows)]
-        csv.writer(text, lineterminator="\n").writerows([RECORD_COLUMNS, *rows])
+        text, rows = io.StringIO(), [self._rows[name] for name in sorted(self._rows)]
+        csv.writer(text, lineterminator="\n").writerows([self._columns, *rows])
         write_text(self._path, text.getvalue())
         self._changed, self._saved_at = False, time.monotonic()
+
+
+class CropRecord(Record):
+    """One row per crop, which is an image and a view: 114,000 rows for the competition's.
+
+    Args:
+        path: crops.csv.
+    """
+
+    def __init__(self, path: Path):
+        super().__init__(path, RECORD_COLUMNS, _NUMBERS)
 
     def views(self) -> dict[str, tuple[str, str]]:
         """Path of each crop -> its box and its channels, as text."""
@@ -78,6 +95,23 @@ class CropRecord:
         return table.astype({WIDTH: int, HEIGHT: int, BLACK: int})
 
 
+class GeometryRecord(Record):
+    """Where the scan of each screen lies, one row per image.
+
+    Args:
+        path: geometry.csv.
+    """
+
+    def __init__(self, path: Path):
+        super().__init__(path, GEOMETRY_COLUMNS)
+
+    def table(self, sources: Iterable[str]) -> pd.DataFrame:
+        """source_path, pattern and distance_um (NaN: not known) of those of the screens that it holds."""
+        rows = [self._rows[source] for source in sources if source in self._rows]
+        table = pd.DataFrame(rows, columns=GEOMETRY_COLUMNS)[[c.SOURCE, "pattern", "distance_um"]]
+        return table.assign(distance_um=pd.to_numeric(table["distance_um"], errors="coerce"))
+
+
 def find_crops(path: Path, box: str, channels: int) -> set[str]:
     """Paths of the crops that were cut with a box (as describe_view puts it) and kept with so many channels."""
     state, = stat_files(path.parent, [path.name])
@@ -87,16 +121,15 @@ def find_crops(path: Path, box: str, channels: int) -> set[str]:
 @functools.lru_cache(maxsize=8)     # a training reads the record for each of its tables and views
 def _find_crops(path: Path, box: str, channels: int, _state: tuple[int, int]) -> set[str]:
     place = slice(RECORD_COLUMNS.index(BOX), RECORD_COLUMNS.index(BOX) + 2)     # CHANNELS stands behind it
-    return {row[0] for row in _read_rows(path) if row[place] == [box, str(channels)]}
+    return {row[0] for row in _read_rows(path, RECORD_COLUMNS, _NUMBERS) if row[place] == [box, str(channels)]}
 
 
-def _read_rows(path):
-    """Texts of RECORD_COLUMNS, crop by crop; none where the file is no such table. Damaged rows are passed over."""
-    numbers = slice(RECORD_COLUMNS.index(WIDTH), RECORD_COLUMNS.index(BLACK) + 1)
+def _read_rows(path: Path, columns: list[str], numbers: slice) -> Iterator[list[str]]:
+    """The texts of a record, row by row; none where the file is no such table. Damaged rows are passed over."""
     try:
         rows = csv.reader(io.StringIO((read_if_there(path) or b"").decode(), newline=""))
-        if next(rows, None) == RECORD_COLUMNS:
+        if next(rows, None) == columns:
             yield from (row for row in rows
-                        if len(row) == len(RECORD_COLUMNS) and all(cell.isdecimal() for cell in row[numbers]))
+                        if len(row) == len(columns) and all(cell.isdecimal() for cell in row[numbers]))
     except (ValueError, csv.Error):     # ValueError: no UTF-8
         return

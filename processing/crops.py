@@ -1,8 +1,9 @@
 """Every screen becomes a crop of each view on disk, on all cores; what is there and unchanged is left alone.
 
-Reads the source images; writes the crops and their record (processing/crop_record.py).
+Reads the source images; writes the crops, their record and where each scan lies (processing/crop_record.py).
 """
 
+import math
 import os
 from typing import NamedTuple
 
@@ -10,8 +11,10 @@ import pandas as pd
 
 from config import Paths, View
 from processing import columns as c
-from processing.crop_record import BLACK, BOX, CHANNELS, CROP, HEIGHT, TURNED_GREY, WIDTH, CropRecord
+from processing.bscans import find_bscan
+from processing.crop_record import BLACK, BOX, CHANNELS, CROP, HEIGHT, TURNED_GREY, WIDTH, CropRecord, GeometryRecord
 from processing.files import replace_file
+from processing.geometry import read_geometry
 from processing.images import ImageError, crop_image, cut_view, read_image
 from processing.parallel import CORES, map_in_threads, one_image_per_thread
 from processing.screens import measure_black
@@ -27,6 +30,7 @@ class Cutting(NamedTuple):
     problems: list          # (source_path, reason) of the images that could not be cropped
     made: int               # how many crops were written, of all views
     record: CropRecord      # saved
+    geometry: GeometryRecord    # saved, too
 
 
 def crop_all(images: pd.DataFrame, paths: Paths, views: dict[str, View]) -> Cutting:
@@ -40,27 +44,30 @@ def crop_all(images: pd.DataFrame, paths: Paths, views: dict[str, View]) -> Cutt
     Returns:
         Cutting. Of an image with a problem no crop is written.
     """
-    record = CropRecord(paths.crop_record)
+    record, geometry = CropRecord(paths.crop_record), GeometryRecord(paths.geometry_table)
     sources = images[c.SOURCE].tolist()
     crops = zip(*(view_paths(images, view) for view in views.values()), strict=True)
     wanted = [list(zip(names, views.values(), strict=True)) for names in crops]     # per image: (crop, view) of each
     problems, made = [], 0
     with one_image_per_thread():
         jobs = zip(sources, wanted, strict=True)
-        results = map_in_threads(lambda job: _cut_screen(job[0], job[1], paths, record), jobs, threads=THREADS)
+        results = map_in_threads(lambda job: _cut_screen(*job, paths, record, geometry), jobs, threads=THREADS)
         try:
             shown = progress(results, total=len(sources), label="crop", unit="image")
             for source, result in zip(sources, shown, strict=True):
                 if isinstance(result, ImageError):
                     problems.append((source, str(result)))
                     continue
-                made += len(result)
-                for row in result:
+                made += len(result.crops)
+                for row in result.crops:
                     record.add(row)
+                if result.geometry:
+                    geometry.add(result.geometry)
         finally:
             results.close()
             record.save()
-    return Cutting(problems, made, record)
+            geometry.save()
+    return Cutting(problems, made, record, geometry)
 
 
 def is_current(crop: str, source: str, view: View, *, paths: Paths, record: CropRecord) -> bool:
@@ -79,13 +86,22 @@ def is_current(crop: str, source: str, view: View, *, paths: Paths, record: Crop
         return False
 
 
-def _cut_screen(source, crops, paths, record):
-    """Cut those of the crops (pairs of path and View) that are not current: their rows of the record, or ImageError."""
+class _Cut(NamedTuple):
+    """What became of one screen."""
+
+    crops: list[dict]       # rows of the crops' record
+    geometry: dict          # row of where its scan lies; empty: known
+
+
+def _cut_screen(source, crops, paths, record, geometry):
+    """Cut those of the crops (pairs of path and View) that are not current, and read where the scan lies, unless that
+    is known: _Cut, or ImageError."""
     stale = [(crop, view) for crop, view in crops if not is_current(crop, source, view, paths=paths, record=record)]
-    if not stale:
-        return []
     try:
         state = (paths.root / source).stat()        # before it is read: what changes meanwhile is cut again
+        is_known = geometry.holds(_describe_source(source, state))
+        if not stale and is_known:
+            return _Cut([], {})
         screen = read_image(paths.root / source)
         cuts = [cut_view(screen, view) for _, view in stale]
     except OSError as error:
@@ -99,13 +115,30 @@ def _cut_screen(source, crops, paths, record):
         rows.append(_describe_cut(crop, source, view, state) | _describe_crop(paths.root / crop) | {
             WIDTH: screen.shape[1], HEIGHT: screen.shape[0], BLACK: measure_black(crop_image(screen, view)),
             TURNED_GREY: int(turned_grey)})
-    return rows
+    return _Cut(rows, {} if is_known else _describe_source(source, state) | _describe_place(screen))
+
+
+def _describe_source(source, state):
+    """The columns of both records that tell whether a screen has changed; `state` is its os.stat."""
+    return {c.SOURCE: source, "source_bytes": state.st_size, "source_mtime_ns": state.st_mtime_ns}
+
+
+def _describe_place(screen):
+    """The columns of geometry.csv that a screen tells; numbers to a hundredth, what is not known is empty."""
+    values = read_geometry(screen)._asdict()
+    try:
+        scan = find_bscan(screen)
+        values |= {"bscan_columns": scan.pixels.shape[1], "um_down": scan.um_down, "um_across": scan.um_across,
+                   "scale": scan.scale}
+    except ImageError:
+        values |= {"bscan_columns": "", "um_down": "", "um_across": "", "scale": ""}
+    return {name: ("" if math.isnan(value) else round(value, 2)) if isinstance(value, float) else value
+            for name, value in values.items()}
 
 
 def _describe_cut(crop, source, view, state):
     """The record's columns of what a crop is cut from; `state` is os.stat of the screen."""
-    return {CROP: crop, c.SOURCE: source, "source_bytes": state.st_size, "source_mtime_ns": state.st_mtime_ns,
-            BOX: describe_view(view), CHANNELS: view.channels}
+    return {CROP: crop, **_describe_source(source, state), BOX: describe_view(view), CHANNELS: view.channels}
 
 
 def _describe_crop(file):

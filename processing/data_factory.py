@@ -1,7 +1,7 @@
 """Option 0, in reading order: walk the source, cut the crops, write the tables.
 
-Reads data/source; writes data/processed: csv/{image_data,eyes,crops,train,test}.csv, a folder of crops for each view
-(img/, fundus/), problems.csv and crop_preview.png.
+Reads data/source; writes data/processed: csv/{image_data,eyes,crops,geometry,train,test}.csv, a folder of crops for
+each view (img/, fundus/), problems.csv and crop_preview.png.
 """
 
 from collections import Counter, defaultdict
@@ -110,7 +110,7 @@ def processing_data(
 def crop_img(rows: list[dict], paths: Paths, views: dict[str, View]) -> Crops:
     """Cut the crops of `rows` (of read_image_rows), tell odd screens, and draw the preview if anything changed."""
     images = pd.DataFrame(rows, columns=c.IMAGE_COLUMNS)
-    problems, made, record = crop_all(images, paths, views)
+    problems, made, record, _ = crop_all(images, paths, views)
     images = images[~images[c.SOURCE].isin([source for source, _ in problems])].reset_index(drop=True)
     preview, screens = paths.crop_preview, record.screens(images[c.PROCESSED])
     if len(images) and not (preview.is_file()

@@ -7,10 +7,13 @@ import pytest
 
 from config import VIEWS, Paths, View
 from processing import columns as c
+from processing.crop_record import GEOMETRY_COLUMNS
 from processing.data_factory import _preview_sources, processing_data
 from processing.errors import PipelineError
+from processing.geometry import read_geometry
 from processing.images import crop_image, cut_view, encode_jpeg, read_image
 from tests.helpers import make_screen, put_screen
+from tests.lines import draw_screen
 
 BSCAN, FUNDUS = VIEWS["bscan"], VIEWS["fundus"]
 
@@ -48,8 +51,9 @@ def decode(file):
 
 
 def tables(paths):
-    """All but the record of crops, which holds times."""
-    return {path.name: path.read_bytes() for path in paths.processed.rglob("*.csv") if path != paths.crop_record}
+    """All but the records of crops and of where scans lie, which hold times."""
+    records = paths.crop_record, paths.geometry_table
+    return {path.name: path.read_bytes() for path in paths.processed.rglob("*.csv") if path not in records}
 
 
 def test_it_writes_crops_tables_and_the_preview(paths, source):
@@ -81,6 +85,31 @@ def test_each_view_has_its_own_folder_channels_and_box_and_a_grey_crop_its_old_b
         assert fundus.shape == (496, 496, 3)
         assert np.abs(fundus[:screen.shape[0]].astype(int) - screen[:496, :496]).mean() < 3
         assert fundus[screen.shape[0] + 8:].max(initial=0) < 10
+
+
+def test_where_each_scan_lies_is_read_from_its_screen(paths, source):
+    screens = [file for file in sorted(source.rglob("*.*")) if file.suffix.lower() in (".jpg", ".png")]
+    for number, file in enumerate(screens):
+        file.write_bytes(encode_jpeg(draw_screen([3, number]).screen))
+    processing_data(paths)
+    table = pd.read_csv(paths.geometry_table)
+    images = pd.read_csv(paths.image_table)
+    assert table[c.SOURCE].tolist() == sorted(images[c.SOURCE]) and list(table) == GEOMETRY_COLUMNS
+    for row in table.to_dict("records"):
+        found = read_geometry(read_image(paths.root / row[c.SOURCE]))
+        assert row["pattern"] == found.pattern and row["angle_deg"] == pytest.approx(found.angle_deg, abs=0.01)
+        assert row["bscan_columns"] in (512, 768) and row["scale"] == "assumed"
+    before, stamp = paths.geometry_table.read_bytes(), paths.geometry_table.stat().st_mtime_ns
+    processing_data(paths)
+    assert paths.geometry_table.stat().st_mtime_ns == stamp         # nothing was read again
+    paths.geometry_table.unlink()
+    assert processing_data(paths).crops == 0
+    assert paths.geometry_table.read_bytes() == before
+    changed = screens[0]
+    changed.write_bytes(encode_jpeg(np.full((596, 1264, 3), 90, np.uint8)))
+    processing_data(paths)
+    after = pd.read_csv(paths.geometry_table).set_index(c.SOURCE)
+    assert after.loc[paths.relative(changed), "pattern"] == "unknown" and len(after) == 2
 
 
 def test_a_third_view_is_one_entry(paths, source, monkeypatch):

@@ -12,7 +12,13 @@ import config
 from config import Paths, View
 from processing import columns as c
 from processing.check.eyes import check_eyes, check_templates
-from processing.check.images import check_images, check_measures, check_processed, end_of_path
+from processing.check.images import (
+    check_geometry,
+    check_images,
+    check_measures,
+    check_processed,
+    end_of_path,
+)
 from processing.check.kinds import KINDS, SEVERITIES, STOPS, Finding, find
 from processing.check.layout import read_layout
 from processing.check.plot import Distributions, Suspect, draw_check
@@ -59,6 +65,7 @@ def check_data(paths: Paths = config.PATHS, views: dict[str, View] = config.VIEW
     found += faults + check_eyes(paths, layout.images, tables, layout.tables)
     found += check_templates(paths, layout.images, tables)
     found += check_images(paths, layout.images, processed, views) + check_measures(paths, layout.images)
+    found += check_geometry(paths, layout.images)
     found.sort(key=lambda one: (SEVERITIES.index(one.severity), list(KINDS).index(one.kind), one.file, one.row or 0))
     table = pd.DataFrame(found, columns=Finding._fields, dtype=object)
     try_to_write(paths.check_table, lambda: write_csv(paths.check_table, table))

@@ -14,9 +14,10 @@ import pandas as pd
 from config import Paths, View
 from processing import columns as c
 from processing.check.kinds import Finding, find
-from processing.crop_record import CropRecord
+from processing.crop_record import CropRecord, GeometryRecord
 from processing.crops import is_current
 from processing.errors import PipelineError
+from processing.geometry import UNKNOWN
 from processing.images import ImageError, crop_image, cut_view, decode_image, read_image
 from processing.parallel import map_in_threads, one_image_per_thread
 from processing.screens import NARROW_SCREEN, explain_oddity, measure_black
@@ -29,6 +30,7 @@ BLOCK_PX = 25               # blocks of 25 x 25 px (100 um down): speckle averag
 # demonstration's 34 to 51; noise 11 at most, the real image at a seventh of its brightness 7
 LEAST_CONTRAST = 14
 CONTRAST_QUARTILE = 75      # a quarter of the columns suffices: narrow screens end in black, vessels cast shadows
+NEAR_FOVEA_UM = 500         # the central subfield's radius
 CROPS = "crops"             # of an image: name of a view -> path of the crop
 KEY = [c.PATIENT, c.AFTER, c.DATA_TYPE, c.SOURCE, c.PROCESSED]
 
@@ -142,6 +144,26 @@ def check_measures(paths: Paths, images: pd.DataFrame) -> list:
     kinds = {c.NO_RETINA: "retina-missing", c.CUT_OFF: "retina-cut"}
     table = table[table[c.PROBLEM].isin(kinds) & table[c.FILE].isin(images[c.SOURCE])]
     return [find(kinds[problem], file) for file, problem in zip(table[c.FILE], table[c.PROBLEM], strict=True)]
+
+
+def check_geometry(paths: Paths, images: pd.DataFrame) -> list:
+    """What option 0 read from the screens about where the scans lie, where it has run.
+
+    Args:
+        paths: config.Paths.
+        images: DataFrame with IMAGE_COLUMNS of data/source.
+
+    Returns:
+        list of Finding: screens whose lines cannot be read; visits without a scan within NEAR_FOVEA_UM of the middle of
+        their pattern, of all of whose scans that is known.
+    """
+    table = images.merge(GeometryRecord(paths.geometry_table).table(images[c.SOURCE]), on=c.SOURCE)
+    found = [find("lines-unknown", file) for file in table[c.SOURCE][table["pattern"] == UNKNOWN]]
+    for _, visit in table.groupby([c.PATIENT, c.AFTER, c.DATA_TYPE]):
+        nearest = visit["distance_um"].abs().min()
+        if visit["distance_um"].notna().all() and nearest > NEAR_FOVEA_UM:
+            found.append(find("visit-off-fovea", visit[c.SOURCE].iloc[0], f"{nearest:.0f} um"))
+    return found
 
 
 def _look_at(row, task):

@@ -1,0 +1,103 @@
+"""What was measured on a visit's scans, as features: thickness by place, fluid, quality; of other visits and eyes, too.
+
+Reads data/processed/csv/{image_data,measures,geometry}.csv; writes nothing. N images, V visits.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+from config import Paths
+from model.measures import MEASURES
+from processing import columns as c
+from processing.crop_record import GeometryRecord
+from processing.errors import PipelineError
+from processing.tables import read_measures, read_processed
+from processing.visits import VISIT
+
+NEAR_UM = 300                   # from the pattern's middle: scans that speak for the central subfield
+USUAL_UM = 300.0                # where nothing was measured
+PLAUSIBLE_UM = (60, 1500)       # thickness; what lies beyond is no measurement
+THICKNESS = [name for name in MEASURES if name.startswith("thickness_")]
+FLUID = [name for name in MEASURES if name.split("_")[0] in ("irf", "srf", "ped", "foci")]
+QUALITY = ["readable_share", "cut_share", "spread_um", "signal_grey"]
+BASE = "near thickness_0_5mm_um"        # what a visit's thickness is compared with
+OTHERS = [BASE, "near thickness_fovea_um", "most irf_expected_mm2", "most srf_expected_mm2", "most ped_expected_mm2"]
+CLINICAL = [c.FINAL, c.AFTER, c.SIDE, c.GENDER, c.AGE, c.DIAGNOSIS, c.DRUG, c.PRE_VA]
+
+
+def build_features(rows: pd.DataFrame, paths: Paths) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Features of images and of their visits. Other visits of the eye and the fellow eye are looked up, too.
+
+    Args:
+        rows: N rows of train.csv or test.csv.
+        paths: config.Paths.
+
+    Returns:
+        images: DataFrame with the index of `rows`: the image's own measures, then its visit's features.
+        visits: DataFrame indexed by VISIT: features of the visits of `rows`; NaN where unknown.
+
+    Raises:
+        PipelineError: option 11 has not measured all of the images.
+    """
+    everything = read_processed(paths.image_table, c.IMAGE_COLUMNS)
+    persons = set(rows[c.PATIENT].map(c.person_of))
+    kin = everything[everything[c.PATIENT].map(c.person_of).isin(persons)].drop_duplicates(c.SOURCE)
+    measures = _read_measures(paths, pd.concat([rows[c.SOURCE], kin[c.SOURCE]]).drop_duplicates(), rows[c.SOURCE])
+    kin = kin[kin[c.SOURCE].isin(measures.index)]
+    visits = _describe_visits(kin[VISIT], measures.loc[kin[c.SOURCE]].set_axis(kin.index))
+    visits = visits.join(_look_up(visits, lambda patient, after: (patient, 1 - after), "other "))
+    visits = visits.join(_look_up(visits, lambda patient, after: (c.fellow_of(patient), after), "fellow "))
+    clinical = rows.groupby(VISIT)[CLINICAL].first().astype(float).add_prefix("clinical ")
+    visits = visits.reindex(clinical.index).join(clinical)
+    own = measures.loc[rows[c.SOURCE], [*THICKNESS, *FLUID, *QUALITY, "distance_um"]].add_prefix("own ")
+    of_visit = visits.reindex(pd.MultiIndex.from_frame(rows[VISIT]))
+    return pd.concat([own.set_axis(rows.index), of_visit.set_axis(rows.index)], axis=1), visits
+
+
+def _read_measures(paths: Paths, sources: pd.Series, wanted: pd.Series) -> pd.DataFrame:
+    """MEASURES and distance_um of those of `sources` that are measured, indexed by them; `wanted` must all be."""
+    if not paths.measures.is_file():
+        raise PipelineError(f"{paths.measures} is not there; the recipe measured needs it. Option 11 makes it.")
+    table = read_measures(paths.measures, MEASURES).set_index(c.FILE)
+    absent = wanted[~wanted.isin(table.index)]
+    if len(absent):
+        raise PipelineError(f"{paths.measures} lacks {len(absent)} of {len(wanted)} images, as {absent.iloc[0]}. "
+                            "Option 11 (measure) measures what is new.")
+    table = table.loc[table.index.isin(sources), list(MEASURES)].astype(float)
+    places = GeometryRecord(paths.geometry_table).table(table.index).set_index(c.SOURCE)["distance_um"]
+    thickness = table[THICKNESS]
+    table[THICKNESS] = thickness.where((thickness >= PLAUSIBLE_UM[0]) & (thickness <= PLAUSIBLE_UM[1]))
+    return table.assign(distance_um=places.reindex(table.index))
+
+
+def _describe_visits(visit_of: pd.DataFrame, measures: pd.DataFrame) -> pd.DataFrame:
+    """V rows of what was measured on the scans of each visit; `visit_of`: N x VISIT, the index of `measures`."""
+    keys = [visit_of[name] for name in VISIT]
+    away = measures["distance_um"].abs()
+    nearest = away.groupby(keys).transform("min")
+    is_near = (away <= NEAR_UM) | (away == nearest) | nearest.isna()        # the nearest there is, at least
+    near = measures.where(is_near)
+    parts = [
+        near[THICKNESS].groupby(keys).median().add_prefix("near "),
+        near[["thickness_fovea_um"]].groupby(keys).min().add_prefix("least "),
+        measures[["thickness_smallest_um"]].groupby(keys).min(), measures[["thickness_largest_um"]].groupby(keys).max(),
+        measures[[*THICKNESS, *FLUID]].groupby(keys).mean().add_prefix("mean "),
+        measures[FLUID].groupby(keys).max().add_prefix("most "), near[FLUID].groupby(keys).mean().add_prefix("near "),
+        measures[QUALITY].groupby(keys).mean().add_prefix("mean "), away.groupby(keys).min().rename("nearest_um"),
+        measures.groupby(keys).size().rename("scans"),
+    ]
+    return pd.concat(parts, axis=1)
+
+
+def _look_up(visits: pd.DataFrame, find: Callable[[str, int], tuple[str, int]], prefix: str) -> pd.DataFrame:
+    """OTHERS of the visit that `find` names for each row, where it is there."""
+    wanted = pd.MultiIndex.from_tuples([find(*visit) for visit in visits.index], names=VISIT)
+    return visits[OTHERS].reindex(wanted).set_axis(visits.index).add_prefix(prefix)
+
+
+def find_base(visits: pd.DataFrame) -> np.ndarray:
+    """V thicknesses (um) that a visit's answer is a multiple of: BASE, else the fovea's, else the median's."""
+    base = visits[BASE].fillna(visits["near thickness_fovea_um"]).fillna(visits["mean thickness_1_5mm_um"])
+    return base.fillna(USUAL_UM).to_numpy()
