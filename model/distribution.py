@@ -7,7 +7,6 @@ import numpy as np
 
 from model.metrics import CST_TOLERANCE
 
-STEPS = 200             # answers that are tried between the least and the largest sample
 COVERED = 0.8           # share of the truths that an interval is to hold
 
 
@@ -28,12 +27,15 @@ def choose_thickness(samples: np.ndarray, weights: np.ndarray) -> tuple[np.ndarr
     answers, chances = np.empty(len(samples)), np.empty(len(samples))
     for row, (values, chance) in enumerate(zip(samples, weights, strict=True)):
         order = np.argsort(values)
+        order = order[chance[order] > 0]
         values, total = values[order], np.concatenate([[0], np.cumsum(chance[order])])
-        tried = np.geomspace(values[0], values[-1], STEPS)
+        # Between two edges every answer hits the same samples
+        edges = np.sort(np.concatenate([values * (1 - CST_TOLERANCE), values * (1 + CST_TOLERANCE)]))
+        tried = (edges[:-1] + edges[1:]) / 2
         held = (total[np.searchsorted(values, tried / (1 - CST_TOLERANCE), side="right")]
                 - total[np.searchsorted(values, tried / (1 + CST_TOLERANCE), side="left")])
-        best = held >= held.max() - 1e-9
-        answers[row], chances[row] = np.median(tried[best]), held.max()
+        widest = np.where(held >= held.max() - 1e-9, np.diff(edges), -1).argmax()
+        answers[row], chances[row] = tried[widest], held[widest]
     return answers, chances
 
 

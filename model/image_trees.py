@@ -1,10 +1,11 @@
 """ImageTrees: the recipe measured of image models, trees over what Model-Segmentation measured on a visit's scans.
 
-Reads data/processed/csv/{image_data,measures,geometry}.csv; the run writes what comes of it. N images, V visits of
-which they are, T training visits.
+Reads data/processed/csv/{image_data,eyes,measures,geometry}.csv; the run writes what comes of it. N images, V visits
+of which they are, T training visits.
 
-Thickness: the trees say which training visits a visit is like; their thicknesses, each as a multiple of what was
-measured, are its distribution. The answer is the value that is most probably within the competition's tolerance.
+Thickness, as a multiple of what was measured: the trees give its mean, and say which training visits a visit is like;
+by how much these were missed, out of fold, is spread around it as a distribution. The answer is the value that is most
+probably within the competition's tolerance.
 """
 
 import zipfile
@@ -25,19 +26,20 @@ from model.portable import NotPortable, Portable
 from model.provenance import fingerprint_table
 from model.run import Run
 from model.trees import MISSING, TRUSTED
-from model.visit_features import build_features, find_base
+from model.visit_features import build_features, find_base, read_labels
 from model_config import ImageConfig
 from processing import columns as c
 from processing.errors import PipelineError
 from processing.terminal import say
 from processing.visits import VISIT
 
-LEARNED = ("columns", "image columns", "forest", "leaves", "ratio", "weights", "findings")
-FOREST = {"n_estimators": 200, "min_samples_leaf": 5, "max_features": 0.4, "n_jobs": -1}
-BOOSTED = {"max_iter": 120, "learning_rate": 0.06, "max_leaf_nodes": 12, "min_samples_leaf": 15, "l2_regularization": 3}
+LEARNED = ("columns", "image columns", "forest", "leaves", "missed", "weights", "findings")
+FOREST = {"n_estimators": 200, "min_samples_leaf": 3, "max_features": 0.5, "n_jobs": -1}
+BOOSTED = {"max_iter": 120, "learning_rate": 0.06, "max_leaf_nodes": 12, "l2_regularization": 3}
+LEAST_LEAF, MOST_LEAF, LEAVES = 2, 15, 40       # rows of a leaf: a LEAVES-th of all, within these bounds
 OUTLIER = 4.0               # times the median residual, from which on a label counts less than half
 CHUNK = 200                 # visits that are compared with the training visits at once
-LEAST_VISITS = 10           # to learn from
+LEAST_VISITS, LEAST_PERSONS = 10, 2     # to learn from
 FOLDS = 5
 
 
@@ -45,7 +47,7 @@ class ImageTrees:
     """Follows model.registry.Model.
 
     Args:
-        specification: seed, target and findings.
+        specification: seed and findings.
         device: torch.device; trees compute on the CPU.
     """
 
@@ -54,15 +56,15 @@ class ImageTrees:
 
     def __init__(self, specification: dict[str, Any], device: torch.device):
         self.specification, self.device = dict(specification), device
-        self._seed, self._target = specification["seed"], specification["target"]
+        self._seed = specification["seed"]
         self._findings = list(specification["findings"])
         self._learned: dict[str, Any] = {}
 
     @classmethod
     def specify(cls, config: ImageConfig, rows: pd.DataFrame) -> dict[str, Any]:
-        """The specification of a new model: the config's seed and target, today's findings and packages."""
-        return {"seed": config.seed, "target": config.target, "findings": list(c.FINDINGS), "packages": name_packages(),
-                "outputs": {c.CST: "um", "findings": "probability"}}
+        """The specification of a new model: the config's seed, today's findings and packages."""
+        return {"seed": config.seed, "findings": list(c.FINDINGS), "packages": name_packages(),
+                "outputs": {c.CST: "um, of the visit", "findings": "probability"}}
 
     @classmethod
     def select_rows(cls, table: pd.DataFrame, config: ImageConfig) -> pd.DataFrame:
@@ -71,7 +73,7 @@ class ImageTrees:
 
     def describe(self) -> str:
         """One line for a person."""
-        return f"ImageTrees over measures, target {self._target}, findings {' '.join(self._findings)}"
+        return f"ImageTrees over measures, findings {' '.join(self._findings)}"
 
     def build_portable(self) -> Portable:
         """Raises NotPortable: what the trees see is looked up and counted in tables."""
@@ -94,14 +96,15 @@ class ImageTrees:
 
     def fingerprint(self, rows: pd.DataFrame, held_out: pd.DataFrame, paths: Paths) -> dict[str, str]:
         """The tables that its features come from."""
-        files = paths.image_table, paths.measures, paths.geometry_table
+        files = paths.image_table, paths.eye_table, paths.measures, paths.geometry_table
         return {file.name: fingerprint_table(file) for file in files if file.is_file()}
 
     def fit(self, rows: pd.DataFrame, run: Run, paths: Paths, *, held_out: pd.DataFrame) -> None:
-        """Learn from images whose scans are measured.
+        """Learn from images whose scans are measured. A visit's labels are its own: thickness and findings as eyes.csv
+        gives them, before treatment or after it, and where nothing is given there nothing is learned.
 
         Args:
-            rows: DataFrame of train.csv with the target (um) and findings (0 / 1).
+            rows: DataFrame of train.csv with the findings (0 / 1) of the final round's images.
             run: that keeps what is learned.
             paths: config.Paths.
             held_out: not looked at.
@@ -112,9 +115,12 @@ class ImageTrees:
         images, visits = build_features(rows, paths)
         say(f"{run.name}: fitting trees to {len(visits)} visits; that takes a minute or two for 5,000")
         self._learned = {"columns": list(visits.columns), "image columns": list(images.columns)}
-        self._fit_thickness(rows.groupby(VISIT)[self._target].first().reindex(visits.index).to_numpy(float), visits)
+        labels = read_labels(paths).reindex(visits.index)
+        self._fit_thickness(labels[c.CST].to_numpy(), visits)
+        own = (rows[c.FINAL] == 1).to_numpy()       # images that have labels of their own
         self._learned["findings"] = {
-            name: [self._fit_visit_finding(rows, visits, name), self._fit_image_finding(rows, images, name)]
+            name: [self._fit_finding(visits, labels[name].to_numpy()),
+                   self._fit_finding(images[own], rows.loc[own, name].to_numpy(float))]
             for name in self._findings
         }
         run.save_fitted(self)
@@ -122,34 +128,32 @@ class ImageTrees:
 
     def _fit_thickness(self, target: np.ndarray, visits: pd.DataFrame) -> None:
         known = np.isfinite(target) & (target > 0)
-        if known.sum() < LEAST_VISITS:
-            raise PipelineError(f"Recipe measured: {known.sum()} visits whose {self._target} is known; {LEAST_VISITS} "
-                                "are needed. Use more data, or recipe fixed.")
-        features, base = _to_array(visits)[known], find_base(visits)[known]
-        ratio = np.log(target[known] / base)
         persons = visits.index.get_level_values(c.PATIENT)[known].map(c.person_of)
-        weights = _weigh(features, ratio, persons, self._seed)
-        forest = ExtraTreesRegressor(**FOREST, random_state=self._seed).fit(features, ratio, weights)
-        self._learned |= {"forest": forest, "leaves": forest.apply(features).astype(np.int32), "ratio": ratio,
+        if known.sum() < LEAST_VISITS or persons.nunique() < LEAST_PERSONS:
+            raise PipelineError(f"Recipe measured: {known.sum()} visits of {persons.nunique()} persons whose thickness "
+                                f"is known; {LEAST_VISITS} of {LEAST_PERSONS} are needed. Use more data, or recipe "
+                                "fixed.")
+        features, ratio = _to_array(visits)[known], np.log(target[known] / find_base(visits)[known])
+        forest = ExtraTreesRegressor(**FOREST, random_state=self._seed)
+        folds = GroupKFold(min(FOLDS, persons.nunique()))
+        missed = ratio - cross_val_predict(forest, features, ratio, groups=persons, cv=folds)
+        usual = max(float(np.median(np.abs(missed))), 1e-3)
+        weights = 1 / (1 + (missed / (OUTLIER * usual)) ** 2)       # a wrong label counts less
+        forest.fit(features, ratio, weights).set_params(n_jobs=1)   # threads would add up in any order
+        self._learned |= {"forest": forest, "leaves": forest.apply(features).astype(np.int32), "missed": missed,
                           "weights": weights}
 
-    def _fit_visit_finding(self, rows: pd.DataFrame, visits: pd.DataFrame, name: str) -> Any:
-        """Whether a visit shows a finding: its label, or that of one of its images."""
-        labels = rows.groupby(VISIT)[name].max().reindex(visits.index)
-        return self._fit_finding(_to_array(visits), labels.to_numpy(float))
-
-    def _fit_image_finding(self, rows: pd.DataFrame, images: pd.DataFrame, name: str) -> Any:
-        """Whether an image shows it; learned where images have labels of their own. None: there are none."""
-        own = (rows[c.FINAL] == 1).to_numpy()
-        return self._fit_finding(_to_array(images[own]), rows.loc[own, name].to_numpy(float)) if own.any() else None
-
-    def _fit_finding(self, features: np.ndarray, labels: np.ndarray) -> Any:
-        """A classifier, or the share of the only label there is."""
+    def _fit_finding(self, features: pd.DataFrame, labels: np.ndarray) -> Any:
+        """A classifier of whether there is any; the share of the only label there is; None without a label."""
         known = np.isfinite(labels)
-        positive = labels[known] > 0.5
+        if not known.any():
+            return None
+        positive = labels[known] > 0
         if len(np.unique(positive)) < 2:
-            return float(positive.mean()) if known.any() else 0.5
-        return HistGradientBoostingClassifier(**BOOSTED, random_state=self._seed).fit(features[known], positive)
+            return float(positive.mean())
+        leaf = int(np.clip(known.sum() // LEAVES, LEAST_LEAF, MOST_LEAF))
+        judge = HistGradientBoostingClassifier(**BOOSTED, min_samples_leaf=leaf, random_state=self._seed)
+        return judge.fit(_to_array(features)[known], positive)
 
     def predict(self, rows: pd.DataFrame, paths: Paths = PATHS, *, label: str = "predict") -> pd.DataFrame:
         """Predict each image; any number of rows.
@@ -169,18 +173,19 @@ class ImageTrees:
         visits, images = visits[self._learned["columns"]], images[self._learned["image columns"]]
         answers = pd.DataFrame({c.CST: choose_thickness(*self.find_distribution(visits))[0]}, index=visits.index)
         for name in self._findings:
-            answers[name] = _ask(self._learned["findings"][name][0], _to_array(visits))
+            answers[name] = _ask(self._learned["findings"][name][0], visits)
         table = answers.reindex(pd.MultiIndex.from_frame(rows[VISIT])).set_axis(rows.index)
         own = (rows[c.FINAL] == 1).to_numpy()
         for name in self._findings:
             judge = self._learned["findings"][name][1]
             if own.any() and judge is not None:
-                table.loc[own, name] = _ask(judge, _to_array(images[own]))
+                table.loc[own, name] = _ask(judge, images[own])
         return table
 
     def find_distribution(self, visits: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
         """The thickness of visits: V x T samples (um), and V x T probabilities."""
-        leaves = self._learned["forest"].apply(_to_array(visits)).astype(np.int32)
+        forest, features = self._learned["forest"], _to_array(visits)
+        middle, leaves = forest.predict(features), forest.apply(features).astype(np.int32)
         known, weights = self._learned["leaves"], self._learned["weights"]
         chances = np.zeros((len(visits), len(known)))
         for start in range(0, len(visits), CHUNK):
@@ -188,7 +193,7 @@ class ImageTrees:
             for tree in range(known.shape[1]):
                 alike = (leaves[start:start + CHUNK, tree, None] == known[:, tree]) * weights
                 part += alike / alike.sum(axis=1, keepdims=True)
-        samples = find_base(visits)[:, None] * np.exp(self._learned["ratio"])
+        samples = find_base(visits)[:, None] * np.exp(middle[:, None] + self._learned["missed"])
         return samples, chances / chances.sum(axis=1, keepdims=True)
 
 
@@ -197,15 +202,8 @@ def _to_array(features: pd.DataFrame) -> np.ndarray:
     return features.fillna(MISSING).to_numpy(np.float64)
 
 
-def _ask(judge: Any, features: np.ndarray) -> np.ndarray:
-    return np.full(len(features), judge) if isinstance(judge, float) else judge.predict_proba(features)[:, 1]
-
-
-def _weigh(features: np.ndarray, ratio: np.ndarray, persons: pd.Index, seed: int) -> np.ndarray:
-    """How much each visit's label counts: less the further it lies from what others, of other persons, would say."""
-    folds = min(FOLDS, persons.nunique())
-    if folds < 2:
-        return np.ones(len(ratio))
-    forest = ExtraTreesRegressor(**FOREST, random_state=seed)
-    off = np.abs(ratio - cross_val_predict(forest, features, ratio, groups=persons, cv=GroupKFold(folds)))
-    return 1 / (1 + (off / (OUTLIER * max(float(np.median(off)), 1e-3))) ** 2)
+def _ask(judge: Any, features: pd.DataFrame) -> np.ndarray:
+    """Probabilities; without a label there is nothing to know: 0.5."""
+    if judge is None or isinstance(judge, float):
+        return np.full(len(features), 0.5 if judge is None else judge)
+    return judge.predict_proba(_to_array(features))[:, 1]

@@ -1,6 +1,6 @@
 """What was measured on a visit's scans, as features: thickness by place, fluid, quality; of other visits and eyes, too.
 
-Reads data/processed/csv/{image_data,measures,geometry}.csv; writes nothing. N images, V visits.
+Reads data/processed/csv/{image_data,eyes,measures,geometry}.csv; writes nothing. N images, V visits.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,8 @@ THICKNESS = [name for name in MEASURES if name.startswith("thickness_")]
 FLUID = [name for name in MEASURES if name.split("_")[0] in ("irf", "srf", "ped", "foci")]
 QUALITY = ["readable_share", "cut_share", "spread_um", "signal_grey"]
 BASE = "near thickness_0_5mm_um"        # what a visit's thickness is compared with
-OTHERS = [BASE, "near thickness_fovea_um", "most irf_expected_mm2", "most srf_expected_mm2", "most ped_expected_mm2"]
+OTHERS = [BASE, "near thickness_fovea_um", "most irf_chance", "most srf_chance", "most ped_chance"]
+COMPARED = ("near ", "least ", "mean thickness")    # lengths that are features as shares of BASE, too
 CLINICAL = [c.FINAL, c.AFTER, c.SIDE, c.GENDER, c.AGE, c.DIAGNOSIS, c.DRUG, c.PRE_VA]
 
 
@@ -47,6 +48,8 @@ def build_features(rows: pd.DataFrame, paths: Paths) -> tuple[pd.DataFrame, pd.D
     measures = _read_measures(paths, pd.concat([rows[c.SOURCE], kin[c.SOURCE]]).drop_duplicates(), rows[c.SOURCE])
     kin = kin[kin[c.SOURCE].isin(measures.index)]
     visits = _describe_visits(kin[VISIT], measures.loc[kin[c.SOURCE]].set_axis(kin.index))
+    compared = visits[[name for name in visits if name.startswith(COMPARED) and name.endswith("_um") and name != BASE]]
+    visits = visits.join(compared.div(find_base(visits), axis=0).add_suffix(" / base"))
     visits = visits.join(_look_up(visits, lambda patient, after: (patient, 1 - after), "other "))
     visits = visits.join(_look_up(visits, lambda patient, after: (c.fellow_of(patient), after), "fellow "))
     clinical = rows.groupby(VISIT)[CLINICAL].first().astype(float).add_prefix("clinical ")
@@ -54,6 +57,17 @@ def build_features(rows: pd.DataFrame, paths: Paths) -> tuple[pd.DataFrame, pd.D
     own = measures.loc[rows[c.SOURCE], [*THICKNESS, *FLUID, *QUALITY, "distance_um"]].add_prefix("own ")
     of_visit = visits.reindex(pd.MultiIndex.from_frame(rows[VISIT]))
     return pd.concat([own.set_axis(rows.index), of_visit.set_axis(rows.index)], axis=1), visits
+
+
+def read_labels(paths: Paths) -> pd.DataFrame:
+    """What the tables say of each visit: CST (um) and FINDINGS, indexed by VISIT; NaN where nothing is given.
+
+    The findings of a visit whose images have labels of their own are the share of these.
+    """
+    eyes = read_processed(paths.eye_table, c.EYE_COLUMNS).set_index(c.PATIENT)
+    before = eyes[[c.PRE_CST, *c.PRE_FINDINGS]].set_axis([c.CST, *c.FINDINGS], axis=1)
+    visits = pd.concat({0: before, 1: eyes[[c.CST, *c.FINDINGS]]}, names=[c.AFTER])
+    return visits.astype(float).swaplevel()
 
 
 def _read_measures(paths: Paths, sources: pd.Series, wanted: pd.Series) -> pd.DataFrame:

@@ -19,12 +19,14 @@ BRIGHT = 0.75                               # of the brightest lines' green: wha
 HEAD_CORE, HEAD_GREEN = np.ones((5, 5), np.uint8), 120      # no line is as wide in both ways, the arrowhead is
 AROUND_HEAD = np.ones((15, 15), np.uint8)
 LEAST_PX = 40                               # a line's length
+FIRST_PLACES = 400                          # that a line is fitted to at first
 NEAR_PX, OFF_PX = 2.5, 1.2                  # from the line, of what belongs to it; root mean square of them at most
 FILLED = 0.55                               # of a line's length that is seen at least
 HEAD_PX, HEAD_WIDE_PX = 16, 3.0             # the arrowhead: how long, and beyond which distance it is no line
 LEAST_HEAD = 10                             # its pixels there
 BESIDE_PX = 5                               # from this scan's line, of what belongs to others
 LEAST_LINE = 0.45                           # of the usual line's green, that a line has at least
+FAINT_LINE = 0.15                           # of it: from here on it may be a line
 UNEVEN = 0.2                                # of the distance between two lines, that it may differ by
 LEAST_OTHERS, MOST_OTHERS = 60, 1500        # pixels of other lines; of more, some are looked at
 PARALLEL_DEG = 8.0                          # of a pixel's direction
@@ -95,14 +97,18 @@ def _fit_line(places: np.ndarray) -> _Line | None:
     """The straight line through most of N x 2 bright places; None where there is none."""
     if len(places) < LEAST_PX:
         return None
-    near = places
+    near = places[::1 + len(places) // FIRST_PLACES]
+    along_x, along_y, x, y = cv2.fitLine(near, cv2.DIST_HUBER, 0, 0.01, 0.01).ravel()
+    middle, along = np.array([x, y]), np.array([along_x, along_y])
     for _ in range(4):
-        along_x, along_y, x, y = cv2.fitLine(near, cv2.DIST_HUBER, 0, 0.01, 0.01).ravel()
-        middle, along = np.array([x, y]), np.array([along_x, along_y])
         off = np.abs((places - middle) @ np.array([-along[1], along[0]]))
         near = places[off <= NEAR_PX]
         if len(near) < LEAST_PX:
             return None
+        middle = near.mean(axis=0)
+        along_x, along_y = np.linalg.eigh(np.cov(near.T))[1][:, 1]      # the direction in which they spread most
+        along = np.array([along_x, along_y])
+    off = np.abs((places - middle) @ np.array([-along[1], along[0]]))
     run = np.sort((near - middle) @ along)
     filled = len(np.unique(np.rint(run))) / (run[-1] - run[0] + 1)
     rms = math.sqrt(float((off[off <= NEAR_PX] ** 2).mean()))
@@ -148,10 +154,11 @@ def _find_pattern(line: _Line, places: np.ndarray, values: np.ndarray, greenness
 
 def _find_directions(greenness: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The direction of the line that each place lies on (N x 2 unit vectors), and whether it is clear (N)."""
-    smooth = cv2.GaussianBlur(greenness, (0, 0), 1.0)
+    smooth = cv2.pyrDown(greenness)                             # half the size
     down, across = cv2.Sobel(smooth, cv2.CV_32F, 0, 1), cv2.Sobel(smooth, cv2.CV_32F, 1, 0)
-    parts = [cv2.boxFilter(part, -1, (7, 7)) for part in (across * across, down * down, across * down)]
-    xx, yy, xy = (part[places[:, 1].astype(int), places[:, 0].astype(int)] for part in parts)
+    parts = [cv2.boxFilter(part, -1, (5, 5)) for part in (across * across, down * down, across * down)]
+    columns, rows = (places // 2).astype(int).T
+    xx, yy, xy = (part[rows, columns] for part in parts)
     angle = 0.5 * np.arctan2(2 * xy, xx - yy) + np.pi / 2       # across the steepest slope
     clear = np.hypot(xx - yy, 2 * xy) > 0.8 * (xx + yy)
     return np.stack([np.cos(angle), np.sin(angle)], axis=1), clear
@@ -168,7 +175,8 @@ def _measure_volume(line: _Line, off: np.ndarray, values: np.ndarray, right: np.
     """
     first = math.floor(off.min()) - 1
     profile = np.bincount(np.rint(off).astype(int) - first, values, minlength=8)      # of greenness across the lines
-    peaks = _find_peaks(np.convolve(profile, [1, 1, 1], "same"))
+    smooth = np.convolve(profile, [1, 1, 1], "same")
+    peaks = _find_peaks(smooth)
     if len(peaks) < 3:
         return UNKNOWN, math.nan
     padded, around = np.pad(profile, 2), np.arange(-2, 3)
@@ -182,7 +190,9 @@ def _measure_volume(line: _Line, off: np.ndarray, values: np.ndarray, right: np.
     middle = line.middle + (line.first + line.last) / 2 * line.along
     for outermost, way in zip(ends, (-1, 1), strict=True):
         beyond = middle + (outermost + way * spacing) * right
-        if not ((beyond > EDGE_PX) & (beyond < FUNDUS_PX - 1 - EDGE_PX)).all():
+        at = round(outermost + way * spacing) - first           # a faint line there may be one, or not
+        if (not ((beyond > EDGE_PX) & (beyond < FUNDUS_PX - 1 - EDGE_PX)).all()
+                or smooth[max(0, at - 2):max(0, at + 3)].max(initial=0) > FAINT_LINE * np.median(smooth[peaks])):
             return VOLUME_PATTERN, math.nan
     own = start + spacing * numbers[np.abs(spots).argmin()]     # this scan's place among them, surer than its own
     return VOLUME_PATTERN, float(sum(ends) / 2 - own)

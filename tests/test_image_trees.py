@@ -1,0 +1,213 @@
+"""Recipe measured: what the trees see of a visit, that they learn what the tables call thickness, and storage."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from config import Paths
+from model.image_trees import ImageTrees
+from model.measures import MEASURES
+from model.metrics import auc_score, hits_thickness
+from model.visit_features import build_features, read_labels
+from model_config import IMAGE_MODELS, ConfigError, ImageConfig
+from processing import columns as c
+from processing.crop_record import GEOMETRY_COLUMNS
+from processing.errors import PipelineError
+from processing.files import write_csv
+from tests.toys import Recorder
+
+CPU = torch.device("cpu")
+CONFIG = ImageConfig(name="Model-Image-All", visit="all", target="CST", recipe="measured")
+SCANS, MIDDLE_UM, FAR_UM = 3, 0.0, 1500.0
+LABEL_SHARE = 0.8           # what the tables call thickness, of what is measured
+
+
+def make_world(root, count, seed=0):
+    """Tables of `count` eyes (every third of the final round), as options 0 and 11 leave them; rows of train.csv.
+
+    The first scan of a visit passes through the fovea, where alone its thickness can be measured; the label is a share
+    of that. Fluid is there where the scan's chance says so.
+    """
+    paths, rng = Paths(root), np.random.default_rng(seed)
+    eyes, images, measures, places = [], [], [], []
+    for eye in range(count):
+        patient, final = f"{eye // 2:04}-{eye // 2:04}{'LR'[eye % 2]}", int(eye % 3 == 0)
+        row = dict.fromkeys(c.EYE_COLUMNS, 1) | {c.PATIENT: patient, c.FINAL: final, c.DATA_TYPE: "train",
+                                                 c.SIDE: eye % 2, c.AGE: rng.integers(40, 90)}
+        for after, (thickness, names) in enumerate(((c.PRE_CST, c.PRE_FINDINGS), (c.CST, c.FINDINGS))):
+            true_um, shown = rng.uniform(200, 700), rng.random(SCANS) < 0.4
+            row[thickness] = LABEL_SHARE * true_um * np.exp(rng.normal(0, 0.02))
+            row |= dict.fromkeys(names, float(shown.any()))
+            for scan in range(SCANS):
+                source = f"data/source/{patient}_{after}_{scan}.jpg"
+                images.append({c.PATIENT: patient, c.SIDE: eye % 2, c.FINAL: final, c.AFTER: after,
+                               c.INJECTION: (c.PRE, c.POST)[after], c.IMAGE: str(scan), c.PROCESSED: source,
+                               c.SOURCE: source, c.DATA_TYPE: "train"} | dict.fromkeys(c.FINDINGS, float(shown[scan])))
+                um = true_um if scan == 0 else rng.uniform(150, 800)
+                measures.append(dict.fromkeys(MEASURES, 0.0) | {
+                    c.FILE: source, "irf_chance": shown[scan] * 0.6 + rng.uniform(0, 0.35), "scale": "scale bars",
+                    **{name: um * rng.uniform(0.99, 1.01) for name in MEASURES if name.startswith("thickness")}})
+                places.append({c.SOURCE: source, "pattern": "volume",
+                               "distance_um": MIDDLE_UM if scan == 0 else FAR_UM * rng.choice([-1, 1])})
+        eyes.append(row)
+    table = pd.DataFrame(images)
+    for file, rows, columns in (
+        (paths.eye_table, eyes, c.EYE_COLUMNS), (paths.image_table, table, c.IMAGE_COLUMNS),
+        (paths.measures, measures, [c.FILE, *MEASURES, "scale", c.PROBLEM, *c.MEASURED_STATE]),
+        (paths.geometry_table, places, GEOMETRY_COLUMNS),
+    ):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_csv(file, pd.DataFrame(rows).reindex(columns=columns))
+    clinical = pd.DataFrame(eyes)[[c.PATIENT, c.GENDER, c.AGE, c.DIAGNOSIS, c.DRUG, c.PRE_VA, c.PRE_CST, c.CST]]
+    return paths, table.merge(clinical, on=c.PATIENT)
+
+
+class Keeper(Recorder):
+    def save_fitted(self, model):
+        self.kept = model
+
+
+def fit(rows, paths, config=CONFIG):
+    model = ImageTrees(ImageTrees.specify(config, rows), CPU)
+    model.fit(rows, Keeper(config), paths, held_out=rows.head(0))
+    return model
+
+
+def truth_of(paths, rows):
+    return read_labels(paths).reindex(pd.MultiIndex.from_frame(rows[[c.PATIENT, c.AFTER]]))
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """Tables of 120 eyes, their rows, and trees that learned from the first 80."""
+    paths, rows = make_world(tmp_path_factory.mktemp("world"), 120)
+    learned = rows[c.PATIENT].isin(sorted(rows[c.PATIENT].unique())[:80])
+    return paths, rows[~learned], fit(rows[learned], paths)
+
+
+def test_they_learn_what_the_tables_call_thickness_and_the_findings(world):
+    paths, unseen, model = world
+    answers, labels = model.predict(unseen, paths), truth_of(paths, unseen)
+    assert hits_thickness(labels[c.CST], answers[c.CST]).mean() > 0.85      # a share of what the middle scan measures
+    assert answers.groupby([unseen[c.PATIENT], unseen[c.AFTER]])[c.CST].nunique().eq(1).all()
+    own = (unseen[c.FINAL] == 1).to_numpy()
+    assert auc_score(unseen["IRF"][own], answers["IRF"][own]) > 0.95                    # of images
+    assert auc_score(labels["IRF"].to_numpy()[~own] > 0, answers["IRF"][~own]) > 0.9    # of visits
+    assert answers[c.FINDINGS].stack().between(0, 1).all()
+    assert not answers["IRF"][own].groupby(unseen[c.PATIENT][own]).nunique().eq(1).any()
+
+
+def test_a_model_that_is_stored_answers_as_before(world):
+    paths, unseen, model = world
+    again = ImageTrees(model.specification, CPU)
+    again.load_state_dict(model.state_dict())
+    assert again.predict(unseen, paths).equals(model.predict(unseen, paths))
+    broken = ImageTrees(model.specification, CPU)
+    with pytest.raises(ValueError, match="its trees cannot be built"):
+        broken.load_state_dict({"skops": torch.zeros(40, dtype=torch.uint8)})
+
+
+def test_no_answer_depends_on_who_else_is_asked(world):
+    paths, unseen, model = world
+    alone = pd.concat([model.predict(unseen[unseen[c.PATIENT] == patient], paths)
+                       for patient in unseen[c.PATIENT].unique()[:4]])
+    assert alone.equals(model.predict(unseen, paths).loc[alone.index])
+
+
+def test_no_images_give_no_answers(world):
+    paths, unseen, model = world
+    assert model.predict(unseen.head(0), paths).empty
+
+
+def test_the_scan_through_the_fovea_speaks_for_thickness(world):
+    paths, unseen, _ = world
+    images, visits = build_features(unseen, paths)
+    measured = pd.read_csv(paths.measures).set_index(c.FILE)["thickness_fovea_um"]
+    middle = unseen[unseen[c.IMAGE] == "0"].set_index([c.PATIENT, c.AFTER])[c.SOURCE]
+    assert np.allclose(visits["near thickness_fovea_um"], measured[middle.reindex(visits.index)])
+    assert (visits["nearest_um"] == MIDDLE_UM).all() and (visits["scans"] == SCANS).all()
+    assert np.allclose(images["own thickness_fovea_um"], measured[unseen[c.SOURCE]])
+    assert images.index.equals(unseen.index)
+
+
+def test_other_visit_and_fellow_eye_are_looked_up(world):
+    paths, unseen, _ = world
+    _, visits = build_features(unseen, paths)
+    name = "near thickness_fovea_um"
+    for patient, after in visits.index[:6]:
+        assert visits[f"other {name}"][patient, after] == visits[name][patient, 1 - after]
+        fellow = patient[:-1] + {"L": "R", "R": "L"}[patient[-1]]
+        assert visits[f"fellow {name}"][patient, after] == visits[name][fellow, after]
+    one_visit = unseen[(unseen[c.PATIENT] == unseen[c.PATIENT].iloc[0]) & (unseen[c.AFTER] == 0)]
+    assert build_features(one_visit, paths)[1][f"other {name}"].notna().all()      # asked for or not
+
+
+def test_where_the_fovea_is_not_known_all_scans_speak(tmp_path):
+    paths, rows = make_world(tmp_path, 8)
+    paths.geometry_table.unlink()
+    _, visits = build_features(rows, paths)
+    assert np.allclose(visits["near thickness_fovea_um"],
+                       pd.read_csv(paths.measures).set_index(c.FILE)["thickness_fovea_um"][rows[c.SOURCE]].groupby(
+                           [rows[c.PATIENT].to_numpy(), rows[c.AFTER].to_numpy()]).median())
+    assert visits["nearest_um"].isna().all()
+
+
+def test_a_label_that_is_not_given_is_not_learned(tmp_path):
+    """train.csv holds a mean there; a third of the eyes without a label change nothing for the others."""
+    paths, rows = make_world(tmp_path, 60)
+    eyes = pd.read_csv(paths.eye_table)
+    eyes.loc[::3, [c.PRE_CST, c.CST]] = np.nan
+    write_csv(paths.eye_table, eyes)
+    model = fit(rows, paths)
+    assert len(model._learned["missed"]) == 2 * (60 - 20)
+    unlabelled = rows[rows[c.PATIENT].isin(eyes[c.PATIENT][::3])]
+    answers = model.predict(unlabelled, paths)[c.CST]
+    measured = build_features(rows, paths)[1]["near thickness_fovea_um"]
+    shares = answers.to_numpy() / measured[pd.MultiIndex.from_frame(unlabelled[[c.PATIENT, c.AFTER]])].to_numpy()
+    assert np.median(shares) == pytest.approx(LABEL_SHARE, abs=0.02)
+
+
+def test_outliers_count_less(tmp_path):
+    paths, rows = make_world(tmp_path, 60)
+    eyes = pd.read_csv(paths.eye_table)
+    eyes.loc[[7, 20, 33], c.CST] = [6109.0, 60.0, 2000.0]        # the real table holds such ones
+    write_csv(paths.eye_table, eyes)
+    model = fit(rows, paths)
+    order = build_features(rows, paths)[1].index
+    wrong = order.isin([(eyes[c.PATIENT][number], 1) for number in (7, 20, 33)])
+    weights = model._learned["weights"]
+    assert wrong.sum() == 3 and weights[wrong].max() < 0.1 < 0.5 < np.median(weights[~wrong])
+
+
+def test_what_is_not_measured_is_named(tmp_path):
+    paths, rows = make_world(tmp_path, 12)
+    table = pd.read_csv(paths.measures)
+    write_csv(paths.measures, table.drop(index=[3, 4]))
+    with pytest.raises(PipelineError, match=f"lacks 2 of {len(rows)} images, as {rows[c.SOURCE].iloc[3]}.*Option 11"):
+        fit(rows, paths)
+    paths.measures.unlink()
+    with pytest.raises(PipelineError, match="measures.csv is not there.*Option 11"):
+        fit(rows, paths)
+
+
+def test_scans_without_a_retina_leave_gaps_not_answers(tmp_path):
+    paths, rows = make_world(tmp_path, 30)
+    table = pd.read_csv(paths.measures)
+    blank = table[c.FILE].str.contains(rows[c.PATIENT].iloc[0])
+    table.loc[blank, list(MEASURES)] = np.nan
+    write_csv(paths.measures, table)
+    answers = fit(rows, paths).predict(rows, paths)
+    assert answers[c.CST].between(100, 900).all()
+
+
+def test_too_few_visits_are_refused(tmp_path):
+    paths, rows = make_world(tmp_path, 4)
+    with pytest.raises(PipelineError, match="8 visits of 2 persons whose thickness is known; 10 of 2 are needed"):
+        fit(rows, paths)
+
+
+def test_it_has_no_start():
+    with pytest.raises(ConfigError, match="init_from"):
+        ImageConfig(name="a", visit="all", target="CST", recipe="measured", init_from="x")
+    assert {config.recipe for config in IMAGE_MODELS} == {"seed"}
