@@ -49,6 +49,7 @@ class Paths:
         self.crop_record = self.processed / "csv" / "crops.csv"        # what each crop was cut from
         self.geometry_table = self.processed / "csv" / "geometry.csv"  # where each scan lies on the retina
         self.crop_preview = self.processed / "crop_preview.png"
+        self.geometry_preview = self.processed / "geometry.png"        # where some scans lie, drawn on their screens
         self.problems = self.processed / "problems.csv"                # what option 0 left out, and why
         self.check_table = self.processed / "check.csv"                # what option 6 found
         self.check_picture = self.processed / "check.png"

@@ -36,6 +36,7 @@ from data.scores import (
     score_noise,
     select_treated,
 )
+from model.image_model import ImageNetwork
 from processing import columns as c
 from processing.files import new_timed_folder, try_to_write, write_csv, write_json
 from processing.plots import draw_noise
@@ -130,7 +131,7 @@ def _draw(folder: Path, paths: Paths, data: Data, *, newest: Predictions, folds:
         gallery, eyes, newest.eyes.loc[eyes.index], images=after, paths=paths))
     fold, models = folds[0]
     held_out = after[after[c.PATIENT].isin(data.folds[fold])]
-    if len(held_out):
+    model = models[PIPELINES[pipeline][1]].model
+    if len(held_out) and isinstance(model, ImageNetwork):       # trees look nowhere
         seen = predict_images(held_out, paths, PIPELINES[pipeline], models)
-        model = models[PIPELINES[pipeline][1]].model
         try_to_write(attention, lambda: draw_attention(attention, seen, model, paths=paths))

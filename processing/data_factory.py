@@ -1,13 +1,14 @@
 """Option 0, in reading order: walk the source, cut the crops, write the tables.
 
 Reads data/source; writes data/processed: csv/{image_data,eyes,crops,geometry,train,test}.csv, a folder of crops for
-each view (img/, fundus/), problems.csv and crop_preview.png.
+each view (img/, fundus/), problems.csv, crop_preview.png and geometry.png.
 """
 
 from collections import Counter, defaultdict
 from pathlib import PurePath
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
 import config
@@ -17,7 +18,9 @@ from processing import tables
 from processing.crops import crop_all
 from processing.errors import PipelineError
 from processing.files import try_to_write, write_csv
+from processing.geometry import read_geometry
 from processing.images import read_image, write_image
+from processing.overlays import draw_lines
 from processing.plots import draw_crop_preview, plot_log
 from processing.screens import explain_oddity
 from processing.source import ROUNDS, TABLE_FILES, find_misnamed, find_tables, is_image, read_image_rows
@@ -36,6 +39,7 @@ NEEDED = {
 
 
 MAX_EXAMPLES, MAX_ODD = 5, 3        # problems and odd screens that are said on the terminal
+SCREENS_SHOWN = 12                  # in geometry.png
 
 
 class Processed(NamedTuple):
@@ -117,12 +121,28 @@ def crop_img(rows: list[dict], paths: Paths, views: dict[str, View]) -> Crops:
                             and preview.stat().st_mtime_ns >= paths.crop_record.stat().st_mtime_ns):
         sources = _preview_sources(images, screens, paths)
         try_to_write(preview, lambda: draw_crop_preview(preview, sources, views))
+    _draw_geometry(images, paths)
     turned_grey = record.find_turned_grey()
     crops = [view_paths(images, view) for view in views.values()]
     coloured = [source for source, *names in zip(images[c.SOURCE], *crops, strict=True) if turned_grey & set(names)]
     odd = [(source, reason) for source, width, height, black in screens.itertuples(index=False)
            if (reason := explain_oddity((width, height), black))]
     return Crops(images, problems, made, coloured, odd)
+
+
+def _draw_geometry(images, paths):
+    """Draw what was read of where scans lie, on a few screens of the data set, if any of it is new."""
+    picture = paths.geometry_preview
+    if images.empty or (picture.is_file() and picture.stat().st_mtime_ns >= paths.geometry_table.stat().st_mtime_ns):
+        return
+    chosen = images.iloc[np.unique(np.linspace(0, len(images) - 1, SCREENS_SHOWN).round().astype(int))]
+
+    def draw():
+        rows = chosen[[c.PATIENT, c.INJECTION, c.SOURCE]].itertuples(index=False)
+        screens = [(f"{patient}, {injection}", read_image(paths.root / source)) for patient, injection, source in rows]
+        draw_lines(picture, [(name, screen, read_geometry(screen)) for name, screen in screens])
+
+    try_to_write(picture, draw)
 
 
 def _list_images(paths):
@@ -250,4 +270,4 @@ def _say_summary(processed, problems, coloured, odd, paths):
         say(f"{len(problems)} files were left out or have no labels; all are listed in {paths.problems}:")
         for source, reason in sorted(problems)[:MAX_EXAMPLES]:
             say(f"  {source}: {reason}")
-    say(f"See what each view cuts out: {paths.crop_preview}")
+    say(f"See what each view cuts out: {paths.crop_preview}; where scans lie: {paths.geometry_preview}")

@@ -13,6 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, Patch
 
+from processing.bscans import FUNDUS_PX, SCAN_ROWS
+from processing.geometry import Geometry
 from processing.plots import save_figure
 
 # Red, green, blue; Okabe and Ito's palette, told apart by colour-blind readers
@@ -20,6 +22,7 @@ FLUID_COLORS = {"IRF": (86, 180, 233), "SRF": (0, 158, 115), "PED": (204, 121, 1
 ILM_COLOR, BM_COLOR = (230, 159, 0), (213, 94, 0)
 STRENGTH = 0.55         # of a fluid's colour
 SHEET_COLUMNS = 4
+LINE_STYLE = {"color": "magenta", "linewidth": 1.4, "shrinkA": 0, "shrinkB": 0, "linestyle": (0, (6, 4))}
 SPOT_OF = {"C0": (0, 0), "S": (0, -1), "I": (0, 1), "N": (1, 0), "T": (-1, 0)}
 
 
@@ -94,6 +97,31 @@ def draw_sheet(path: Path, scans: Sequence[tuple[str, np.ndarray]], title: str) 
         axis.imshow(painted, aspect="auto")
         axis.set_title(caption, loc="left", fontsize=9)
     figure.legend(handles=_explain_colors(), loc="outside lower center", ncols=6, frameon=False)
+    save_figure(figure, path)
+
+
+def draw_lines(path: Path, screens: Sequence[tuple[str, np.ndarray, Geometry]]) -> None:
+    """Fundus pictures with the scan that was read from each, from its first column to its last.
+
+    Args:
+        path: the PNG to write.
+        screens: (name, uint8 screen with blue first, what was read of it) of each.
+    """
+    rows = -(-len(screens) // SHEET_COLUMNS)
+    figure = Figure(figsize=(3.7 * SHEET_COLUMNS, 4.1 * rows), layout="constrained")
+    axes = figure.subplots(rows, SHEET_COLUMNS, squeeze=False).ravel()
+    for axis in axes:
+        axis.set_axis_off()
+    for axis, (name, screen, found) in zip(axes, screens, strict=False):
+        axis.imshow(screen[:SCAN_ROWS, :FUNDUS_PX, ::-1])
+        if np.isfinite(found.angle_deg):
+            axis.annotate("", (found.end_x, found.end_y), (found.start_x, found.start_y), arrowprops=LINE_STYLE
+                          | {"arrowstyle": "-|>" if found.arrow else "-"})
+            place = "distance unknown" if np.isnan(found.distance_um) else f"{found.distance_um:+.0f} µm"
+            name += f"\n{found.pattern}, {found.angle_deg:.1f}°, {place}" + ("" if found.arrow else ", no arrow")
+        else:
+            name += "\nno line was found"
+        axis.set_title(name, loc="left", fontsize=9)
     save_figure(figure, path)
 
 

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from processing.bscans import UM_ACROSS, UM_DOWN
 from processing.eye.phantom import FUNDUS_PX
 from processing.geometry import FUNDUS_UM
 
@@ -20,6 +21,7 @@ class Drawn(NamedTuple):
     distance_um: float      # of the pattern's middle from the line
     has_arrow: bool
     clipped: bool           # whether a line of the pattern leaves the picture
+    um_down: float = np.nan     # of a pixel of the B-scan, as its scale bars tell; NaN: it has none
 
 
 def draw_screen(seed):
@@ -33,9 +35,23 @@ def draw_screen(seed):
     draw = draw_radial if rng.random() < 0.5 else draw_volume
     drawn = draw(rng, picture, screen)
     _write(screen, "200 um", (15, 481), WHITE)
+    um_down = draw_scale_bars(np.random.default_rng([1, *np.atleast_1d(seed)]), screen)
     quality = int(rng.integers(60, 96))
     decoded = cv2.imdecode(cv2.imencode(".jpg", screen, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR)
-    return drawn._replace(screen=decoded)
+    return drawn._replace(screen=decoded, um_down=um_down)
+
+
+def draw_scale_bars(rng, screen):
+    """The corner at the lower left of the B-scan, 200 um either way: um of a pixel down; NaN where there is none."""
+    if rng.random() < 0.05:
+        return np.nan
+    um_down = UM_DOWN if rng.random() < 0.6 else float(rng.uniform(3.2, 4.6))
+    left, low = FUNDUS_PX + int(rng.integers(6, 20)), FUNDUS_PX - int(rng.integers(6, 20))
+    thick = int(rng.integers(1, 3))
+    down, across = round(200 / um_down), round(200 / UM_ACROSS)
+    screen[low - down + 1:low + 1, left:left + thick] = WHITE
+    screen[low - thick + 1:low + 1, left:left + across] = WHITE
+    return um_down
 
 
 def draw_background(rng):

@@ -10,12 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from config import VIEWS
+from config import VIEWS, Paths
 from processing import columns as c
 from processing.check import check_data
-from processing.check.images import LEAST_CONTRAST, measure_contrast
+from processing.check.images import LEAST_CONTRAST, check_geometry, measure_contrast
 from processing.check.kinds import KINDS, SEVERITIES, Finding
 from processing.check.tables import check_tables
+from processing.crop_record import GEOMETRY_COLUMNS
 from processing.data_factory import processing_data
 from processing.errors import PipelineError
 from processing.images import crop_image, read_image
@@ -670,10 +671,21 @@ def test_visits_without_a_scan_near_the_fovea_are_named(demo_copy):
     table = pd.read_csv(demo_copy.geometry_table)
     eye = table[c.SOURCE].str.contains("9501L/Pre")
     table.loc[eye, "distance_um"] = 900.0
-    table.loc[table[c.SOURCE].str.contains("9501L/Post"), "pattern"] = "unknown"
+    after = table[c.SOURCE].str.contains("9501L/Post")
+    table.loc[after, "pattern"] = "unknown"
     table.to_csv(demo_copy.geometry_table, index=False)
     found = check_data(demo_copy)
     off, = only(found, "visit-off-fovea")
     assert off.file == table[c.SOURCE][eye].iloc[0] and off.value == "900 um" and off.severity == "warns"
     assert {each.file for each in only(found, "lines-unknown")} == set(
-        table[c.SOURCE][table[c.SOURCE].str.contains("9501L/Post")])
+        table[c.SOURCE][after])
+
+
+def test_a_visit_one_of_whose_scans_lies_anywhere_is_not_named(tmp_path):
+    paths, files = Paths(tmp_path), ["a.jpg", "b.jpg", "c.jpg"]
+    images = pd.DataFrame({c.SOURCE: files, c.PATIENT: "1L", c.AFTER: 0, c.DATA_TYPE: "train"})
+    table = pd.DataFrame({c.SOURCE: files, "pattern": "volume", "distance_um": [900.0, -800.0, None]})
+    paths.geometry_table.parent.mkdir(parents=True)
+    table.reindex(columns=GEOMETRY_COLUMNS).to_csv(paths.geometry_table, index=False)
+    assert check_geometry(paths, images) == []
+    assert [one.value for one in check_geometry(paths, images.head(2))] == ["800 um"]

@@ -16,6 +16,12 @@ def test_lines_of_all_kinds_are_read():
     assert fates.count("right") >= 52
 
 
+@pytest.mark.parametrize("number", [210, 1561])
+def test_a_faint_outermost_line_leaves_the_middle_unknown(number):
+    """One line is hidden or half outside: with it the middle lies elsewhere than without."""
+    assert judge(draw_screen([2000, number])) == "unknown distance"
+
+
 def test_the_real_screen_is_the_first_of_a_radial_pattern(real):
     found = read_geometry(read_image(real / "images" / "radial_OS_normal.jpg"))
     assert found.pattern == "radial" and found.arrow == "end" and found.distance_um == 0
