@@ -2,7 +2,7 @@
 
 Every eye of a fold is predicted by the runs that left that fold out, as options 4 and 5 predict test eyes.
 Reads data/processed and finished runs; writes model/evaluation/<time>/: report.html and its pictures, scores.csv,
-groups.csv, noise.csv, eyes.csv, images.csv, runs.json; and, where image models saw all folds,
+groups.csv, noise.csv, coverage.csv, eyes.csv, images.csv, runs.json; and, where image models saw all folds,
 data/processed/csv/out_of_fold.csv for the recipe best.
 """
 
@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from config import PATHS, Paths
+from data.confidence import describe_coverage, pair_sure, score_coverage, trace_chances
 from data.folds import (
     LABELS,
     Data,
@@ -39,7 +40,7 @@ from data.scores import (
 from model.image_model import ImageNetwork
 from processing import columns as c
 from processing.files import new_timed_folder, try_to_write, write_csv, write_json
-from processing.plots import draw_noise
+from processing.plots import draw_coverage, draw_noise
 from processing.terminal import say
 
 NOISE_SHARES = (0.0, 0.5, 1.0, 1.5, 2.0)     # of the image models' noise
@@ -72,12 +73,20 @@ def evaluate(paths: Paths = PATHS, *, images: str = "auto", device: str = "auto"
         noise = score_noise(data, {share: predict_held_out(paths, data, pipeline, folds, noise=share)
                                    for share in NOISE_SHARES})
         text += "\n\n" + describe_noise(noise)
+    sure = pair_sure(data, newest)
+    coverage = score_coverage(sure) if len(sure) else None
+    if coverage is not None:
+        text += "\n\n" + describe_coverage(coverage)
     with new_timed_folder(paths.evaluation) as folder:
-        _write_tables(folder.path, {"scores": scores, "groups": groups, "noise": noise}, methods, pipeline)
+        _write_tables(folder.path, {"scores": scores, "groups": groups, "noise": noise, "coverage": coverage}, methods,
+                      pipeline)
         _draw(folder.path, paths, data, newest=newest, folds=folds, pipeline=pipeline)
         if noise is not None:
             picture = folder.path / "noise.png"
             try_to_write(picture, lambda: draw_noise(picture, noise))
+        if coverage is not None:
+            shown = folder.path / "coverage.png"
+            try_to_write(shown, lambda: draw_coverage(shown, coverage, trace_chances(sure)))
         origin = "\n".join(f"{_name_run(key)}: {run}" for key, run in newest.runs.items())
         write_report(folder.path, text=text, origin=origin, commands=f"python main.py evaluate --images {pipeline}")
     if pipeline != LABELS and newest.eyes[c.FOLD].nunique() == len(data.folds):

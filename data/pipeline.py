@@ -24,6 +24,8 @@ PIPELINES = {
 }
 VISITS = ("before", "after")
 TRAIN_AGAIN = "A model predicted them: train it again, or name another run."
+SURE_BEFORE = dict(zip(c.sure_columns(c.CST), c.sure_columns(c.PRE_CST), strict=True))
+SURE_AFTER = {name: name for name in SURE_BEFORE}
 CLINICAL = [c.GENDER, c.AGE, c.DIAGNOSIS, c.DRUG, c.SIDE, c.PRE_VA]
 
 
@@ -55,7 +57,8 @@ def predict_images(
         models: of load_model, by name.
 
     Returns:
-        `rows` with CST (um) and FINDINGS (probabilities; NaN where the model does not know one).
+        `rows` with CST (um), how sure it is (c.sure_columns; NaN where the model tells no distribution), and FINDINGS
+        (probabilities; NaN where the model does not know one).
 
     Raises:
         PipelineError: an image is missing or damaged, or an answer is no number.
@@ -67,7 +70,7 @@ def predict_images(
         answers = models[name].model.predict(own, paths, label=f"{name}, {VISITS[after]}")
         check_finite(answers, list(answers), own[c.SOURCE].tolist(), advice=TRAIN_AGAIN)
         parts.append(answers)
-    return rows.join(pd.concat(parts).reindex(columns=[c.CST, *c.FINDINGS]))
+    return rows.join(pd.concat(parts).reindex(columns=[c.CST, *SURE_AFTER, *c.FINDINGS]))
 
 
 def average_eyes(images: pd.DataFrame) -> pd.DataFrame:
@@ -77,10 +80,12 @@ def average_eyes(images: pd.DataFrame) -> pd.DataFrame:
         images: of predict_images, with patient ID, final and the clinical columns.
 
     Returns:
-        DataFrame indexed by patient ID: final and CSV_FEATURES; NaN where a visit has no image.
+        DataFrame indexed by patient ID: final, CSV_FEATURES, and how sure preCST and CST are; NaN where a visit has no
+        image.
     """
-    eyes = join_visits(images, eye=[c.FINAL, *CLINICAL], before=BEFORE_TREATMENT, after=AFTER_TREATMENT)
-    return eyes[[c.FINAL, *c.CSV_FEATURES]]
+    eyes = join_visits(images, eye=[c.FINAL, *CLINICAL], before=BEFORE_TREATMENT | SURE_BEFORE,
+                       after=AFTER_TREATMENT | SURE_AFTER)
+    return eyes[[c.FINAL, *c.CSV_FEATURES, *SURE_BEFORE.values(), *SURE_AFTER]]
 
 
 def predict_eyes(eyes: pd.DataFrame, csv_model: Loaded) -> pd.DataFrame:
@@ -91,11 +96,12 @@ def predict_eyes(eyes: pd.DataFrame, csv_model: Loaded) -> pd.DataFrame:
         csv_model: of load_model.
 
     Returns:
-        DataFrame with the index of `eyes`: VA in the round's unit, and continue injection (a probability).
+        DataFrame with the index of `eyes`: VA in the round's unit, continue injection (a probability), and how sure VA
+        is, where the model tells.
 
     Raises:
         PipelineError: something is unknown and the model has no means for it, or an answer is no number.
     """
-    answers = csv_model.model.predict(eyes)
+    answers = csv_model.model.predict(eyes[[c.FINAL, *c.CSV_FEATURES]])
     check_finite(answers, [c.VA, c.CONTINUE], answers.index.tolist(), advice=TRAIN_AGAIN)
     return answers

@@ -1,6 +1,7 @@
 """Options 4 and 5: test images -> per eye -> Model-CSV -> the three submission files.
 
-Reads data/processed/csv/test.csv, the crops, the templates and finished runs; writes model/result/<time>/.
+Reads data/processed/csv/test.csv, the crops, the templates and finished runs; writes model/result/<time>/: the three
+files, submit.zip, confidence.csv (how sure they are) and runs.json.
 """
 
 import hashlib
@@ -9,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from config import CHECKPOINTS, PATHS, Paths
+from data.confidence import describe_confidence
 from data.pipeline import (
     CSV_MODEL,
     PIPELINES,
@@ -108,7 +110,10 @@ def _predict(paths, image_models, models, option):
         name: {"file": str(model.file), "sha256": hashlib.sha256(model.file.read_bytes()).hexdigest()}
         for name, model in models.items()
     }
-    folder = write_submission(paths, submission, {"option": option, "checkpoints": runs, "means": gaps})
+    eyes = pd.concat(sheet.rows.assign(**{c.FINAL: final}) for final, sheet in enumerate(submission[:2]))
+    confidence = describe_confidence(eyes, images, paths)
+    folder = write_submission(paths, submission, {"option": option, "checkpoints": runs, "means": gaps},
+                              beside={"confidence.csv": confidence})
     say(f"{len(images)} images of {images[c.PATIENT].nunique()} eyes predicted. The submission lies in {folder}")
     return folder
 
@@ -148,8 +153,10 @@ def _answer_eyes(rows, images, csv_model, *, final):
     eyes = rows.set_index(c.PATIENT).join(average_eyes(images))
     seen, no_before, no_after = eyes[c.FINAL].notna(), eyes[c.PRE_CST].isna(), eyes[c.CST].isna()
     answers = predict_eyes(eyes[seen], csv_model)
-    answered = fill_missing(eyes.drop(columns=c.FINAL).join(answers), csv_model.model.means, final)
-    return answered.reset_index(), {
+    answered = eyes.drop(columns=c.FINAL).join(answers)
+    sure = answered.columns.intersection(c.SURE)            # of a mean that stands in nothing is known
+    filled = fill_missing(answered.drop(columns=sure), csv_model.model.means, final)
+    return filled.join(answered[sure]).reset_index(), {
         NO_IMAGES: eyes.index[~seen], NO_BEFORE: eyes.index[seen & no_before], NO_AFTER: eyes.index[seen & no_after],
     }
 

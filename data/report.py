@@ -41,6 +41,7 @@ ROUND_OF = {c.STAGE1: "preliminary round", c.STAGE2_CASE: "final round"}
 TITLES = {
     "thickness.png": "Central subfield thickness", "acuity.png": "Visual acuity", "roc.png": "ROC curves",
     "calibration.png": "Calibration: does 70 % mean 70 %?",
+    "coverage.png": "How sure: do intervals hold the truth, and do hits come true?",
     "noise.png": "How the scores fall when thickness and findings are not the doctor's",
     "gallery.png": "Best and worst eyes, by predicted thickness after treatment",
     "attention.png": "Where the image model looks (Grad-CAM): the image of each finding that it is surest of",

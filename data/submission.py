@@ -97,13 +97,15 @@ def _read_columns(file, name):
     return {known[column.lower()]: column for column in names}
 
 
-def write_submission(paths: Paths, submission: Submission, origin: dict) -> Path:
+def write_submission(paths: Paths, submission: Submission, origin: dict, *,
+                     beside: dict[str, pd.DataFrame] | None = None) -> Path:
     """Write the three files, submit.zip and runs.json into a new folder under model/result.
 
     Args:
         paths: config.Paths.
         submission: Submission, each sheet with every column of its header.
         origin: dict of plain values: which option and runs it came from.
+        beside: further tables by file name, which are no part of submit.zip.
 
     Returns:
         The folder.
@@ -119,6 +121,8 @@ def write_submission(paths: Paths, submission: Submission, origin: dict) -> Path
     with new_timed_folder(paths.result) as folder:
         for name, table in tables.items():
             write_csv(folder.path / name, table)
+        for name, table in (beside or {}).items():
+            write_csv(folder.path / name, table.round(DECIMALS))
         archive = io.BytesIO()
         with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
             for name in tables:

@@ -35,7 +35,7 @@ def choose_thickness(samples: np.ndarray, weights: np.ndarray) -> tuple[np.ndarr
         held = (total[np.searchsorted(values, tried / (1 - CST_TOLERANCE), side="right")]
                 - total[np.searchsorted(values, tried / (1 + CST_TOLERANCE), side="left")])
         widest = np.where(held >= held.max() - 1e-9, np.diff(edges), -1).argmax()
-        answers[row], chances[row] = tried[widest], held[widest]
+        answers[row], chances[row] = tried[widest], min(1.0, held[widest])
     return answers, chances
 
 

@@ -20,7 +20,7 @@ from sklearn.model_selection import GroupKFold, cross_val_predict
 
 from config import PATHS, Paths
 from model.csv_trees import name_packages
-from model.distribution import choose_thickness
+from model.distribution import choose_thickness, find_interval
 from model.image_model import select_visit
 from model.portable import NotPortable, Portable
 from model.provenance import fingerprint_table
@@ -33,7 +33,7 @@ from processing.errors import PipelineError
 from processing.terminal import say
 from processing.visits import VISIT
 
-LEARNED = ("columns", "image columns", "forest", "leaves", "missed", "weights", "findings")
+LEARNED = ("columns", "image columns", "forest", "leaves", "missed", "findings")
 FOREST = {"n_estimators": 200, "min_samples_leaf": 3, "max_features": 0.5, "n_jobs": -1}
 BOOSTED = {"max_iter": 120, "learning_rate": 0.06, "max_leaf_nodes": 12, "l2_regularization": 3}
 LEAST_LEAF, MOST_LEAF, LEAVES = 2, 15, 40       # rows of a leaf: a LEAVES-th of all, within these bounds
@@ -140,8 +140,7 @@ class ImageTrees:
         usual = max(float(np.median(np.abs(missed))), 1e-3)
         weights = 1 / (1 + (missed / (OUTLIER * usual)) ** 2)       # a wrong label counts less
         forest.fit(features, ratio, weights).set_params(n_jobs=1)   # threads would add up in any order
-        self._learned |= {"forest": forest, "leaves": forest.apply(features).astype(np.int32), "missed": missed,
-                          "weights": weights}
+        self._learned |= {"forest": forest, "leaves": forest.apply(features).astype(np.int32), "missed": missed}
 
     def _fit_finding(self, features: pd.DataFrame, labels: np.ndarray) -> Any:
         """A classifier of whether there is any; the share of the only label there is; None without a label."""
@@ -164,14 +163,17 @@ class ImageTrees:
             label: not needed.
 
         Returns:
-            DataFrame with the index of `rows`: CST in um, the same for a visit's images, and the findings that the
-            model knows as probabilities; those of images where images are labelled (final round), else of visits.
+            DataFrame with the index of `rows`: CST in um and how sure it is (c.sure_columns), the same for a visit's
+            images, and the findings that the model knows as probabilities; those of images where images are labelled
+            (final round), else of visits.
         """
         if rows.empty:
-            return pd.DataFrame(columns=[c.CST, *self._findings], index=rows.index, dtype=float)
+            return pd.DataFrame(columns=[c.CST, *c.sure_columns(c.CST), *self._findings], index=rows.index, dtype=float)
         images, visits = build_features(rows, paths)
         visits, images = visits[self._learned["columns"]], images[self._learned["image columns"]]
-        answers = pd.DataFrame({c.CST: choose_thickness(*self.find_distribution(visits))[0]}, index=visits.index)
+        samples, chances = self.find_distribution(visits)
+        thickness = np.column_stack([*choose_thickness(samples, chances), find_interval(samples, chances)])
+        answers = pd.DataFrame(thickness, columns=[c.CST, *c.sure_columns(c.CST)], index=visits.index)
         for name in self._findings:
             answers[name] = _ask(self._learned["findings"][name][0], visits)
         table = answers.reindex(pd.MultiIndex.from_frame(rows[VISIT])).set_axis(rows.index)
@@ -186,12 +188,12 @@ class ImageTrees:
         """The thickness of visits: V x T samples (um), and V x T probabilities."""
         forest, features = self._learned["forest"], _to_array(visits)
         middle, leaves = forest.predict(features), forest.apply(features).astype(np.int32)
-        known, weights = self._learned["leaves"], self._learned["weights"]
+        known = self._learned["leaves"]
         chances = np.zeros((len(visits), len(known)))
         for start in range(0, len(visits), CHUNK):
             part = chances[start:start + CHUNK]
             for tree in range(known.shape[1]):
-                alike = (leaves[start:start + CHUNK, tree, None] == known[:, tree]) * weights
+                alike = leaves[start:start + CHUNK, tree, None] == known[:, tree]
                 part += alike / alike.sum(axis=1, keepdims=True)
         samples = find_base(visits)[:, None] * np.exp(middle[:, None] + self._learned["missed"])
         return samples, chances / chances.sum(axis=1, keepdims=True)

@@ -26,6 +26,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
+from model.distribution import find_interval
 from model.metrics import acuity_tolerance, hits_acuity
 from processing import columns as c
 from processing.acuity import LEAST_DECIMAL, convert_va
@@ -112,17 +113,19 @@ class TreeModel:
             eyes: DataFrame with INPUTS; NaN where missing. Fellow eyes are looked up here and among those of fit.
 
         Returns:
-            DataFrame with the index of `eyes`: VA in the round's unit, and continue injection as a probability.
+            DataFrame with the index of `eyes`: VA in the round's unit, continue injection as a probability, and how
+            sure VA is (c.sure_columns).
         """
         features = self._features(eyes)
-        va, probability = np.empty(len(eyes)), np.empty(len(eyes))
+        va, probability = np.empty((len(eyes), 4)), np.empty(len(eyes))
         with self._limit_threads(eyes):
             for final, rows in _rounds(eyes):
                 if rows.any():
                     va[rows] = self._choose_va(features[rows], eyes[rows], final)
             if len(eyes):
                 probability[:] = self.continues.predict_proba(features.to_numpy())[:, 1]
-        return pd.DataFrame({c.VA: va, c.CONTINUE: probability}, index=eyes.index)
+        sure = dict(zip(c.sure_columns(c.VA), va[:, 1:].T, strict=True))
+        return pd.DataFrame({c.VA: va[:, 0], c.CONTINUE: probability, **sure}, index=eyes.index)
 
     def _limit_threads(self, eyes):
         """Few rows are not worth sharing: where another program has the cores, threads wait for one another."""
@@ -186,13 +189,32 @@ class TreeModel:
             raise PipelineError("Recipe best: no treated eye whose VA is known. Use more data, or recipe fixed.")
 
     def _choose_va(self, features, eyes, final):
-        """The most probable candidate of each eye, brought from the other round's unit where this one is unknown."""
+        """N x 4: the most probable candidate of each eye, its chance, and an interval; brought from the other round's
+        unit where this one is unknown.
+        """
         learned = final if final in self.judges else 1 - final
         pre_va = convert_va(eyes[c.PRE_VA], eyes[c.FINAL], learned)
         table, _ = self._pairs(features, pre_va, learned)
         hit = self.judges[learned].predict_proba(table)[:, 1].reshape(len(eyes), -1)        # N x K
         best = self._candidates_of(pre_va, learned)[np.arange(len(eyes)), hit.argmax(axis=1)]
-        return convert_va(best, np.full(len(eyes), learned), final)
+        interval = self._find_interval(hit[:, :len(self.candidates[learned])], learned)
+        values = [convert_va(column, np.full(len(eyes), learned), final) for column in (best, *interval.T)]
+        low, high = np.sort(values[1:], axis=0)         # decimal and logMAR run against one another
+        return np.column_stack([values[0], hit.max(axis=1), np.minimum(low, values[0]), np.maximum(high, values[0])])
+
+    def _find_interval(self, hit, final):
+        """N x 2: bounds of VA, from the chances of the round's shared candidates (N x K).
+
+        A value's probability is its share of the training eyes, times how much likelier than among all of them a hit of
+        the candidate beside it is for this eye.
+        """
+        candidates = self.candidates[final]
+        values, counts = np.unique(self.outcomes[final], return_counts=True)
+        beside = np.abs(values[:, None] - candidates).argmin(axis=1)
+        usual = np.maximum(self._share_hit(candidates, final)[beside], 1e-3)
+        weights = counts * hit[:, beside] / usual
+        weights /= np.maximum(weights.sum(axis=1, keepdims=True), 1e-12)
+        return find_interval(np.broadcast_to(values, weights.shape), weights)
 
     def _candidates_of(self, pre_va, final):
         """N x K candidates: the round's, and some around each eye's preVA."""

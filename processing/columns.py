@@ -87,6 +87,14 @@ TRAIN_COLUMNS = [PATIENT, GENDER, AGE, DIAGNOSIS, DRUG, PRE_VA, VA, PRE_CST, CST
 TEST_COLUMNS = [PATIENT, GENDER, AGE, DIAGNOSIS, DRUG, PRE_VA, *_PLACE_COLUMNS]
 TEXT_COLUMNS = (PATIENT, INJECTION, IMAGE, PROCESSED, SOURCE, DATA_TYPE)    # of them; the others hold numbers
 
+def sure_columns(name: str) -> list[str]:
+    """How sure an answer is: the probability of a hit, and an interval that is to hold the truth of 80 %."""
+    return [f"{name} chance", f"{name} low", f"{name} high"]
+
+
+SURE = [column for name in (PRE_CST, CST, VA) for column in sure_columns(name)]
+
+
 MEASURES = [AGE, PRE_VA, VA, PRE_CST, CST]         # missing: the column's mean over the annotation table
 ANSWERS = [*PRE_FINDINGS, *FINDINGS, CONTINUE]     # missing: 0
 

@@ -178,6 +178,36 @@ def draw_noise(path: Path, table: pd.DataFrame) -> None:
     save_figure(figure, path)
 
 
+def draw_coverage(path: Path, table: pd.DataFrame, curves: Sequence[tuple[str, np.ndarray, np.ndarray]]) -> None:
+    """Draw how often intervals hold the truth, and how often hits that were told come true.
+
+    Args:
+        path: the PNG to write.
+        table: of data.confidence.score_coverage.
+        curves: (label, chance told, share of hits) of each item.
+    """
+    figure = Figure(figsize=(13, 6), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(1.25, 1))
+    groups = [group for _, group in table.groupby(["item", "round"], sort=False)]
+    for place, group in enumerate(groups):
+        shades = np.linspace(-0.3, 0.3, len(group))
+        left.scatter(place + shades, group["covered"], s=12 + 1.5 * group["rows"], color=COLORS[place % len(COLORS)])
+        for x, part, covered in zip(place + shades, group["part"], group["covered"], strict=True):
+            left.annotate(part.split()[0], (x, covered), (0, 7), textcoords="offset points", ha="center", fontsize=7)
+    left.axhline(0.8, color="grey", linestyle=":", linewidth=1)
+    left.set_xticks(range(len(groups)), [f"{group['item'].iloc[0]}\n{group['round'].iloc[0]}" for group in groups])
+    left.set(title="Intervals of 80 %: share that holds the truth", ylim=(0, 1.08), ylabel="share of the eyes")
+    left.grid(alpha=0.3, axis="y")
+    right.plot([0, 1], [0, 1], color="grey", linewidth=0.8, linestyle=":", label="told rightly")
+    for (label, told, hit), color in zip(curves, cycle(COLORS), strict=False):
+        right.plot(told, hit, color=color, marker="o", markersize=4, label=label)
+    right.set(title="Chance of a hit, and hits", xlabel="chance that was told", ylabel="share of hits", xlim=(0, 1.02),
+              ylim=(0, 1.02), aspect="equal")
+    right.grid(alpha=0.3)
+    _place_legend(right)
+    save_figure(figure, path)
+
+
 def draw_gallery(path: Path, rows: Sequence[tuple[str, Sequence[tuple[str, np.ndarray, np.ndarray | None]]]]) -> None:
     """Draw crops with what is said of them, in rows with a title each.
 

@@ -11,6 +11,7 @@ import torch
 import config
 from config import Paths
 from data import predict
+from data.confidence import COLUMNS, NOT_MEASURED
 from data.predict import predict_all, predict_before_after
 from data.submission import Sheet, Submission, write_submission
 from model.checkpoint import save_checkpoint
@@ -65,6 +66,17 @@ def test_every_value_is_finite_and_in_range(result):
         assert (numbers >= 0).all(axis=None)
         probabilities = numbers[numbers.columns.intersection([c.CONTINUE, *c.FINDINGS])]
         assert (probabilities <= 1).all(axis=None)
+
+
+def test_what_is_doubtful_stands_beside_the_files(trained, result):
+    """The seed recipe tells no distribution; nothing has been measured in this demonstration."""
+    table, stage1 = pd.read_csv(result / "confidence.csv", dtype={c.PATIENT: str}), read(result)[0]
+    assert list(table) == COLUMNS and not table.duplicated([c.PATIENT, "item"]).any()
+    assert set(table[c.PATIENT]) == {*stage1[c.PATIENT], *read(result)[1][c.PATIENT]}
+    assert table[["chance", "low", "high"]].isna().all(axis=None)
+    assert set(table["remarks"]) == {NOT_MEASURED}
+    answers = table[table["item"] == c.CST].set_index(c.PATIENT)["answer"]
+    assert np.allclose(answers[stage1[c.PATIENT]], stage1[c.CST])
 
 
 def test_the_zip_holds_the_three_files_and_runs_json_says_where_they_came_from(result):

@@ -17,7 +17,7 @@ from processing.check.kinds import Finding, find
 from processing.crop_record import CropRecord, GeometryRecord
 from processing.crops import is_current
 from processing.errors import PipelineError
-from processing.geometry import UNKNOWN
+from processing.geometry import NEAR_FOVEA_UM, UNKNOWN
 from processing.images import ImageError, crop_image, cut_view, decode_image, read_image
 from processing.parallel import map_in_threads, one_image_per_thread
 from processing.screens import NARROW_SCREEN, explain_oddity, measure_black
@@ -30,7 +30,6 @@ BLOCK_PX = 25               # blocks of 25 x 25 px (100 um down): speckle averag
 # demonstration's 34 to 51; noise 11 at most, the real image at a seventh of its brightness 7
 LEAST_CONTRAST = 14
 CONTRAST_QUARTILE = 75      # a quarter of the columns suffices: narrow screens end in black, vessels cast shadows
-NEAR_FOVEA_UM = 500         # the central subfield's radius
 CROPS = "crops"             # of an image: name of a view -> path of the crop
 KEY = [c.PATIENT, c.AFTER, c.DATA_TYPE, c.SOURCE, c.PROCESSED]
 
