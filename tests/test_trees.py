@@ -107,7 +107,10 @@ def test_trees_of_another_version_say_which(fitted, tmp_path, monkeypatch, packa
 
 @pytest.mark.parametrize("number", [0, 1, 7])
 def test_any_number_of_eyes_is_predicted(fitted, number):
-    assert fitted.predict(make_eyes().head(number)).shape == (number, 2)
+    answers = fitted.predict(make_eyes().head(number))
+    chance, low, high = (answers[name] for name in c.sure_columns(c.VA))
+    assert answers.shape == (number, 5) and chance.between(0, 1).all()
+    assert ((low <= answers[c.VA]) & (answers[c.VA] <= high)).all()
 
 
 def test_one_round_alone_serves_both():
