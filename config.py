@@ -16,7 +16,8 @@ class View(NamedTuple):
     left: int
     right: int
     channels: int = 1       # 1: grey, what has colours is turned grey; 3: with its colours
-    folder: str = "img"     # below data/processed; each view has its own
+    folder: str = "img"     # below data/processed; each view has its own. "": not kept, cut from the screen when read
+    narrow: int = 1         # so many columns become one, their mean
 
     @property
     def height(self) -> int:
@@ -24,7 +25,7 @@ class View(NamedTuple):
 
     @property
     def width(self) -> int:
-        return self.right - self.left
+        return (self.right - self.left) // self.narrow
 
 
 class Paths:
@@ -77,6 +78,7 @@ PATHS = Paths(os.environ.get("APTOS_ROOT") or Path(__file__).parent)
 VIEWS = {
     "bscan": View(top=50, bottom=450, left=550, right=1200, channels=1, folder="img"),    # without its rim, as in 2021
     "fundus": View(top=0, bottom=496, left=0, right=496, channels=3, folder="fundus"),    # with this scan's line
+    "bscan_full": View(top=0, bottom=496, left=496, right=1264, channels=1, folder="", narrow=2),     # whole, not kept
 }
 
 # Faulty scans of the preliminary round, left out by the 2021 system too.

@@ -26,17 +26,24 @@ class Recipe:
     backbone: str = ""      # "plain": convolution, batch norm, ReLU; "residual": ResidualBlock; empty: it has none
     heads: str = ""         # "sigmoid": classification heads end in a Sigmoid; "logits": they do not; empty: no heads
     has_epochs: bool = True     # whether it passes over the data again and again; trees are fitted once
+    own: dict[str, Any] = field(default_factory=dict)   # what fields have that are left to the recipe
     help: str = ""          # for the command line
 
 
 # The classification losses of the 2021 system expect logits and get Sigmoid outputs, so a finding's loss cannot fall
 # below log(1 + 1/e) = 0.313 for a positive and log 2 = 0.693 for a negative label. The recipe seed leaves that so.
+# They see B-scans alone, each by itself, as they are, and Adam's step is the same throughout.
+PLAIN = {"views": ("bscan",), "pool": "image", "augment": "none", "normalise": "none", "schedule": "constant",
+         "weight_decay": 0.0}
 IMAGE_RECIPES = {
-    "seed": Recipe("ImageNetwork", "plain", "sigmoid", help="as in 2021"),
-    "fixed": Recipe("ImageNetwork", "plain", "logits", help="the same network, heads give logits"),
-    "resnet": Recipe("ImageNetwork", "residual", "logits", help="fixed, with residual blocks"),
-    "measured": Recipe("ImageTrees", has_epochs=False,
+    "seed": Recipe("ImageNetwork", "plain", "sigmoid", own=PLAIN, help="as in 2021"),
+    "fixed": Recipe("ImageNetwork", "plain", "logits", own=PLAIN, help="the same network, heads give logits"),
+    "resnet": Recipe("ImageNetwork", "residual", "logits", own=PLAIN, help="fixed, with residual blocks"),
+    "measured": Recipe("ImageTrees", has_epochs=False, own=PLAIN,
                        help="trees over what option 11 measured on a visit's scans, which have no epochs and no start"),
+    "pretrained": Recipe("PretrainedNetwork", heads="distribution", help="a trunk that has seen pictures before",
+                         own={"views": ("bscan_full",), "pool": "visit", "augment": "scan", "normalise": "none",
+                              "schedule": "warm", "weight_decay": 0.05}),
 }
 CSV_RECIPES = {
     "seed": Recipe("CSVNetwork", heads="sigmoid", help="as in 2021"),
@@ -48,7 +55,8 @@ FIELDS_OF_EPOCHS = ("epochs", "learning_rate", "batch_size")        # of no use 
 DEVICES = ("auto", "cuda", "mps", "cpu")            # auto: the first of the others that is there
 PRECISIONS = ("float32", "bf16")
 POOLS = {"image": "ImagePool", "visit": "GatedAttention"}      # name -> class of model/pooling.py
-SCHEDULES = ("constant", "cosine")
+SCHEDULES = ("constant", "cosine", "warm")
+AUTO = "auto"           # of a field: as the recipe has it
 VISITS = ("before", "after", "all")
 FOLDS = 5                                           # of the eyes, by person: data/processed/splits.json
 
@@ -126,7 +134,9 @@ FOLDER_NAME = Rule(lambda value: isinstance(value, str) and bool(value.strip()) 
 PATH = Rule(lambda value: isinstance(value, str), "a path as text, or empty")
 SEED = Rule(lambda value: _is_int(value) and 0 <= value < 2**32, "a whole number, 0 to 2**32 - 1")
 STEP = Rule(lambda value: _is_number(value) and value > 0, "a number above 0")
-DECAY = Rule(lambda value: _is_number(value) and value >= 0, "a number, 0 or more")
+RECIPES_OWN = -1.0      # of a number: as the recipe has it
+DECAY = Rule(lambda value: _is_number(value) and (value >= 0 or value == RECIPES_OWN), "a number, 0 or more")
+TRUNK = Rule(lambda value: isinstance(value, str) and value.isidentifier(), "the name of a model, as convnext_tiny")
 DEVICE = Rule(lambda value: isinstance(value, str) and (value in DEVICES or bool(re.fullmatch(r"cuda:\d+", value))),
               f"one of {', '.join(DEVICES)}, or cuda:<number>")
 FOLD = one_of(("none", "all", *map(str, range(FOLDS))))
@@ -155,13 +165,21 @@ class ImageConfig:
     device: str = setting("auto", DEVICE, "where it runs; auto: on a card where there is one")
     workers: int = setting(-1, whole(-1), "threads that read images; -1: chosen for the machine")
     precision: str = setting("float32", one_of(PRECISIONS), "bf16: half the memory, faster where the machine has it")
-    # The 2021 system had none of these: B-scans alone, each by itself, as they are, Adam's step the same throughout
-    views: tuple[str, ...] = setting(("bscan",), some_of(VIEWS), "parts of the screen that it sees (config.VIEWS)")
-    pool: str = setting("image", one_of(POOLS), "what is judged: each image, or a visit's images together")
-    augment: str = setting("none", one_of(("none", "mild")), "mild: small random changes of the images in training")
-    normalise: str = setting("none", one_of(("none", "image")), "image: each by its own mean and deviation")
-    schedule: str = setting("constant", one_of(SCHEDULES), "of Adam's step; cosine: it falls to the end")
-    weight_decay: float = setting(0.0, DECAY, "how much each step pulls the weights towards 0")
+    trunk: str = setting("segmentation", TRUNK, "of the recipe pretrained: segmentation, or a classification model of "
+                         "torchvision, as convnext_tiny")
+    weights: str = setting("", PATH, "that the trunk starts from: a file; none: random numbers; empty: those that come "
+                           "with the program, or torchvision's cache")
+    # What the recipe decides where nothing is said here
+    views: tuple[str, ...] = setting((AUTO,), some_of((AUTO, *VIEWS)), "parts of the screen that it sees, of "
+                                     "config.VIEWS")
+    pool: str = setting(AUTO, one_of((AUTO, *POOLS)), "what is judged: each image, or a visit's images together")
+    augment: str = setting(AUTO, one_of((AUTO, "none", "mild", "scan")), "small random changes of the images in "
+                           "training; scan: such as leave the thickness of a B-scan true")
+    normalise: str = setting(AUTO, one_of((AUTO, "none", "image")), "image: each by its own mean and deviation")
+    schedule: str = setting(AUTO, one_of((AUTO, *SCHEDULES)), "of Adam's step; cosine: it falls to the end; warm: so, "
+                            "after a slow start")
+    weight_decay: float = setting(RECIPES_OWN, DECAY, "how much each step pulls the weights towards 0; -1: as the "
+                                  "recipe has it")
 
     def __post_init__(self) -> None:
         if isinstance(self.views, list):        # as JSON and the command line give it
@@ -172,6 +190,12 @@ class ImageConfig:
     def recipe_of(self) -> Recipe:
         """What the recipe's name stands for."""
         return IMAGE_RECIPES[self.recipe]
+
+    def settle(self) -> "ImageConfig":
+        """The same with what was left to the recipe."""
+        left = {name: value for name, value in self.recipe_of().own.items()
+                if getattr(self, name) in (AUTO, (AUTO,), RECIPES_OWN)}
+        return replace(self, **left)
 
 
 @dataclass(frozen=True)
@@ -195,6 +219,10 @@ class CSVConfig:
     def recipe_of(self) -> Recipe:
         """What the recipe's name stands for."""
         return CSV_RECIPES[self.recipe]
+
+    def settle(self) -> "CSVConfig":
+        """The same: it leaves nothing to the recipe."""
+        return self
 
 
 @dataclass(frozen=True)
@@ -220,6 +248,10 @@ class SegmentationConfig:
     def recipe_of(self) -> Recipe:
         """How it is trained: there is one way only."""
         return SEGMENTATION_RECIPE
+
+    def settle(self) -> "SegmentationConfig":
+        """The same: it leaves nothing to the recipe."""
+        return self
 
 
 Config = ImageConfig | CSVConfig | SegmentationConfig

@@ -13,9 +13,11 @@ from config import Paths
 from model.cache import PixelCache
 from model.loss import ImageTargets
 from model.pooling import find_pool
-from model.specification import ImageSpecification
+from model.specification import OWN_VISIT, ImageSpecification
 from processing import columns as c
+from processing.crop_record import GeometryRecord
 from processing.errors import PipelineError
+from processing.geometry import RADIAL_PATTERN
 from processing.views import ViewReader
 from processing.visits import number_visits
 
@@ -48,11 +50,12 @@ class Batch(NamedTuple):
     rows: np.ndarray                    # indices of the whole batch's rows
     own_rows: np.ndarray                # of this process's share
     visit_count: int                    # of the whole batch
+    places: torch.Tensor | None = None  # B x P float32: where the scans lie (read_places); None: the network asks not
 
     @property
     def arguments(self) -> tuple[Any, ...]:
         """What the network takes."""
-        return self.inputs, self.visits
+        return (self.inputs, self.visits) if self.places is None else (self.inputs, self.visits, self.places)
 
 
 class ImageData:
@@ -64,20 +67,24 @@ class ImageData:
         specification: ImageSpecification: which views, findings and target, and whether visits are answered whole.
         labelled: whether the labels are wanted.
         caches: dict of view -> model.cache.PixelCache with decoded images, or empty.
+        placed: whether it is wanted where the scans lie.
 
     Raises:
         PipelineError: a label is no finite number.
     """
 
     def __init__(self, rows: pd.DataFrame, paths: Paths, specification: ImageSpecification, *, labelled: bool = False,
-                 caches: dict[str, PixelCache | None] | None = None):
+                 caches: dict[str, PixelCache | None] | None = None, placed: bool = False):
         self.readers = {name: ViewReader(paths, rows, view) for name, view in specification.views.items()}
         self._root, self._caches = paths.root, caches or {}
         self.takes_visits = find_pool(specification.pool).takes_visits
         self.visit_of_row = number_visits(rows) if self.takes_visits else np.arange(len(rows))
         self.is_final = rows[c.FINAL].to_numpy() == 1       # findings are labelled image by image
+        self.places = torch.from_numpy(read_places(rows, paths)) if placed else None
         self._labels = None         # N x (1 + K) float32: CST in um, findings
         if labelled:
+            if specification.target == OWN_VISIT:
+                rows = rows.assign(**{OWN_VISIT: rows[c.CST].where(rows[c.AFTER] == 1, rows[c.PRE_CST])})
             columns = [specification.target, *specification.findings]
             check_finite(rows, columns, list(map(self.name, range(len(rows)))))
             self._labels = torch.tensor(rows[columns].to_numpy(np.float32))
@@ -115,6 +122,19 @@ class ImageData:
         of_visits = of_images if not self.takes_visits else self._labels[first].to(device, non_blocking=True)
         is_final = torch.from_numpy(self.is_final[first]).to(device)
         return ImageTargets(of_visits[:, 0], of_images[:, 1:], of_visits[:, 1:], is_final)
+
+
+def read_places(rows: pd.DataFrame, paths: Paths) -> np.ndarray:
+    """Where the scans of images lie, as geometry.csv has it: N x 3 float32.
+
+    Whether the distance of their pattern's middle is known, that distance in mm (0 where not known, 3 at most), and
+    whether the pattern is radial.
+    """
+    table = GeometryRecord(paths.geometry_table).table(rows[c.SOURCE]).drop_duplicates(c.SOURCE).set_index(c.SOURCE)
+    table = table.reindex(rows[c.SOURCE])
+    away_mm = table["distance_um"].abs().to_numpy(float) / 1000
+    is_radial = (table["pattern"] == RADIAL_PATTERN).to_numpy()
+    return np.stack([~np.isnan(away_mm), np.nan_to_num(away_mm).clip(0, 3), is_radial], axis=1).astype(np.float32)
 
 
 def check_finite(table: pd.DataFrame, columns: list[str], names: list[str], *,
@@ -197,7 +217,8 @@ def build_batch(data: ImageData, inputs: dict[str, torch.Tensor], own: Portion, 
     if data.takes_visits:
         numbers = torch.from_numpy(own.visits).to(device)
         visits = numbers[None] == torch.arange(own.visit_count, device=device)[:, None]     # V x B
-    return Batch(inputs, visits, data.targets(own, device), whole.rows, own.rows, whole.visit_count)
+    places = None if data.places is None else data.places[own.rows].to(device)
+    return Batch(inputs, visits, data.targets(own, device), whole.rows, own.rows, whole.visit_count, places)
 
 
 def scale_pixels(images: torch.Tensor) -> torch.Tensor:

@@ -1,50 +1,93 @@
-"""Which value to answer where a distribution is known, and how sure that is. Reads and writes nothing.
+"""Distributions of thickness: the likeliest answer, how sure it is, and several models' made one. No file.
 
-V visits, M samples of a value, each with its probability.
+A distribution is the probability of each bin of thickness; the bins are even in its logarithm, EDGES_UM apart. N images
+or visits, B bins, M models, K findings.
 """
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import numpy as np
+import pandas as pd
 
 from model.metrics import CST_TOLERANCE
+from processing import columns as c
 
-COVERED = 0.8           # share of the truths that an interval is to hold
+LEAST_UM, MOST_UM, BINS = 60.0, 1500.0, 512
+EDGES_UM = np.geomspace(LEAST_UM, MOST_UM, BINS + 1)
+MIDDLES_UM = np.sqrt(EDGES_UM[:-1] * EDGES_UM[1:])
+COVERED = 0.8               # share of the truths that an interval is to hold
+AROUND, SLIGHT = 31, 1e-3   # answers that count beside one, where several are as likely, and how little they do
+ROWS_AT_ONCE = 4096
 
 
-def choose_thickness(samples: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The answer with the most probability within CST_TOLERANCE of it.
+class Judgement(NamedTuple):
+    """What a model makes of images."""
+
+    chances: np.ndarray         # N x B: of the thickness of the image's visit
+    findings: pd.DataFrame      # N x K probabilities
+
+
+def bin_samples(logs: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Weighted samples of log thickness (N x S) as a distribution: N x B; what lies beyond the bins is in the last one."""
+    step = np.log(MOST_UM / LEAST_UM) / BINS
+    places = np.clip((logs - np.log(LEAST_UM)) // step, 0, BINS - 1).astype(int)
+    flat = (np.arange(len(logs))[:, None] * BINS + places).ravel()
+    found = np.bincount(flat, weights.ravel(), minlength=len(logs) * BINS).reshape(len(logs), BINS)
+    return found / np.maximum(found.sum(axis=1, keepdims=True), 1e-12)
+
+
+def choose_thickness(chances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The answer with the most probability within CST_TOLERANCE of the truth.
 
     A truth t is hit by an answer a where |a - t| <= CST_TOLERANCE t, that is where a / (1 + CST_TOLERANCE) <= t <=
     a / (1 - CST_TOLERANCE).
 
     Args:
-        samples: V x M thicknesses, um.
-        weights: V x M probabilities; they sum to 1 over M.
+        chances: N x B.
 
     Returns:
-        answers: V, um.
-        chances: V, of a hit.
+        answers: N, um.
+        hits: N, the chance that each is a hit.
     """
-    answers, chances = np.empty(len(samples)), np.empty(len(samples))
-    for row, (values, chance) in enumerate(zip(samples, weights, strict=True)):
-        order = np.argsort(values)
-        order = order[chance[order] > 0]
-        values, total = values[order], np.concatenate([[0], np.cumsum(chance[order])])
-        # Between two edges every answer hits the same samples
-        edges = np.sort(np.concatenate([values * (1 - CST_TOLERANCE), values * (1 + CST_TOLERANCE)]))
-        tried = (edges[:-1] + edges[1:]) / 2
-        held = (total[np.searchsorted(values, tried / (1 - CST_TOLERANCE), side="right")]
-                - total[np.searchsorted(values, tried / (1 + CST_TOLERANCE), side="left")])
-        widest = np.where(held >= held.max() - 1e-9, np.diff(edges), -1).argmax()
-        answers[row], chances[row] = tried[widest], min(1.0, held[widest])
-    return answers, chances
+    below = np.searchsorted(MIDDLES_UM, MIDDLES_UM / (1 + CST_TOLERANCE), side="left")
+    above = np.searchsorted(MIDDLES_UM, MIDDLES_UM / (1 - CST_TOLERANCE), side="right")
+    answers, hits = np.empty(len(chances)), np.empty(len(chances))
+    for start in range(0, len(chances), ROWS_AT_ONCE):
+        rows = slice(start, start + ROWS_AT_ONCE)
+        total = np.cumsum(chances[rows], axis=1, dtype=float)
+        total = np.concatenate([np.zeros((len(total), 1)), total], axis=1)
+        held = total[:, above] - total[:, below]                                        # of each bin's middle
+        around = np.cumsum(np.pad(held, ((0, 0), (AROUND // 2 + 1, AROUND // 2))), axis=1)
+        best = (held + SLIGHT * (around[:, AROUND:] - around[:, :-AROUND])).argmax(axis=1)
+        answers[rows] = MIDDLES_UM[best]
+        hits[rows] = np.minimum(1, held[np.arange(len(best)), best])
+    return answers, hits
 
 
-def find_interval(samples: np.ndarray, weights: np.ndarray, covered: float = COVERED) -> np.ndarray:
-    """V x 2: quantiles between which lies the share `covered` of the probability, as much above as below."""
-    edges = np.empty((len(samples), 2))
-    for row, (values, chance) in enumerate(zip(samples, weights, strict=True)):
-        order = np.argsort(values)
-        total = np.cumsum(chance[order])
-        places = np.searchsorted(total, [(1 - covered) / 2, (1 + covered) / 2])
-        edges[row] = values[order][np.minimum(places, len(values) - 1)]
-    return edges
+def find_interval(chances: np.ndarray, covered: float = COVERED) -> np.ndarray:
+    """N x 2 um: between them lies the share `covered` of the probability, as much above as below."""
+    total = np.cumsum(chances, axis=1, dtype=float)
+    low = (total < (1 - covered) / 2 - 1e-9).sum(axis=1)
+    high = (total < (1 + covered) / 2 - 1e-9).sum(axis=1)
+    return np.stack([EDGES_UM[low], EDGES_UM[np.minimum(high, BINS - 1) + 1]], axis=1)
+
+
+def answer_thickness(chances: np.ndarray, index: pd.Index) -> pd.DataFrame:
+    """CST (um) and how sure it is (c.sure_columns) of N x B chances, with that index."""
+    answers = np.column_stack([*choose_thickness(chances), find_interval(chances)])
+    return pd.DataFrame(answers, columns=[c.CST, *c.sure_columns(c.CST)], index=index)
+
+
+def answer_images(judgement: Judgement) -> pd.DataFrame:
+    """The answers of images: CST (um) and how sure it is, then the findings as probabilities."""
+    return answer_thickness(judgement.chances, judgement.findings.index).join(judgement.findings)
+
+
+def join_judgements(judgements: Sequence[Judgement]) -> Judgement:
+    """One of several models' judgements of the same images: means of the chances, and of the findings' logits."""
+    chances = np.mean([one.chances for one in judgements], axis=0)
+    probabilities = np.stack([one.findings.to_numpy(float) for one in judgements]).clip(1e-6, 1 - 1e-6)
+    logits = np.log(probabilities / (1 - probabilities)).mean(axis=0)
+    first = judgements[0].findings
+    return Judgement(chances, pd.DataFrame(1 / (1 + np.exp(-logits)), index=first.index, columns=first.columns))

@@ -66,7 +66,7 @@ class ImageNetwork(EpochNetwork):
     @classmethod
     def specify(cls, config: ImageConfig, rows: pd.DataFrame) -> dict[str, Any]:
         """The specification of a new model: the config's, with the boxes of config.VIEWS and today's findings."""
-        recipe = config.recipe_of()
+        config, recipe = config.settle(), config.recipe_of()
         views = {name: places.VIEWS[name] for name in config.views}
         return ImageSpecification(recipe.backbone, views, config.pool, recipe.heads, tuple(c.FINDINGS), config.target,
                                   config.normalise).to_plain()
@@ -112,8 +112,8 @@ class ImageNetwork(EpochNetwork):
                 name: open_cache(paths, name, ViewReader(paths, images, view))
                 for name, view in self._what.views.items()
             }
-        self._data = ImageData(rows, paths, self._what, labelled=True, caches=self._caches)
-        self._unseen = ImageData(held_out, paths, self._what, labelled=True, caches=self._caches)
+        self._data = self.read_images(rows, paths, labelled=True, caches=self._caches)
+        self._unseen = self.read_images(held_out, paths, labelled=True, caches=self._caches)
         self._resident = None
         if self.device.type == "cuda":
             from model.card import put_on_card
@@ -131,9 +131,13 @@ class ImageNetwork(EpochNetwork):
                                     "CPU. Choose --precision float32, or a wider box in config.VIEWS.")
         return int(self._data.visit_of_row.max()) + 1
 
+    def read_images(self, rows: pd.DataFrame, paths: Paths, **how: Any) -> ImageData:
+        """The images of rows; `how` as of ImageData."""
+        return ImageData(rows, paths, self._what, **how)
+
     def read_epoch(self, run: Run, epoch: int) -> Iterable[Batch]:
         """The batches of a training epoch: all visits in an order of its own."""
-        config: ImageConfig = run.config
+        config: ImageConfig = run.config.settle()
         plan = plan_epoch(self._data.visit_of_row, seed=config.seed, epoch=epoch, batch_size=run.batch_size)
         if self._resident is not None:
             return augment_batches(self._resident.batches(plan), config, epoch)

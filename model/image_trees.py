@@ -20,7 +20,7 @@ from sklearn.model_selection import GroupKFold, cross_val_predict
 
 from config import PATHS, Paths
 from model.csv_trees import name_packages
-from model.distribution import choose_thickness, find_interval
+from model.distribution import BINS, Judgement, answer_images, bin_samples
 from model.image_model import select_visit
 from model.portable import NotPortable, Portable
 from model.provenance import fingerprint_table
@@ -167,36 +167,38 @@ class ImageTrees:
             images, and the findings that the model knows as probabilities; those of images where images are labelled
             (final round), else of visits.
         """
+        return answer_images(self.judge(rows, paths))
+
+    def judge(self, rows: pd.DataFrame, paths: Paths = PATHS, *, label: str = "predict") -> Judgement:
+        """What the trees make of each image. Arguments as of predict."""
         if rows.empty:
-            return pd.DataFrame(columns=[c.CST, *c.sure_columns(c.CST), *self._findings], index=rows.index, dtype=float)
+            return Judgement(np.empty((0, BINS)), pd.DataFrame(columns=self._findings, index=rows.index, dtype=float))
         images, visits = build_features(rows, paths)
         visits, images = visits[self._learned["columns"]], images[self._learned["image columns"]]
-        samples, chances = self.find_distribution(visits)
-        thickness = np.column_stack([*choose_thickness(samples, chances), find_interval(samples, chances)])
-        answers = pd.DataFrame(thickness, columns=[c.CST, *c.sure_columns(c.CST)], index=visits.index)
-        for name in self._findings:
-            answers[name] = _ask(self._learned["findings"][name][0], visits)
-        table = answers.reindex(pd.MultiIndex.from_frame(rows[VISIT])).set_axis(rows.index)
+        number = visits.index.get_indexer(pd.MultiIndex.from_frame(rows[VISIT]))
         own = (rows[c.FINAL] == 1).to_numpy()
+        findings = {}
         for name in self._findings:
-            judge = self._learned["findings"][name][1]
-            if own.any() and judge is not None:
-                table.loc[own, name] = _ask(judge, images[own])
-        return table
+            of_visits, of_images = self._learned["findings"][name]
+            findings[name] = _ask(of_visits, visits)[number]
+            if own.any() and of_images is not None:
+                findings[name][own] = _ask(of_images, images[own])
+        return Judgement(self._find_chances(visits)[number], pd.DataFrame(findings, index=rows.index))
 
-    def find_distribution(self, visits: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-        """The thickness of visits: V x T samples (um), and V x T probabilities."""
+    def _find_chances(self, visits: pd.DataFrame) -> np.ndarray:
+        """The thickness of visits as distributions: V x bins float32."""
         forest, features = self._learned["forest"], _to_array(visits)
         middle, leaves = forest.predict(features), forest.apply(features).astype(np.int32)
-        known = self._learned["leaves"]
-        chances = np.zeros((len(visits), len(known)))
+        known, base = self._learned["leaves"], np.log(find_base(visits))
+        chances = np.empty((len(visits), BINS), np.float32)
         for start in range(0, len(visits), CHUNK):
-            part = chances[start:start + CHUNK]
+            some = slice(start, start + CHUNK)
+            weights = np.zeros((len(leaves[some]), len(known)))
             for tree in range(known.shape[1]):
-                alike = leaves[start:start + CHUNK, tree, None] == known[:, tree]
-                part += alike / alike.sum(axis=1, keepdims=True)
-        samples = find_base(visits)[:, None] * np.exp(middle[:, None] + self._learned["missed"])
-        return samples, chances / chances.sum(axis=1, keepdims=True)
+                alike = leaves[some, tree, None] == known[:, tree]
+                weights += alike / alike.sum(axis=1, keepdims=True)
+            chances[some] = bin_samples((base + middle)[some, None] + self._learned["missed"], weights)
+        return chances
 
 
 def _to_array(features: pd.DataFrame) -> np.ndarray:

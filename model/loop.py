@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from model.augment import vary_images
+from model.augment import VARY
 from model.dataset import Batch
 from model.distributed import average_over_processes, sum_over_processes
 from model.guard import Guard
@@ -20,6 +20,7 @@ PLACES = {              # of memory, and where else one may train
     "cpu": ("this computer", ""), "cuda": ("the graphics card", ", or train on another device (--device cpu)"),
 }
 LEAST_RATE = 0.01       # of the learning rate, that the cosine schedule ends at
+WARM_SHARE, WARM_RATE = 0.05, 0.2       # of the epochs, with a smaller rate; the first one at least
 
 
 def train_epoch(model: Any, batches: Iterable[Batch], optimizer: torch.optim.Optimizer, *, guard: Guard, bar: Any
@@ -53,6 +54,7 @@ def train_epoch(model: Any, batches: Iterable[Batch], optimizer: torch.optim.Opt
         if not guard.allows(losses[0]):
             break
         optimizer.step()
+        model.finish_step()
         sums.add(losses, batch.visit_count)
         bar.update(batch.visit_count)
     guard.check(rows, model.name_row)
@@ -106,20 +108,22 @@ class LossSums:
 
 def augment_batches(batches: Iterable[Batch], config: Any, epoch: int) -> Iterable[Batch]:
     """The batches as the config's `augment` wants them."""
-    if config.augment == "none":
+    if config.augment not in VARY:
         return batches
-    return (batch._replace(inputs=vary_images(batch.inputs, batch.own_rows, seed=config.seed, epoch=epoch))
+    vary = VARY[config.augment]
+    return (batch._replace(inputs=vary(batch.inputs, batch.own_rows, seed=config.seed, epoch=epoch))
             for batch in batches)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, config: Any, epoch: int) -> None:
     """Give the optimizer the rate of an epoch; it depends on nothing else, so that a resumed run goes on alike."""
-    rate = config.learning_rate
-    if config.schedule == "cosine":
-        done = (epoch - 1) / max(1, config.epochs - 1)
+    rate, done = config.learning_rate, (epoch - 1) / max(1, config.epochs - 1)
+    if config.schedule in ("cosine", "warm"):
         rate *= LEAST_RATE + (1 - LEAST_RATE) * (1 + math.cos(math.pi * done)) / 2
+    if config.schedule == "warm" and done < WARM_SHARE:
+        rate *= WARM_RATE
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group.get("scale", 1.0)
 
 
 def halve_batch(run: Any, count: int, device: torch.device, error: BaseException) -> None:

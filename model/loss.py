@@ -12,6 +12,7 @@ from torch.nn import functional
 from model.module import UM_PER_UNIT
 
 FINDINGS_WEIGHT = 2.0       # the 2021 system's weight of the findings against CST
+LABEL_SPREAD = 0.045        # standard deviation of a thickness label, as a share of it
 
 
 class ImageTargets(NamedTuple):
@@ -44,15 +45,47 @@ class VisitLoss(ImageLoss):
 
     def forward(self, outputs: tuple[torch.Tensor, ...], batch: Any) -> torch.Tensor:
         """The losses of ImageModule's outputs for a model.dataset.Batch: tensor of 1 + 2."""
-        (cst, findings, visit_findings), targets = (output.float() for output in outputs), batch.targets
-        regression = functional.mse_loss(cst, targets.cst_um / UM_PER_UNIT)
+        cst, findings, visit_findings = (output.float() for output in outputs)
+        regression = functional.mse_loss(cst, batch.targets.cst_um / UM_PER_UNIT)
+        classification = self.judge_findings(findings, visit_findings, batch)
+        return torch.stack([regression + FINDINGS_WEIGHT * classification, regression, classification])
+
+    def judge_findings(self, findings: torch.Tensor, visit_findings: torch.Tensor, batch: Any) -> torch.Tensor:
+        """Mean cross entropy over the visits: of a visit's images where these are labelled, else of the visit."""
+        targets = batch.targets
         entropy = functional.binary_cross_entropy_with_logits
         of_images = entropy(findings, targets.findings, reduction="none").mean(dim=1)               # B
         of_visits = entropy(visit_findings, targets.visit_findings, reduction="none").mean(dim=1)   # V
+        if batch.visits is None:        # each image stands alone
+            return of_images.mean()
         member = batch.visits.float()
         mean_of_images = member @ of_images / member.sum(dim=1)                                     # V
-        classification = torch.where(targets.has_image_labels, mean_of_images, of_visits).mean()
-        return torch.stack([regression + FINDINGS_WEIGHT * classification, regression, classification])
+        return torch.where(targets.has_image_labels, mean_of_images, of_visits).mean()
+
+
+class DistributionLoss(VisitLoss):
+    """How far the distribution of thickness is from the label's, and the findings as VisitLoss has them.
+
+    The label's distribution is a normal one of log thickness, as wide as labels are uncertain (LABEL_SPREAD); the
+    distance is Kullback's and Leibler's (1951), 0 at best. Thickness beyond the bins counts as the outermost.
+
+    Args:
+        bins_um: N middles of the bins, evenly spaced in their logarithm.
+    """
+
+    def __init__(self, bins_um: torch.Tensor):
+        super().__init__()
+        self._logs = bins_um.log()
+
+    def forward(self, outputs: tuple[torch.Tensor, ...], batch: Any) -> torch.Tensor:
+        """The losses of VisitModule's outputs for a model.dataset.Batch: tensor of 1 + 2."""
+        thickness, findings, visit_findings = (output.float() for output in outputs)
+        logs = self._logs.to(thickness.device)
+        label = batch.targets.cst_um.clamp(logs[0].exp(), logs[-1].exp()).log()[:, None]
+        target = torch.softmax(-0.5 * ((logs - label) / LABEL_SPREAD) ** 2, dim=1)              # V x N
+        distance = functional.kl_div(thickness.log_softmax(dim=1), target, reduction="batchmean")
+        classification = self.judge_findings(findings, visit_findings, batch)
+        return torch.stack([distance + FINDINGS_WEIGHT * classification, distance, classification])
 
 
 class CSVLoss(nn.Module):

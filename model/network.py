@@ -47,6 +47,18 @@ class EpochNetwork(ABC):
     def read_held_out(self, run: Run, batch_size: int) -> Iterable[Any]:
         """The held-out data in batches."""
 
+    def begin(self, config: Any) -> None:
+        """Make first weights of the random ones, where a new training begins without a start; most kinds leave them."""
+        return
+
+    def group_parameters(self, config: Any) -> list[dict[str, Any]]:
+        """What is trained, for the optimizer; `scale`: of the learning rate."""
+        return [{"params": list(self.module.parameters()), "scale": 1.0}]
+
+    def finish_step(self) -> None:
+        """What a step is followed by; of most kinds nothing."""
+        return
+
     @abstractmethod
     def name_row(self, row: int) -> str:
         """What the user knows a row of the training data by."""
@@ -72,12 +84,13 @@ class EpochNetwork(ABC):
             PipelineError: NaN or infinity, too little memory, an image that cannot be read; the run keeps its last
                 good epoch.
         """
-        config = run.config
+        config = run.config.settle()
         visits = self.open_data(rows, run, paths, held_out)
         self.is_bf16 = config.precision == "bf16"
         self.loss_function = SharedLoss(self.plain_loss) if this_process().count > 1 else self.plain_loss
-        parameters: list[nn.Parameter] = list(self.module.parameters())
-        optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
+        groups = self.group_parameters(config)
+        parameters: list[nn.Parameter] = [parameter for group in groups for parameter in group["params"]]
+        optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
         run.restore(self, optimizer)
         self.network = share_network(self.module)
         guard = build_guard(parameters, optimizer)

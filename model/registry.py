@@ -64,6 +64,7 @@ class Model(Protocol):
 MODELS = {
     "ImageNetwork": "model.image_model",
     "ImageTrees": "model.image_trees",
+    "PretrainedNetwork": "model.pretrained",
     "CSVNetwork": "model.csv_model",
     "CSVTrees": "model.csv_trees",
     "SegmentationNetwork": "model.segmentation_model",

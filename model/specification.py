@@ -9,6 +9,7 @@ from typing import Any
 from config import View
 from processing import columns as c
 
+OWN_VISIT = "thickness of its visit"
 PUBLISHED_FINDINGS = ("IRF", "SRF", "PED", "HRF")
 # What the published Model-CSV sees of an eye, in this order
 PUBLISHED_FEATURES = (
@@ -25,9 +26,11 @@ class ImageSpecification:
     backbone: str = "plain"             # a function build_<name> of model/backbones.py
     views: dict[str, View] = field(default_factory=lambda: PUBLISHED_VIEWS)     # what it sees of a screen, by name
     pool: str = "image"                 # a key of model_config.POOLS
-    heads: str = "sigmoid"              # "sigmoid": classification heads end in a Sigmoid; "logits": they do not
+    # "sigmoid": classification heads end in a Sigmoid; "logits": not so; "distribution": not so, and that of thickness
+    # gives a distribution
+    heads: str = "sigmoid"
     findings: tuple[str, ...] = PUBLISHED_FINDINGS   # in the order of the heads' outputs
-    target: str = c.CST                 # which thickness, um: preCST or CST
+    target: str = c.CST                 # which thickness, um: preCST, CST, or OWN_VISIT: that of the image's own visit
     normalise: str = "none"             # "image": each image's mean becomes 0 and its spread 1
 
     def __post_init__(self):

@@ -15,6 +15,7 @@ from model.device import select_device
 from model.distributed import first_process_first, join_processes
 from model.folds import find_held_out, refill_means, refuse_learned, split_rows
 from model.lessons import HELD_OUT_SCANS
+from model.network import EpochNetwork
 from model.provenance import fingerprint_table
 from model.registry import Model, build_model, class_for, load_weights_of
 from model.run import Run, read_behind, read_specification, read_unfinished
@@ -79,7 +80,7 @@ def train(configs: list[Config], paths: Paths = PATHS, *, resume: str | None = N
 
 
 def _prepare_all(paths: Paths, configs: list[Config], *, resume: str | None, unfinished: bool) -> list[Job]:
-    configs = [one for config in configs for one in each_fold(config)]
+    configs = [one.settle() for config in configs for one in each_fold(config)]
     is_drawn = all(isinstance(config, SegmentationConfig) for config in configs)
     table = pd.DataFrame() if is_drawn else read_processed(paths.train_table, c.TRAIN_COLUMNS)
     jobs = []
@@ -125,6 +126,8 @@ def _prepare(paths: Paths, table: pd.DataFrame, config: Config, *, folder: Path 
     if folder and checkpoint:
         load_weights_of(checkpoint, model, folder)
         learned = read_learned(checkpoint)
+    elif isinstance(model, EpochNetwork) and not config.init_from:
+        model.begin(config)
     elif config.init_from:
         start = _load_start(paths, model, config, unfinished=unfinished)
         refuse_learned(start, held_out, whose=config.init_from, advice=OTHER_STARTS)

@@ -26,7 +26,6 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from model.distribution import find_interval
 from model.metrics import acuity_tolerance, hits_acuity
 from processing import columns as c
 from processing.acuity import LEAST_DECIMAL, convert_va
@@ -48,6 +47,7 @@ MISSING = -9999.0                   # stands for NaN: scikit-learn cannot bin a 
 # thicknesses within 7.5 %, which is a spread of a fifth, and their findings have an AUC of 0.7-0.8.
 CST_NOISE, FINDINGS_NOISE = 0.2, 0.35
 NOISY_WEIGHT = 0.5
+COVERED = 0.8                       # share of the truths that an interval of VA is to hold
 SHARED_FROM = 50_000         # eyes: fewer are fitted and asked by one thread
 # All that a stored TreeModel may hold beside plain values; any other class in it is refused
 TRUSTED = [
@@ -214,7 +214,9 @@ class TreeModel:
         usual = np.maximum(self._share_hit(candidates, final)[beside], 1e-3)
         weights = counts * hit[:, beside] / usual
         weights /= np.maximum(weights.sum(axis=1, keepdims=True), 1e-12)
-        return find_interval(np.broadcast_to(values, weights.shape), weights)
+        total = np.cumsum(weights, axis=1)
+        ends = [(total < edge - 1e-9).sum(axis=1) for edge in ((1 - COVERED) / 2, (1 + COVERED) / 2)]
+        return values[np.minimum(ends, len(values) - 1)].T
 
     def _candidates_of(self, pre_va, final):
         """N x K candidates: the round's, and some around each eye's preVA."""

@@ -25,7 +25,7 @@ from processing.plots import draw_crop_preview, plot_log
 from processing.screens import explain_oddity
 from processing.source import ROUNDS, TABLE_FILES, find_misnamed, find_tables, is_image, read_image_rows
 from processing.terminal import say
-from processing.views import check_views, view_paths
+from processing.views import check_views, keep_views, view_paths
 
 __all__ = ["crop_img", "plot_log", "processing_data", "read_image", "write_image"]
 
@@ -86,6 +86,7 @@ def processing_data(
             any problem.
     """
     check_views(views)
+    views = keep_views(views)
     rows, problems = _list_images(paths)
     raw, annotations = _read_annotations(paths, rows, problems)
     images, failed, made, coloured, odd = crop_img(rows, paths, views)

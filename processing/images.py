@@ -138,7 +138,7 @@ def crop_image(image: np.ndarray, view: View) -> np.ndarray:
 
     Args:
         image: uint8 array, H x W x 3.
-        view: its box in pixels; its channels do not matter here.
+        view: its box in pixels, and how many columns become one; its channels do not matter here.
 
     Returns:
         uint8 array, view.height x view.width x 3.
@@ -146,15 +146,17 @@ def crop_image(image: np.ndarray, view: View) -> np.ndarray:
     Raises:
         ImageError: the image holds nothing of the box.
     """
-    part = image[view.top:view.bottom, view.left:view.right]
+    part, wide = image[view.top:view.bottom, view.left:view.right], view.right - view.left
     if part.size == 0:
         height, width = image.shape[:2]
         raise ImageError(f"too small: {width} x {height} pixels hold nothing of the crop box")
-    if part.shape[:2] == (view.height, view.width):
+    if part.shape[:2] != (view.height, wide):
+        crop = np.zeros((view.height, wide, 3), np.uint8)
+        crop[:part.shape[0], :part.shape[1]] = part
+        part = crop
+    if view.narrow == 1:
         return part
-    crop = np.zeros((view.height, view.width, 3), np.uint8)
-    crop[:part.shape[0], :part.shape[1]] = part
-    return crop
+    return np.asarray(cv2.resize(part, (view.width, view.height), interpolation=cv2.INTER_AREA))
 
 
 def cut_view(screen: np.ndarray, view: View) -> tuple[bytes, bool]:

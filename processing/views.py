@@ -21,8 +21,15 @@ def describe_view(view: View) -> str:
 
     >>> describe_view(View(50, 450, 550, 1200))
     '50:450,550:1200'
+    >>> describe_view(View(0, 496, 496, 1264, narrow=2))
+    '0:496,496:1264:2'
     """
-    return f"{view.top}:{view.bottom},{view.left}:{view.right}"
+    return f"{view.top}:{view.bottom},{view.left}:{view.right}" + (f":{view.narrow}" if view.narrow > 1 else "")
+
+
+def keep_views(views: dict[str, View]) -> dict[str, View]:
+    """Those of the views whose crops are kept on the disk."""
+    return {name: view for name, view in views.items() if view.folder}
 
 
 def check_views(views: dict[str, View]) -> None:
@@ -32,11 +39,12 @@ def check_views(views: dict[str, View]) -> None:
         views: name -> View, as config.VIEWS.
 
     Raises:
-        PipelineError: there is no view bscan; a box that cuts nothing or wraps around; channels that are neither 1 nor
-            3; a folder that is no name, or another view's.
+        PipelineError: there is no view bscan, or it is not kept; a box that cuts nothing or wraps around; columns that
+            cannot be drawn together; channels that are neither 1 nor 3; a folder that is no name, or another view's.
     """
-    if "bscan" not in views:
-        raise PipelineError("config.VIEWS has no view 'bscan'; it names the images in the processed tables.")
+    if "bscan" not in keep_views(views):
+        raise PipelineError("config.VIEWS has no view 'bscan' with a folder; it names the images in the processed "
+                            "tables.")
     folders: dict[str, str] = {}
     for name, view in views.items():
         where = f"config.VIEWS['{name}'] is {tuple(view)}"
@@ -45,8 +53,13 @@ def check_views(views: dict[str, View]) -> None:
             raise PipelineError(f"{where}; whole numbers are wanted, 0 <= top < bottom and 0 <= left < right.")
         if view.height * view.width > MAX_PIXELS:
             raise PipelineError(f"{where}: {view.height} x {view.width} pixels are more than any screen has.")
+        if not isinstance(view.narrow, int) or view.narrow < 1 or (view.right - view.left) % view.narrow:
+            raise PipelineError(f"{where}; its narrow is {view.narrow!r}, a whole number that divides its "
+                                f"{view.right - view.left} columns is wanted.")
         if view.channels not in (1, 3):
             raise PipelineError(f"{where}; its channels are {view.channels!r}, 1 (grey) or 3 (coloured) are wanted.")
+        if view.folder == "":
+            continue
         if not str(view.folder).replace("-", "").replace("_", "").isalnum():
             raise PipelineError(f"{where}; its folder is {view.folder!r}, a name of letters and digits is wanted.")
         other = folders.setdefault(view.folder.lower(), name)
@@ -63,8 +76,11 @@ def view_paths(images: pd.DataFrame, view: View) -> list[str]:
 
     Returns:
         Paths relative to the root, with forward slashes:
-        data/processed/<folder>/<data_type>/<patient ID>_<final>_<after>_<L0R1>_<image name>.jpg.
+        data/processed/<folder>/<data_type>/<patient ID>_<final>_<after>_<L0R1>_<image name>.jpg; of a view that is not
+        kept the screens themselves.
     """
+    if not view.folder:
+        return images[c.SOURCE].tolist()
     wanted = [c.DATA_TYPE, c.PATIENT, c.FINAL, c.AFTER, c.SIDE, c.IMAGE]
     return [f"data/processed/{view.folder}/{data_type}/{patient}_{final:.0f}_{after:.0f}_{side:.0f}_{image}.jpg"
             for data_type, patient, final, after, side, image
@@ -146,6 +162,6 @@ class ViewReader:
                 f"{other} of {len(self)} crops {wanted}, and {len(screens)} of their screens are not there, the first "
                 f"is {self._root / screens[0]}. Put the screens back, or cut the crops with this box."
             )
-        if other:
+        if other and self.view.folder:
             say(f"{other} of {len(self)} crops in data/processed/{self.view.folder} {wanted}; these images are cut "
                 "from their screens: slower, with the same results.")

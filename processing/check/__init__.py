@@ -28,7 +28,7 @@ from processing.errors import PipelineError
 from processing.files import try_to_write, write_csv
 from processing.images import ImageError, crop_image, read_image
 from processing.terminal import say
-from processing.views import check_views
+from processing.views import check_views, keep_views
 
 __all__ = ["Finding", "check_data"]
 
@@ -52,6 +52,7 @@ def check_data(paths: Paths = config.PATHS, views: dict[str, View] = config.VIEW
         PipelineError: there is no data at all, or a view cannot be cut.
     """
     check_views(views)
+    views = keep_views(views)
     layout, found = read_layout(paths)
     processed, faults = check_processed(paths)
     found += faults

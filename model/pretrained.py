@@ -1,0 +1,133 @@
+"""PretrainedNetwork: the recipe pretrained. As ImageNetwork, with a trunk that has seen pictures before, scans by their
+place, and a distribution of thickness.
+
+Reads crops (or screens), data/processed/pixels-<view>.bin and geometry.csv; the run writes what comes of it.
+"""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+import config as places
+from config import Paths
+from model import distribution
+from model.batches import read_batches
+from model.dataset import Batch, ImageData, plan_in_order
+from model.device import halve_until_it_fits
+from model.distribution import Judgement, answer_images
+from model.image_model import ImageNetwork
+from model.loss import DistributionLoss
+from model.module import fold_batch_norm
+from model.portable import NotPortable, Portable
+from model.specification import OWN_VISIT, ImageSpecification
+from model.trunks import load_trunk_weights
+from model.visit_module import BINS, VisitModule, find_bins
+from model_config import PREDICT_BATCH_SIZE, ImageConfig
+from processing import columns as c
+from processing.parallel import keep_freed_memory
+from processing.terminal import progress, say
+
+TRUNK_RATE = 0.1        # of the learning rate, for weights that have learned before
+
+
+class PretrainedNetwork(ImageNetwork):
+    """Follows model.registry.Model.
+
+    Args:
+        specification: of ImageSpecification.to_plain.
+        device: torch.device.
+
+    Raises:
+        ValueError: there is no such trunk, or it cannot see these views.
+    """
+
+    kind = "PretrainedNetwork"
+
+    def __init__(self, specification: dict[str, Any], device: torch.device):
+        layout = torch.channels_last if device.type == "cuda" else torch.preserve_format
+        self._what = ImageSpecification(**specification)
+        self.module, self.device = VisitModule(self._what).to(device).to(memory_format=layout), device
+        self.plain_loss = DistributionLoss(find_bins())
+
+    @classmethod
+    def specify(cls, config: ImageConfig, rows: pd.DataFrame) -> dict[str, Any]:
+        """The specification of a new model: the config's, with the boxes of config.VIEWS and today's findings."""
+        config = config.settle()
+        views = {name: places.VIEWS[name] for name in config.views}
+        return ImageSpecification(config.trunk, views, config.pool, config.recipe_of().heads, tuple(c.FINDINGS),
+                                  OWN_VISIT, config.normalise).to_plain()
+
+    def begin(self, config: ImageConfig) -> None:
+        """Load the trunks' first weights.
+
+        Raises:
+            PipelineError: there are none, or they do not fit.
+        """
+        for trunk in self.module.learning.trunks.values():
+            origin = load_trunk_weights(trunk, config.trunk, config.weights)
+        self.module.averaged.load_state_dict(self.module.learning.state_dict())
+        say(f"{config.name}: the trunk {config.trunk} starts from {origin}")
+
+    def group_parameters(self, config: ImageConfig) -> list[dict[str, Any]]:
+        """A smaller step for the trunks, unless they start from random numbers."""
+        trunks = list(self.module.learning.trunks.parameters())
+        own = {id(parameter) for parameter in trunks}
+        others = [parameter for parameter in self.module.learning.parameters() if id(parameter) not in own]
+        scale = 1.0 if config.weights == "none" else TRUNK_RATE
+        return [{"params": others, "scale": 1.0}, {"params": trunks, "scale": scale}]
+
+    def finish_step(self) -> None:
+        """Average the weights."""
+        self.module.average()
+
+    def build_portable(self) -> Portable:
+        """Raises NotPortable: where scans lie is looked up in a table."""
+        raise NotPortable("The recipe pretrained makes no ONNX file: its network asks where each scan lies, which is "
+                          "looked up in a table. Train with --recipe fixed for one.")
+
+    def read_images(self, rows: pd.DataFrame, paths: Paths, **how: Any) -> ImageData:
+        """The images of rows, and where the scans lie."""
+        return super().read_images(rows, paths, placed=True, **how)
+
+    def predict(self, rows: pd.DataFrame, paths: Paths = places.PATHS, *, label: str = "predict") -> pd.DataFrame:
+        """Predict each image, in order; any number of rows. Arguments as ImageNetwork's.
+
+        Returns:
+            DataFrame as answer_images gives it.
+        """
+        return answer_images(self.judge(rows, paths, label=label))
+
+    def judge(self, rows: pd.DataFrame, paths: Paths = places.PATHS, *, label: str = "predict") -> Judgement:
+        """What the network makes of each image: a distribution of its visit's thickness, and findings."""
+        keep_freed_memory()
+        data, module = self.read_images(rows, paths), fold_batch_norm(self.module)
+        for reader in data.readers.values():
+            reader.check()
+        chances = np.zeros((len(data), BINS), np.float32)
+        findings = np.zeros((len(data), len(self._what.findings)), np.float32)
+
+        def ask(batch_size: int) -> None:
+            plan = plan_in_order(data.visit_of_row, batch_size)
+            batches = read_batches(data, plan, self.device)
+            with torch.inference_mode(), progress(total=len(data), label=label, unit="image", leave=False) as bar:
+                for portion, batch in zip(plan, batches, strict=True):
+                    thickness, of_images, of_visits = (
+                        part.float().cpu().numpy() for part in self._ask(module, batch))
+                    chances[batch.rows] = thickness[portion.visits]
+                    is_final = data.is_final[batch.rows][:, None]
+                    findings[batch.rows] = np.where(is_final, of_images, of_visits[portion.visits])
+                    bar.update(len(batch.rows))
+
+        halve_until_it_fits(ask, PREDICT_BATCH_SIZE)
+        finer = distribution.BINS // BINS       # bins of a distribution for each of the network's
+        chances = np.repeat(chances / finer, finer, axis=1)
+        return Judgement(chances, pd.DataFrame(findings, columns=list(self._what.findings), index=rows.index))
+
+    @staticmethod
+    def _ask(module: nn.Module, batch: Batch) -> tuple[torch.Tensor, ...]:
+        """Chances of thickness, and probabilities of the images' and the visits' findings."""
+        thickness, findings, visit_findings = module(*batch.arguments)
+        return thickness.float().softmax(dim=1), findings.float().sigmoid(), visit_findings.float().sigmoid()
