@@ -27,6 +27,7 @@ class Recipe:
     heads: str = ""         # "sigmoid": classification heads end in a Sigmoid; "logits": they do not; empty: no heads
     has_epochs: bool = True     # whether it passes over the data again and again; trees are fitted once
     own: dict[str, Any] = field(default_factory=dict)   # what fields have that are left to the recipe
+    joins: bool = False     # whether runs that differ in seed or fold alone answer together: it tells distributions
     help: str = ""          # for the command line
 
 
@@ -39,9 +40,12 @@ IMAGE_RECIPES = {
     "seed": Recipe("ImageNetwork", "plain", "sigmoid", own=PLAIN, help="as in 2021"),
     "fixed": Recipe("ImageNetwork", "plain", "logits", own=PLAIN, help="the same network, heads give logits"),
     "resnet": Recipe("ImageNetwork", "residual", "logits", own=PLAIN, help="fixed, with residual blocks"),
-    "measured": Recipe("ImageTrees", has_epochs=False, own=PLAIN,
+    "measured": Recipe("ImageTrees", has_epochs=False, own=PLAIN, joins=True,
                        help="trees over what option 11 measured on a visit's scans, which have no epochs and no start"),
-    "pretrained": Recipe("PretrainedNetwork", heads="distribution", help="a trunk that has seen pictures before",
+    "best": Recipe("ImageTrees", has_epochs=False, own=PLAIN, joins=True,
+                   help="measured, with what pretrained runs say of eyes that they left out"),
+    "pretrained": Recipe("PretrainedNetwork", heads="distribution", joins=True,
+                         help="a trunk that has seen pictures before",
                          own={"views": ("bscan_full",), "pool": "visit", "augment": "scan", "normalise": "none",
                               "schedule": "warm", "weight_decay": 0.05}),
 }
@@ -159,6 +163,7 @@ class ImageConfig:
     learning_rate: float = setting(1e-3, STEP, "Adam's step")
     batch_size: int = setting(100, whole(1), "images per step; 100 B-scans take about 10 GB on a CPU")
     seed: int = setting(2021, SEED, "first weights and order of the data")
+    seeds: int = setting(1, whole(1), "trainings that differ in the seed alone, from this one on; they answer together")
     recipe: str = setting("seed", one_of(IMAGE_RECIPES), _describe_recipes(IMAGE_RECIPES))
     init_from: str = setting("", PATH, "run folder or checkpoint file to start from; empty: random weights")
     fold: str = setting("none", FOLD, "eyes to leave out and measure on; all: five trainings")
@@ -186,6 +191,9 @@ class ImageConfig:
             object.__setattr__(self, "views", tuple(self.views))
         check_fields(self)
         _refuse_start(self)
+        if self.seeds > 1 and not self.recipe_of().joins:
+            raise ConfigError(f"ImageConfig: seeds is {self.seeds}; it must be 1 for the recipe {self.recipe}, whose "
+                              "runs do not answer together.")
 
     def recipe_of(self) -> Recipe:
         """What the recipe's name stands for."""
@@ -257,9 +265,15 @@ class SegmentationConfig:
 Config = ImageConfig | CSVConfig | SegmentationConfig
 
 
-def each_fold(config: Any) -> list:
-    """The configs that `fold="all"` stands for, or the config itself."""
-    return [replace(config, fold=str(fold)) for fold in range(FOLDS)] if config.fold == "all" else [config]
+def each_training(config: Any) -> list:
+    """The configs that `fold="all"` and `seeds` stand for, with what was left to the recipe; or the config itself."""
+    config = config.settle()
+    folds = [str(fold) for fold in range(FOLDS)] if config.fold == "all" else [config.fold]
+    if config.fold != "none":
+        config = replace(config, fold="none")
+    several = [replace(config, seed=config.seed + number, seeds=1) for number in range(config.seeds)] if isinstance(
+        config, ImageConfig) else [config]
+    return [replace(one, fold=fold) if fold != "none" else one for one in several for fold in folds]
 
 
 # ---- The values. Option 1 trains the models of this list, in its order.

@@ -18,7 +18,7 @@ from data.folds import (
     FoldModels,
     Predictions,
     choose_pipeline,
-    find_fold_runs,
+    find_runs,
     load_folds,
     predict_held_out,
     read_data,
@@ -62,7 +62,7 @@ def evaluate(paths: Paths = PATHS, *, images: str = "auto", device: str = "auto"
     Raises:
         PipelineError: no run that left a fold out.
     """
-    data, runs = read_data(paths), find_fold_runs(paths)
+    data, runs = read_data(paths), find_runs(paths)
     pipeline = choose_pipeline(images, runs, paths)
     folds = load_folds(select_newest(runs, pipeline), device, data)
     methods = _predict_methods(paths, data, pipeline, folds=folds, runs=runs, device=device)

@@ -10,13 +10,12 @@ import numpy as np
 import pandas as pd
 
 from config import Paths
-from data.pipeline import CSV_MODEL, PIPELINES, Loaded, average_eyes, load_model, predict_eyes, predict_images
+from data.pipeline import CSV_MODEL, PIPELINES, Loaded, average_eyes, load_models, predict_eyes, predict_images
 from model.checkpoint import load_checkpoint, read_learned
 from model.device import select_device
 from model.folds import refuse_learned
-from model.provenance import fingerprint_table
-from model.run import read_config, read_record
-from model.runs import run_folders
+from model.run import read_config
+from model.runs import find_fold_runs, find_members, fold_of
 from model.trees import add_noise
 from processing import columns as c
 from processing.errors import PipelineError
@@ -64,7 +63,7 @@ def read_data(paths: Paths) -> Data:
 
 # ---- Runs
 
-def find_fold_runs(paths: Paths) -> Runs:
+def find_runs(paths: Paths) -> Runs:
     """Find the finished runs that left a fold of the present splits out.
 
     Args:
@@ -73,17 +72,8 @@ def find_fold_runs(paths: Paths) -> Runs:
     Returns:
         The newest run of each model, recipe and fold; the recipe of a model's newest run last.
     """
-    splits = fingerprint_table(paths.splits)
-    found: Runs = {}
-    for name in [*dict.fromkeys(name for names in PIPELINES.values() for name in names), CSV_MODEL]:
-        for folder in run_folders(paths, name):
-            record = read_record(folder)
-            if record.get("state") != "finished" or record.get("data", {}).get(paths.splits.name) != splits:
-                continue
-            config = read_config(folder)
-            recipes = found.setdefault(name, {})
-            recipes[config.recipe] = recipes.pop(config.recipe, {}) | {int(config.fold): folder}
-    return found
+    names = [*dict.fromkeys(name for names in PIPELINES.values() for name in names), CSV_MODEL]
+    return {name: runs for name in names if (runs := find_fold_runs(paths, name))}
 
 
 def choose_pipeline(wanted: str, runs: Runs, paths: Paths) -> str:
@@ -134,19 +124,19 @@ def load_folds(chosen: dict[str, Folders], device: str, data: Data) -> list[Fold
         PipelineError: no such device, a checkpoint that is damaged, or one that has learned from a held-out eye.
     """
     place = select_device(device)
-    for name, folders in chosen.items():
-        for fold in _common_folds(chosen):
-            _refuse_run(folders[fold], name, data.folds[fold])
-    return [
-        FoldModels(fold, {name: load_model(folders[fold] / f"{name}.pt", name, place)
-                          for name, folders in chosen.items()})
-        for fold in _common_folds(chosen)
-    ]
+    members = {(name, fold): [file for file in find_members(folders[fold] / f"{name}.pt")
+                              if fold_of(file.parent) == str(fold)]
+               for name, folders in chosen.items() for fold in _common_folds(chosen)}
+    for (_, fold), files in members.items():
+        for file in files:
+            _refuse_run(file, data.folds[fold])
+    return [FoldModels(fold, {name: load_models(members[name, fold], name, place) for name in chosen})
+            for fold in _common_folds(chosen)]
 
 
-def _refuse_run(folder: Path, name: str, held_out: set[str]) -> None:
+def _refuse_run(file: Path, held_out: set[str]) -> None:
     """Raise PipelineError where a run has learned from a held-out eye, or may have."""
-    file = folder / f"{name}.pt"
+    folder = file.parent
     learned = read_learned(load_checkpoint(file))
     if learned is None and not read_config(folder).init_from:
         return      # of an earlier version of this program: it left out what it held out, and had no start
@@ -174,7 +164,7 @@ def predict_held_out(
     for fold, models in folds:
         if label:
             say(f"{label}, fold {fold}: predicting {len(data.folds[fold])} held-out eyes")
-        runs |= {(name, fold): model.file.parent for name, model in models.items()}
+        runs |= {(name, fold): model.files[-1].parent for name, model in models.items()}
         rows = data.table[data.table[c.PATIENT].isin(data.folds[fold])]
         if pipeline == LABELS:
             eyes, images = build_case_table(rows).drop(columns=[c.VA, c.CONTINUE]).set_index(c.PATIENT), rows.head(0)

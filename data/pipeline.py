@@ -12,6 +12,7 @@ import torch
 from config import Paths
 from model import registry
 from model.dataset import check_finite
+from model.ensemble import Ensemble
 from model.registry import Model
 from processing import columns as c
 from processing.visits import AFTER_TREATMENT, BEFORE_TREATMENT, join_visits
@@ -30,19 +31,20 @@ CLINICAL = [c.GENDER, c.AGE, c.DIAGNOSIS, c.DRUG, c.SIDE, c.PRE_VA]
 
 
 class Loaded(NamedTuple):
-    """A model and where it came from."""
+    """A model, or several that answer as one, and where they came from."""
 
-    model: Model
-    file: Path
+    model: Model | Ensemble
+    files: list[Path]
 
 
-def load_model(file: Path, name: str, device: torch.device) -> Loaded:
-    """Load a checkpoint file as the model `name`, ready to predict.
+def load_models(files: list[Path], name: str, device: torch.device) -> Loaded:
+    """Load a checkpoint file as the model `name`, or several as one, ready to predict.
 
     Raises:
-        PipelineError: it is damaged, or of another kind of model.
+        PipelineError: one is damaged, or of another kind of model.
     """
-    return Loaded(registry.load_model(file, device, unit="eyes" if name == CSV_MODEL else "images"), file)
+    models = [registry.load_model(file, device, unit="eyes" if name == CSV_MODEL else "images") for file in files]
+    return Loaded(models[0] if len(models) == 1 else Ensemble(models), files)
 
 
 def predict_images(
@@ -54,7 +56,7 @@ def predict_images(
         rows: one row per image, of train.csv or test.csv; what it holds of the answers is left out.
         paths: config.Paths.
         image_models: one of PIPELINES: the names of the before-images' and of the after-images' model.
-        models: of load_model, by name.
+        models: of load_models, by name.
 
     Returns:
         `rows` with CST (um), how sure it is (c.sure_columns; NaN where the model tells no distribution), and FINDINGS
@@ -93,7 +95,7 @@ def predict_eyes(eyes: pd.DataFrame, csv_model: Loaded) -> pd.DataFrame:
 
     Args:
         eyes: DataFrame indexed by patient ID with final and CSV_FEATURES; NaN where unknown.
-        csv_model: of load_model.
+        csv_model: of load_models.
 
     Returns:
         DataFrame with the index of `eyes`: VA in the round's unit, continue injection (a probability), and how sure VA

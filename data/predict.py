@@ -16,14 +16,14 @@ from data.pipeline import (
     PIPELINES,
     Loaded,
     average_eyes,
-    load_model,
+    load_models,
     predict_eyes,
     predict_images,
 )
 from data.submission import Sheet, Submission, read_templates, write_submission
 from model.device import select_device
 from model.means import fill_missing, fit_case_means
-from model.runs import describe_runs, find_checkpoint, fold_of, read_config_field
+from model.runs import describe_runs, find_checkpoint, find_members, fold_of, read_config_field
 from processing import columns as c
 from processing.errors import PipelineError
 from processing.tables import build_case_table, read_processed
@@ -75,14 +75,19 @@ def _load_models(paths, image_models, checkpoints, *, device, unfinished):
     device = select_device(device)
     models = {}
     for name in dict.fromkeys([*image_models, CSV_MODEL]):
-        file = find_checkpoint(paths, name, checkpoints.get(name) or CHECKPOINTS.get(name), unfinished=unfinished)
+        chosen = checkpoints.get(name) or CHECKPOINTS.get(name)
+        file = find_checkpoint(paths, name, chosen, unfinished=unfinished)
+        files = [file] if chosen or name == CSV_MODEL else find_members(file)
         try:
-            models[name] = load_model(file, name, device)
+            models[name] = load_models(files, name, device)
         except PipelineError as error:
             raise PipelineError(f"{error} {describe_runs(paths, name)}") from error
-        trained_as, fold = read_config_field(file.parent, "name", name), fold_of(file.parent)
-        say(f"{name}: {file}" + (f" (trained as {trained_as}, not as {name})" if trained_as != name else "")
-            + ("" if fold == "none" else f" (trained without fold {fold})"))
+        for file in files:
+            trained_as, fold = read_config_field(file.parent, "name", name), fold_of(file.parent)
+            say(f"{name}: {file}" + (f" (trained as {trained_as}, not as {name})" if trained_as != name else "")
+                + ("" if fold == "none" else f" (trained without fold {fold})"))
+        if len(files) > 1:
+            say(f"{name}: these {len(files)} answer together")
     return models
 
 
@@ -106,16 +111,19 @@ def _predict(paths, image_models, models, option):
     for gap, patients in gaps.items():
         more = ", ..., all named in runs.json" if len(patients) > PATIENTS_SHOWN else ""
         say(f"Warning: eyes with {gap} stands in: {len(patients)}: {', '.join(patients[:PATIENTS_SHOWN])}{more}")
-    runs = {
-        name: {"file": str(model.file), "sha256": hashlib.sha256(model.file.read_bytes()).hexdigest()}
-        for name, model in models.items()
-    }
+    runs = {name: _describe_files(model.files) for name, model in models.items()}
     eyes = pd.concat(sheet.rows.assign(**{c.FINAL: final}) for final, sheet in enumerate(submission[:2]))
     confidence = describe_confidence(eyes, images, paths)
     folder = write_submission(paths, submission, {"option": option, "checkpoints": runs, "means": gaps},
                               beside={"confidence.csv": confidence})
     say(f"{len(images)} images of {images[c.PATIENT].nunique()} eyes predicted. The submission lies in {folder}")
     return folder
+
+
+def _describe_files(files):
+    """A checkpoint's file and SHA-256, and those of others that answered with it."""
+    first, *others = ({"file": str(file), "sha256": hashlib.sha256(file.read_bytes()).hexdigest()} for file in files)
+    return first | ({"with": others} if others else {})
 
 
 # ---- Rows that are asked for -> answers, and whose answers are means

@@ -29,7 +29,7 @@ class Judgement(NamedTuple):
 
 
 def bin_samples(logs: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Weighted samples of log thickness (N x S) as a distribution: N x B; what lies beyond the bins is in the last one."""
+    """Weighted samples of log thickness (N x S) as a distribution (N x B); what lies beyond the bins is in the last."""
     step = np.log(MOST_UM / LEAST_UM) / BINS
     places = np.clip((logs - np.log(LEAST_UM)) // step, 0, BINS - 1).astype(int)
     flat = (np.arange(len(logs))[:, None] * BINS + places).ravel()

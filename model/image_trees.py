@@ -1,4 +1,5 @@
-"""ImageTrees: the recipe measured of image models, trees over what Model-Segmentation measured on a visit's scans.
+"""ImageTrees: the recipes measured and best of image models, trees over what Model-Segmentation measured on a visit's
+scans; of best also over what pretrained runs see of eyes that they left out.
 
 Reads data/processed/csv/{image_data,eyes,measures,geometry}.csv; the run writes what comes of it. N images, V visits
 of which they are, T training visits.
@@ -25,6 +26,7 @@ from model.image_model import select_visit
 from model.portable import NotPortable, Portable
 from model.provenance import fingerprint_table
 from model.run import Run
+from model.seers import find_seers, see_images
 from model.trees import MISSING, TRUSTED
 from model.visit_features import build_features, find_base, read_labels
 from model_config import ImageConfig
@@ -33,12 +35,13 @@ from processing.errors import PipelineError
 from processing.terminal import say
 from processing.visits import VISIT
 
-LEARNED = ("columns", "image columns", "forest", "leaves", "missed", "findings")
+LEARNED = ("columns", "image columns", "forest", "leaves", "missed", "findings", "seers")
 FOREST = {"n_estimators": 200, "min_samples_leaf": 3, "max_features": 0.5, "n_jobs": -1}
 BOOSTED = {"max_iter": 120, "learning_rate": 0.06, "max_leaf_nodes": 12, "l2_regularization": 3}
 LEAST_LEAF, MOST_LEAF, LEAVES = 2, 15, 40       # rows of a leaf: a LEAVES-th of all, within these bounds
 OUTLIER = 4.0               # times the median residual, from which on a label counts less than half
 CHUNK = 200                 # visits that are compared with the training visits at once
+BEST = "best"               # the recipe that asks pretrained runs, too
 LEAST_VISITS, LEAST_PERSONS = 10, 2     # to learn from
 FOLDS = 5
 
@@ -112,9 +115,10 @@ class ImageTrees:
         Raises:
             PipelineError: option 11 has not measured them all, or there are too few visits.
         """
-        images, visits = build_features(rows, paths)
+        self._learned = {"seers": find_seers(paths, run.config) if run.config.recipe == BEST else {}}
+        images, visits = self._build_features(rows, paths)
         say(f"{run.name}: fitting trees to {len(visits)} visits; that takes a minute or two for 5,000")
-        self._learned = {"columns": list(visits.columns), "image columns": list(images.columns)}
+        self._learned |= {"columns": list(visits.columns), "image columns": list(images.columns)}
         labels = read_labels(paths).reindex(visits.index)
         self._fit_thickness(labels[c.CST].to_numpy(), visits)
         own = (rows[c.FINAL] == 1).to_numpy()       # images that have labels of their own
@@ -173,7 +177,7 @@ class ImageTrees:
         """What the trees make of each image. Arguments as of predict."""
         if rows.empty:
             return Judgement(np.empty((0, BINS)), pd.DataFrame(columns=self._findings, index=rows.index, dtype=float))
-        images, visits = build_features(rows, paths)
+        images, visits = self._build_features(rows, paths)
         visits, images = visits[self._learned["columns"]], images[self._learned["image columns"]]
         number = visits.index.get_indexer(pd.MultiIndex.from_frame(rows[VISIT]))
         own = (rows[c.FINAL] == 1).to_numpy()
@@ -184,6 +188,15 @@ class ImageTrees:
             if own.any() and of_images is not None:
                 findings[name][own] = _ask(of_images, images[own])
         return Judgement(self._find_chances(visits)[number], pd.DataFrame(findings, index=rows.index))
+
+    def _build_features(self, rows: pd.DataFrame, paths: Paths) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """What is measured of images and visits, and of the recipe best what pretrained runs see."""
+        images, visits = build_features(rows, paths)
+        if not self._learned["seers"]:
+            return images, visits
+        seen = see_images(rows, paths, self._learned["seers"], self.device)
+        of_visits = seen.groupby([rows[name] for name in VISIT]).mean().add_prefix("mean ")
+        return images.join(seen.add_prefix("own ")), visits.join(of_visits)
 
     def _find_chances(self, visits: pd.DataFrame) -> np.ndarray:
         """The thickness of visits as distributions: V x bins float32."""

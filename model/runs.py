@@ -4,9 +4,11 @@ import json
 import os
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from config import Paths
-from model.run import read_record
+from model.provenance import fingerprint_table
+from model.run import read_config, read_record
 from processing.errors import PipelineError
 from processing.files import TIME_STAMP, read_if_there
 from processing.pasted import read_path, show
@@ -50,6 +52,50 @@ def find_checkpoint(paths: Paths, name: str, chosen: str | Path | None = None, *
         )
     of_all_eyes = [file for file in files if fold_of(file.parent) == "none"]
     return (of_all_eyes or files)[-1]
+
+
+def find_members(file: Path) -> list[Path]:
+    """The checkpoint files that answer together with this one of an image model, itself among them.
+
+    They are the newest of the finished runs that learned from the same tables by the same config but for the seed; and,
+    of a run that left a fold out, for the fold. A recipe whose runs do not join has itself alone.
+
+    Raises:
+        PipelineError: a run's files cannot be read.
+    """
+    folder = file.parent
+    if read_record(folder).get("state") != "finished" or not read_config(folder).recipe_of().joins:
+        return [file]
+    own, members = _describe_training(folder), {}
+    for other in run_folders_beside(folder):
+        if read_record(other).get("state") == "finished" and _describe_training(other) == own:
+            is_whole = fold_of(other) == "none"
+            if is_whole == (fold_of(folder) == "none"):
+                members[fold_of(other), read_config_field(other, "seed", "")] = other / file.name
+    return [*members.values()] or [file]
+
+
+def _describe_training(folder: Path) -> dict[str, Any]:
+    """What decides a run's result, but for seed, fold and machine."""
+    fields = json.loads(read_if_there(folder / "config.json") or b"{}")
+    apart = {"seed", "fold", "device", "workers"}
+    same = {name: value for name, value in fields.items() if name not in apart}
+    return same | {"data": read_record(folder).get("data", {}).get("train.csv")}
+
+
+def find_fold_runs(paths: Paths, name: str) -> dict[str, dict[int, Path]]:
+    """The finished runs of a model that left a fold of the present splits out: recipe -> fold -> the newest folder.
+
+    The recipe of the newest run comes last.
+    """
+    splits = fingerprint_table(paths.splits)
+    found: dict[str, dict[int, Path]] = {}
+    for folder in run_folders(paths, name):
+        record = read_record(folder)
+        if record.get("state") == "finished" and record.get("data", {}).get(paths.splits.name) == splits:
+            config = read_config(folder)
+            found[config.recipe] = found.pop(config.recipe, {}) | {int(config.fold): folder}
+    return found
 
 
 def read_config_field(folder: Path, field: str, default: str) -> str:
@@ -126,7 +172,12 @@ def describe_runs(paths: Paths, name: str) -> str:
 
 def run_folders(paths: Paths, name: str) -> list[Path]:
     """Run folders of a model, oldest first, by run.json: clocks and time zones differ where folders are named."""
-    parent = paths.ckpt / name
+    return run_folders_beside(paths.ckpt / name / "any")
+
+
+def run_folders_beside(run: Path) -> list[Path]:
+    """The run folders in the folder that this one lies in (or would lie in), oldest first."""
+    parent = run.parent
     if not parent.is_dir():
         return []
     return sorted((folder for folder in parent.iterdir() if folder.is_dir()), key=_age)

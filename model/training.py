@@ -20,7 +20,7 @@ from model.provenance import fingerprint_table
 from model.registry import Model, build_model, class_for, load_weights_of
 from model.run import Run, read_behind, read_specification, read_unfinished
 from model.runs import describe_runs, find_unfinished, resolve_checkpoint
-from model_config import Config, CSVConfig, ImageConfig, SegmentationConfig, each_fold
+from model_config import Config, CSVConfig, ImageConfig, SegmentationConfig, each_training
 from processing import columns as c
 from processing.errors import PipelineError
 from processing.tables import read_processed
@@ -80,7 +80,7 @@ def train(configs: list[Config], paths: Paths = PATHS, *, resume: str | None = N
 
 
 def _prepare_all(paths: Paths, configs: list[Config], *, resume: str | None, unfinished: bool) -> list[Job]:
-    configs = [one.settle() for config in configs for one in each_fold(config)]
+    configs = [one for config in configs for one in each_training(config)]
     is_drawn = all(isinstance(config, SegmentationConfig) for config in configs)
     table = pd.DataFrame() if is_drawn else read_processed(paths.train_table, c.TRAIN_COLUMNS)
     jobs = []

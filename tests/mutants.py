@@ -228,7 +228,7 @@ MUTANTS = list(starmap(Mutant, [
     ("model.runs.resolve_checkpoint", "if record and not ...", "if False", "run", "only_a_finished_one"),
     ("model.image_model.ImageNetwork.open_data", "view.width <= NARROW_PX", "False", "loop", "wrong_gradients"),
     ("model.image_model.ImageNetwork.open_data", "max(view.height, view.width) <= WHOLE_IN_ONE_PX", "False", "image_model", "last_batch_of_one"),
-    ("data.folds.find_fold_runs", "record.get('data', {}).get(paths.splits.name) != splits", "False", "evaluate", "other_splits"),
+    ("model.runs.find_fold_runs", "record.get('data', {}).get(paths.splits.name) == splits", "True", "evaluate", "other_splits"),
     ("data.predict._predict", "if doubled", "if False", "predict", "twice"),
     ("processing.views.ViewReader.__init__", "name in cut", "True", "predict", "its_own_box"),
     ("data.submission._check_values", "if wrong.any()", "if False", "predict", "writes_nothing"),

@@ -16,7 +16,7 @@ import torch
 
 from config import Paths
 from data.evaluate import evaluate
-from data.folds import Data, Predictions, find_fold_runs
+from data.folds import Data, Predictions, find_runs
 from data.references import find_constant
 from data.report import draw_pictures
 from data.scores import describe_noise, pair_truth
@@ -166,7 +166,7 @@ def test_a_run_that_saw_what_it_left_out_is_not_scored(fold_copy, learned):
 def test_runs_of_other_splits_or_none_are_not_taken(fold_copy, demo_copy):
     splits = json.loads(fold_copy.splits.read_text())
     fold_copy.splits.write_text(json.dumps(splits | {"seed": 1}))
-    assert find_fold_runs(fold_copy) == {}
+    assert find_runs(fold_copy) == {}
     with pytest.raises(PipelineError, match="Train with --fold all"):
         evaluate(fold_copy)
     with pytest.raises(PipelineError, match="Train with --fold all"):

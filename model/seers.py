@@ -1,0 +1,85 @@
+"""What pretrained runs see of images that they have not learned from, for the recipe best of image models.
+
+Reads run folders, data/processed/splits.json and what these runs read; writes nothing. N images, K findings.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from config import Paths
+from model.distribution import MIDDLES_UM, Judgement, find_interval, join_judgements
+from model.registry import load_model
+from model.runs import find_fold_runs
+from model_config import FOLDS, ImageConfig
+from processing import columns as c
+from processing.splits import load_splits
+from processing.tables import read_processed
+from processing.terminal import say
+
+PRETRAINED = "pretrained"
+
+Seers = dict[str, str]      # fold, as text -> run folder, relative to model/ckpt
+
+
+def find_seers(paths: Paths, config: ImageConfig) -> Seers:
+    """The pretrained runs of this model that left each fold out; none where one is missing, which is said."""
+    runs = find_fold_runs(paths, config.name).get(PRETRAINED, {}) if paths.splits.is_file() else {}
+    absent = sorted(set(range(FOLDS)) - set(runs))
+    if absent:
+        say(f"{config.name}: no pretrained run has left out fold {', '.join(map(str, absent))}; the recipe best is the "
+            "recipe measured without them (train_image --recipe pretrained --fold all).")
+        return {}
+    return {str(fold): folder.relative_to(paths.ckpt).as_posix() for fold, folder in sorted(runs.items())}
+
+
+def see_images(rows: pd.DataFrame, paths: Paths, seers: Seers, device: torch.device) -> pd.DataFrame:
+    """What the runs see of images: each by the run that left its eye out; eyes of no fold by all of them.
+
+    Args:
+        rows: N rows of train.csv or test.csv.
+        paths: config.Paths.
+        seers: of find_seers.
+        device: that the runs compute on.
+
+    Returns:
+        DataFrame with the index of `rows`: mean and spread of log thickness, its interval, and K findings.
+
+    Raises:
+        PipelineError: a run is no longer there or cannot be loaded, or an image cannot be read.
+    """
+    eyes = read_processed(paths.train_table, c.TRAIN_COLUMNS).drop_duplicates(c.PATIENT)
+    folds = load_splits(paths.splits, eyes)
+    of_eye = {patient: fold for fold, patients in enumerate(folds) for patient in patients}
+    fold_of_row = rows[c.PATIENT].map(of_eye)
+    by_fold: dict[int, Judgement] = {}
+    parts = []
+    for fold, folder in seers.items():
+        own = rows[(fold_of_row == int(fold)) | fold_of_row.isna()]
+        if len(own):
+            place = Path(paths.ckpt / folder)
+            model: Any = load_model(place / f"{place.parent.name}.pt", device, unit="images")
+            by_fold[int(fold)] = model.judge(own, paths, label=f"{folder} sees")
+    known = fold_of_row.notna()
+    for number, judgement in by_fold.items():
+        is_own = (fold_of_row[judgement.findings.index] == number).to_numpy()
+        parts.append(_describe(Judgement(judgement.chances[is_own], judgement.findings[is_own])))
+    if not known.all():
+        unseen = rows.index[~known]
+        parts.append(_describe(join_judgements([
+            Judgement(one.chances[one.findings.index.isin(unseen)], one.findings.loc[unseen])
+            for one in by_fold.values()])))
+    return pd.concat(parts).reindex(rows.index)
+
+
+def _describe(judgement: Judgement) -> pd.DataFrame:
+    logs = np.log(MIDDLES_UM)
+    mean = judgement.chances @ logs
+    spread = np.sqrt(np.maximum(judgement.chances @ logs ** 2 - mean ** 2, 0))
+    low, high = find_interval(judgement.chances).T
+    table = judgement.findings.add_prefix("seen ")
+    return table.assign(**{"seen log thickness": mean, "seen spread": spread, "seen low_um": low, "seen high_um": high,
+                           "seen thickness_um": np.exp(mean)})
