@@ -25,7 +25,7 @@ COLUMNS = [c.PATIENT, "round", "item", "answer", "chance", "low", "high", "remar
 NO_IMAGES, FAR, UNKNOWN_PLACE = "no images", "no scan near the fovea", "where the scans lie is not known"
 POOR, NOT_MEASURED = "poor signal", "signal not measured"
 LEAST_READABLE = 0.7        # of a visit's scans, median share of the columns that were read: less is a poor signal
-THIRDS = ("lowest third", "middle third", "highest third")
+PARTS = ("all", "lowest third", "middle third", "highest third")       # of the eyes, by the truth
 BINS, LEAST_IN_BIN = 6, 12  # of the chances of a hit
 
 
@@ -100,19 +100,20 @@ def pair_sure(data: Data, predictions: Predictions) -> pd.DataFrame:
 
 
 def score_coverage(sure: pd.DataFrame) -> pd.DataFrame:
-    """How often intervals hold the truth, and hits come true: per item and round, in all and by thirds of the truth.
+    """How often intervals hold the truth, and hits come true: per item and round, of PARTS of the eyes.
 
     Args:
         sure: of pair_sure.
 
     Returns:
-        DataFrame: item, round, part ("all" or one of THIRDS), rows, covered (share), hits (share), chance (mean),
-        width (median of the intervals' widths, as shares of the answers).
+        DataFrame: item, round, part (of PARTS), rows, covered (share), hits (share), chance (mean), width (median, of
+        the intervals, as shares of the answers).
     """
     rows: list[list[Any]] = []
     for (item, round_name), part in sure.groupby(["item", "round"], sort=False):
-        thirds = pd.cut(part["truth"].rank(method="first"), 3, labels=THIRDS) if len(part) >= len(THIRDS) else None
-        groups = [("all", part), *([] if thirds is None else part.groupby(thirds, observed=True))]
+        groups = [(PARTS[0], part)]
+        if len(part) >= len(PARTS):
+            groups += part.groupby(pd.cut(part["truth"].rank(method="first"), 3, labels=PARTS[1:]), observed=True)
         for name, group in groups:
             covered = group["truth"].between(group["low"] - 1e-9, group["high"] + 1e-9).mean()
             width = ((group["high"] - group["low"]) / group["answer"].clip(lower=1e-9)).median()

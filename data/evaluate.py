@@ -23,14 +23,17 @@ from data.folds import (
     predict_held_out,
     read_data,
     select_newest,
-    select_recipe,
+    select_recipes,
 )
-from data.pipeline import PIPELINES, predict_images
+from data.page import write_page
+from data.pipeline import CSV_MODEL, PIPELINES, predict_images
 from data.references import predict_references
-from data.report import draw_attention, draw_gallery_of_eyes, draw_learning, draw_pictures, write_report
+from data.report import draw_attention, draw_gallery_of_eyes, draw_learning, draw_pictures
 from data.scores import (
+    describe_differences,
     describe_noise,
     describe_scores,
+    describe_way,
     pair_truth,
     score_groups,
     score_methods,
@@ -38,12 +41,14 @@ from data.scores import (
     select_treated,
 )
 from model.image_model import ImageNetwork
+from model.run import read_config
 from processing import columns as c
 from processing.files import new_timed_folder, try_to_write, write_csv, write_json
 from processing.plots import draw_coverage, draw_noise
 from processing.terminal import say
 
 NOISE_SHARES = (0.0, 0.5, 1.0, 1.5, 2.0)     # of the image models' noise
+READ_BY_SEGMENTATION = {"measured", "best", "pretrained"}   # recipes that rest on Model-Segmentation, or may
 MODEL = "model"             # what the newest runs are called among the methods
 
 
@@ -69,6 +74,8 @@ def evaluate(paths: Paths = PATHS, *, images: str = "auto", device: str = "auto"
     newest = methods[MODEL]
     scores, groups, noise = score_methods(data, methods), score_groups(data, newest), None
     text = describe_scores(scores, groups, data=data, newest=newest, pipeline=pipeline)
+    if differences := describe_differences(scores):
+        text += "\n\n" + differences
     if pipeline == LABELS:      # else the inputs are noisy as it is
         noise = score_noise(data, {share: predict_held_out(paths, data, pipeline, folds, noise=share)
                                    for share in NOISE_SHARES})
@@ -88,7 +95,9 @@ def evaluate(paths: Paths = PATHS, *, images: str = "auto", device: str = "auto"
             shown = folder.path / "coverage.png"
             try_to_write(shown, lambda: draw_coverage(shown, coverage, trace_chances(sure)))
         origin = "\n".join(f"{_name_run(key)}: {run}" for key, run in newest.runs.items())
-        write_report(folder.path, text=text, origin=origin, commands=f"python main.py evaluate --images {pipeline}")
+        write_page(folder.path, scores=scores, groups=groups, coverage=coverage, noise=noise,
+                   how=describe_way(data, newest, pipeline), notes=find_notes(paths, newest), origin=origin,
+                   commands=f"python main.py evaluate --images {pipeline}")
     if pipeline != LABELS and newest.eyes[c.FOLD].nunique() == len(data.folds):
         seen = newest.eyes.reset_index()
         write_csv(paths.out_of_fold, seen[[c.PATIENT, c.FOLD, c.PRE_CST, *c.PRE_FINDINGS, c.CST, *c.FINDINGS]])
@@ -98,14 +107,23 @@ def evaluate(paths: Paths = PATHS, *, images: str = "auto", device: str = "auto"
 
 
 def _predict_methods(paths, data, pipeline, *, folds, runs, device) -> dict[str, Predictions]:
-    """What the newest runs say, the seed recipe's where those are of another, and the references."""
+    """What the newest runs say, those of every other recipe for which there are runs, and the references."""
     methods = {MODEL: predict_held_out(paths, data, pipeline, folds, label="newest runs")}
-    seed = select_recipe(runs, pipeline, "seed")
-    if seed and seed != select_newest(runs, pipeline):
-        of_seed = load_folds(seed, device, data)
-        only = f" ({len(of_seed)} of {len(folds)} folds)" if len(of_seed) < len(folds) else ""
-        methods[f"seed recipe{only}"] = predict_held_out(paths, data, pipeline, of_seed, label="seed recipe")
+    for recipe, chosen in select_recipes(runs, pipeline).items():
+        others = load_folds(chosen, device, data)
+        only = f" ({len(others)} of {len(data.folds)} folds)" if len(others) < len(folds) else ""
+        name = f"{recipe} recipe{only}"
+        methods[name] = predict_held_out(paths, data, pipeline, others, label=name)
     return methods | predict_references(data, methods[MODEL])
+
+
+def find_notes(paths: Paths, newest: Predictions) -> list[str]:
+    """What a reader of the scores should know."""
+    recipes = {read_config(run).recipe for (name, _), run in newest.runs.items() if name != CSV_MODEL}
+    if paths.truth.is_dir() and recipes & READ_BY_SEGMENTATION:
+        return ["These eyes are synthetic, of the kind that Model-Segmentation learned to read: the figures flatter "
+                "what rests on it. 这些是合成的眼，与 Model-Segmentation 学习所用同类：得分偏高。"]
+    return []
 
 
 def _name_run(key):

@@ -96,10 +96,20 @@ def select_newest(runs: Runs, pipeline: str) -> dict[str, Folders]:
     return {name: list(runs.get(name, {"": {}}).values())[-1] for name in _model_names(pipeline)}
 
 
-def select_recipe(runs: Runs, pipeline: str, recipe: str) -> dict[str, Folders]:
-    """Select those of a recipe, or nothing where no fold has it for all models."""
-    chosen = {name: runs.get(name, {}).get(recipe, {}) for name in _model_names(pipeline)}
-    return chosen if _common_folds(chosen) else {}
+def select_recipes(runs: Runs, pipeline: str) -> dict[str, dict[str, Folders]]:
+    """Select the runs of each recipe but those that select_newest gives: recipe -> model name -> Folders.
+
+    Of a recipe that Model-CSV lacks, its newest runs answer; of one that image models lack, there is nothing, unless
+    they are not asked (LABELS).
+    """
+    newest, chosen = select_newest(runs, pipeline), {}
+    names = _model_names(pipeline)
+    for recipe in dict.fromkeys(recipe for name in names for recipe in runs.get(name, {})):
+        own = {name: runs.get(name, {}).get(recipe, newest[name] if name == CSV_MODEL and len(names) > 1 else {})
+               for name in names}
+        if _common_folds(own) and own != newest:
+            chosen[recipe] = own
+    return chosen
 
 
 def _model_names(pipeline):

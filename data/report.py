@@ -1,10 +1,5 @@
-"""What an evaluation looks like: pictures, and one page that holds everything.
+"""What an evaluation looks like: its pictures. Writes PNG files into the evaluation's folder."""
 
-Writes PNG files and report.html (self-contained: no network, no script) into the evaluation's folder.
-"""
-
-import base64
-import html
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,7 +25,7 @@ from model.run import read_config
 from processing import columns as c
 from processing.acuity import UNITS
 from processing.errors import PipelineError
-from processing.files import try_to_write, write_text
+from processing.files import try_to_write
 from processing.plots import draw_agreement, draw_comparison, draw_curves, draw_gallery
 from processing.tables import read_history
 from processing.terminal import say
@@ -38,18 +33,7 @@ from processing.views import ViewReader
 
 BINS, LEAST_IN_BIN = 8, 10      # of a calibration curve, of equally many rows each: fewer rows make a share of noise
 ROUND_OF = {c.STAGE1: "preliminary round", c.STAGE2_CASE: "final round"}
-TITLES = {
-    "thickness.png": "Central subfield thickness", "acuity.png": "Visual acuity", "roc.png": "ROC curves",
-    "calibration.png": "Calibration: does 70 % mean 70 %?",
-    "coverage.png": "How sure: do intervals hold the truth, and do hits come true?",
-    "noise.png": "How the scores fall when thickness and findings are not the doctor's",
-    "gallery.png": "Best and worst eyes, by predicted thickness after treatment",
-    "attention.png": "Where the image model looks (Grad-CAM): the image of each finding that it is surest of",
-    "learning.png": "Learning curves of the runs that were evaluated",
-}
 GALLERY = 4             # eyes at either end
-STYLE = """body{font:16px/1.5 sans-serif;max-width:75em;margin:2em auto;padding:0 1em;color:#222}
-img{max-width:100%;height:auto}pre{background:#f4f4f4;padding:1em;overflow-x:auto;line-height:1.3}"""
 
 
 def draw_pictures(folder: Path, pairs: dict[str, tuple[pd.DataFrame, pd.DataFrame]]) -> None:
@@ -190,28 +174,3 @@ def _trace_calibration(column, answer, probability):
     bins = min(BINS, max(1, len(answer) // LEAST_IN_BIN))
     share, mean = calibration_curve(answer, probability, n_bins=bins, strategy="quantile")
     return f"{column}, {len(answer)} rows", mean, share
-
-
-def write_report(folder: Path, *, text: str, origin: str, commands: str) -> None:
-    """Write report.html from what lies in the folder.
-
-    Args:
-        folder: of the evaluation, with its pictures.
-        text: the scores as shown on the terminal.
-        origin: lines that say which runs were evaluated.
-        commands: how to do it again, one command a line.
-    """
-    pictures = [
-        f'<h2>{html.escape(title)}</h2><img alt="{html.escape(title)}" src="data:image/png;base64,'
-        f'{base64.b64encode((folder / name).read_bytes()).decode()}">'
-        for name, title in TITLES.items() if (folder / name).is_file()
-    ]
-    write_text(folder / "report.html", "\n".join([
-        '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>Held-out eyes</title>',
-        f'<link rel="icon" href="data:,"><style>{STYLE}</style></head><body><h1>Held-out eyes</h1>',
-        f"<h2>Scores</h2><pre>{html.escape(text)}</pre>",
-        *pictures,
-        f"<h2>Runs</h2><pre>{html.escape(origin)}</pre>",
-        f"<h2>Do it again</h2><pre>{html.escape(commands)}</pre>",
-        "</body></html>",
-    ]) + "\n")

@@ -3,6 +3,8 @@
 Reads and writes nothing.
 """
 
+from typing import Any, NamedTuple
+
 import numpy as np
 import pandas as pd
 
@@ -69,23 +71,50 @@ def score_methods(data: Data, methods: dict[str, Predictions]) -> pd.DataFrame:
         methods: by name; the first one's items decide who has a total.
 
     Returns:
-        DataFrame: method, file, item, score, low, high, rows (of the total or mean: how many items have a score).
+        DataFrame: method, file, item, score, low, high, rows (of the total or mean: how many items have a score); and
+        difference, difference_low, difference_high: of the score from the first method's, over the same draws of
+        persons; NaN where both do not answer the same eyes.
     """
     rng, rows = np.random.default_rng(SEED), []
     persons = sorted({c.person_of(patient) for patient in data.eyes.index})
     drawn = rng.multinomial(len(persons), np.full(len(persons), 1 / len(persons)), DRAWS)
     counts = pd.DataFrame(drawn, columns=persons)       # how often each person is in each draw
-    comparable = _find_defined(final_score(pair_truth(data, next(iter(methods.values())))))
+    first: _Scored | None = None
     for method, predictions in methods.items():
         pairs = pair_truth(data, predictions)
-        items, draws = final_score(pairs), _score_draws(pairs, counts)
-        for (file, item), score in items.items():
-            low, high = np.nanpercentile(draws[file, item], INTERVAL) if np.isfinite(score) else (np.nan, np.nan)
-            rows.append((method, file, item, score, low, high, int(pairs[file][0][item].notna().sum())))
-        if _find_defined(items) == comparable:      # a total over other items would not compare
-            low, high = np.nanpercentile(total_score(draws), INTERVAL)
-            rows.append((method, "", _name_mean(items), total_score(items), low, high, len(comparable)))
-    return pd.DataFrame(rows, columns=["method", "file", "item", "score", "low", "high", "rows"])
+        scored = _Scored(final_score(pairs), _score_draws(pairs, counts), predictions.eyes.index)
+        first = first or scored
+        for (file, item), score in scored.items.items():
+            rows.append((method, file, item, score, *_find_bounds(score, scored.draws[file, item]),
+                         int(pairs[file][0][item].notna().sum()), *scored.compare(first, (file, item))))
+        if _find_defined(scored.items) == _find_defined(first.items):      # a total over other items would not compare
+            total = _Scored({TOTAL: total_score(scored.items)}, {TOTAL: total_score(scored.draws)}, scored.eyes)
+            of_first = _Scored({TOTAL: total_score(first.items)}, {TOTAL: total_score(first.draws)}, first.eyes)
+            rows.append((method, "", _name_mean(scored.items), total.items[TOTAL],
+                         *_find_bounds(total.items[TOTAL], total.draws[TOTAL]), len(_find_defined(first.items)),
+                         *(total.compare(of_first, TOTAL) if scored is not first else [np.nan] * 3)))
+    return pd.DataFrame(rows, columns=["method", "file", "item", "score", "low", "high", "rows", "difference",
+                                       "difference_low", "difference_high"])
+
+
+class _Scored(NamedTuple):
+    """Scores of a method, and the same of each draw of persons."""
+
+    items: dict[Any, Score]
+    draws: dict[Any, Score]
+    eyes: pd.Index
+
+    def compare(self, first: "_Scored", key: Any) -> list[float]:
+        """How far an item lies from the first method's, with its interval."""
+        if self is first or key not in first.items or not self.eyes.sort_values().equals(first.eyes.sort_values()):
+            return [np.nan] * 3
+        off = self.items[key] - first.items[key]
+        return [float(off), *_find_bounds(float(off), self.draws[key] - first.draws[key])]
+
+
+def _find_bounds(score: Score, draws: Score) -> tuple[float, float]:
+    low, high = np.nanpercentile(draws, INTERVAL) if np.isfinite(score) else (np.nan, np.nan)
+    return float(low), float(high)
 
 
 def _find_defined(items):
@@ -157,23 +186,37 @@ def describe_scores(scores: pd.DataFrame, groups: pd.DataFrame, *, data: Data, n
         newest: the predictions that were scored first.
         pipeline: where they come from.
     """
-    how = f"images by the pipeline {pipeline}"
-    if pipeline == LABELS:
-        how = "the doctor's thickness and findings as inputs"
     methods = list(dict.fromkeys(scores["method"]))
-    folds = f"{newest.eyes[c.FOLD].nunique()} of {len(data.folds)} folds"
-    lines = [f"Held-out treated eyes of {folds}; {how}. In brackets: 95 % over persons.",
+    lines = [f"{describe_way(data, newest, pipeline)} In brackets: 95 % over persons.",
              f"{'':14}{'item':20}{'rows':>6}  " + "".join(f"{method:28}" for method in methods)]
     for (file, item), part in scores.groupby(["file", "item"], sort=False):
         cells = part.set_index("method").reindex(methods)
         shown = "".join(f"{f'{row.score:.3f} [{row.low:.3f}, {row.high:.3f}]' if np.isfinite(row.score) else '-':28}"
                         for row in cells.itertuples())
-        lines.append(f"{_shorten(file):14}{item:20}{int(cells['rows'].max()) if file else '':6}  {shown}")
+        lines.append(f"{shorten(file):14}{item:20}{int(cells['rows'].max()) if file else '':6}  {shown}")
     lines += ["", f"{'':14}{'':24}{'eyes':>6}"]
     for (group, value), part in groups.groupby(["group", "value"], sort=False):
         mean = part.iloc[-1]
         lines.append(f"{GROUPS[group][0]:14}{value:24}{mean['eyes']:6}  {_format(mean['score'])}  {mean['item']}")
     return "\n".join(lines)
+
+
+def describe_way(data: Data, newest: Predictions, pipeline: str) -> str:
+    """A sentence on what was scored."""
+    how = f"images by the pipeline {pipeline}"
+    if pipeline == LABELS:
+        how = "the doctor's thickness and findings as inputs"
+    return f"Held-out treated eyes of {newest.eyes[c.FOLD].nunique()} of {len(data.folds)} folds; {how}."
+
+
+def describe_differences(scores: pd.DataFrame) -> str:
+    """One line for each other method: how far its total lies from the first's; empty where none compares."""
+    known = scores[scores["difference"].notna() & (scores["file"] == "")]
+    first = scores["method"].iloc[0]
+    return "\n".join(
+        f"{row.method}: {row.item} {row.difference:+.3f} [{row.difference_low:+.3f}, {row.difference_high:+.3f}] "
+        f"against {first}" + ("" if row.difference_low > 0 or row.difference_high < 0 else " (may be chance)")
+        for row in known.itertuples())
 
 
 def describe_noise(noise: pd.DataFrame) -> str:
@@ -182,11 +225,12 @@ def describe_noise(noise: pd.DataFrame) -> str:
     lines = ["The same with noise laid over the doctor's thickness and findings (1: as much as the image models' is "
              "taken to be):", f"{'':42}" + "".join(f"{share:<8g}" for share in shares)]
     for (file, item), part in noise.groupby(["file", "item"], sort=False):
-        lines.append(f"{_shorten(file):14}{item:28}" + "".join(f"{_format(score):8}" for score in part["score"]))
+        lines.append(f"{shorten(file):14}{item:28}" + "".join(f"{_format(score):8}" for score in part["score"]))
     return "\n".join(lines)
 
 
-def _shorten(file):
+def shorten(file: str) -> str:
+    """The name of a submission file without what all have."""
     return file.removesuffix(".csv").removeprefix("submit_")
 
 
