@@ -42,7 +42,7 @@ img{width:100%;height:auto}
 .card b{display:block;font-size:1.9em;line-height:1.3}
 table{border-collapse:collapse;width:100%;table-layout:auto;font-size:.88em}
 td,th{padding:.25em .4em;border-bottom:1px solid #ddd;text-align:right;vertical-align:top;overflow-wrap:anywhere}
-td:first-child,th:first-child,td.words{text-align:left}
+.words{text-align:left}
 td small{display:block;color:#666;white-space:nowrap}
 tr.total td{font-weight:bold;border-top:2px solid #888}
 .real{background:#e5f2e5}.worse{background:#f8e4e0}
@@ -127,8 +127,8 @@ def _build_differences(scores: pd.DataFrame) -> list[str]:
     rows = []
     for (file, item), part in known.groupby(["file", "item"], sort=False):
         cells = part.set_index("method").reindex(methods)
-        shown = [(f"{row.difference:+.3f}" if np.isfinite(row.difference) else "-",
-                  _interval(row.difference_low, row.difference_high, "+.3f")) for row in cells.itertuples()]
+        shown = [(f"{row.difference:+.3f}", _interval(row.difference_low, row.difference_high, "+.3f"))
+                 if np.isfinite(row.difference) else ("-", "") for row in cells.itertuples()]
         marks = ["real" if row.difference_low > 0 else "worse" if row.difference_high < 0 else ""
                  for row in cells.itertuples()]
         rows.append(("" if file else "total", [(shorten(file), ""), (item, ""), *shown], marks))
@@ -166,7 +166,9 @@ def _build_noise(noise: pd.DataFrame) -> str:
 
 def _build_table(head: list[str], rows: list[tuple[str, list[Cell], Any]], *, words: int) -> str:
     """A table; the first `words` columns are texts. Of each row: its class, its cells, the classes of the last ones."""
-    lines = ["<table><tr>" + "".join(f"<th>{html.escape(name)}</th>" for name in head) + "</tr>"]
+    heads = (f'<th class="{"words" if place < words else ""}">{html.escape(name)}</th>'
+             for place, name in enumerate(head))
+    lines = ["<table><tr>" + "".join(heads) + "</tr>"]
     for kind, cells, marks in rows:
         classes = ["words"] * words + [""] * (len(cells) - words - len(marks)) + list(marks)
         shown = "".join(

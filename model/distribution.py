@@ -58,11 +58,16 @@ def choose_thickness(chances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         total = np.cumsum(chances[rows], axis=1, dtype=float)
         total = np.concatenate([np.zeros((len(total), 1)), total], axis=1)
         held = total[:, above] - total[:, below]                                        # of each bin's middle
-        around = np.cumsum(np.pad(held, ((0, 0), (AROUND // 2 + 1, AROUND // 2))), axis=1)
-        best = (held + SLIGHT * (around[:, AROUND:] - around[:, :-AROUND])).argmax(axis=1)
+        best = (held + SLIGHT * _smooth(_smooth(held))).argmax(axis=1)      # the middle one of several
         answers[rows] = MIDDLES_UM[best]
         hits[rows] = np.minimum(1, held[np.arange(len(best)), best])
     return answers, hits
+
+
+def _smooth(values: np.ndarray) -> np.ndarray:
+    """Means over AROUND neighbours along each row."""
+    total = np.cumsum(np.pad(values, ((0, 0), (AROUND // 2 + 1, AROUND // 2))), axis=1)
+    return (total[:, AROUND:] - total[:, :-AROUND]) / AROUND
 
 
 def find_interval(chances: np.ndarray, covered: float = COVERED) -> np.ndarray:

@@ -1,0 +1,88 @@
+"""Trunks of the recipe pretrained: which there are, their weights, and what is said where there are none."""
+
+import pytest
+import torch
+import torchvision
+
+from config import View
+from model.trunks import NO_WEIGHTS, build_trunk, find_cached, load_trunk_weights
+from processing.errors import PipelineError
+
+GREY = View(0, 96, 0, 128, channels=1, folder="", narrow=2)
+COLOURED = View(0, 64, 0, 64, channels=3, folder="fundus")
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """torchvision's cache, empty."""
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    (tmp_path / "checkpoints").mkdir()
+    return tmp_path / "checkpoints"
+
+
+@pytest.mark.parametrize("name", ["segmentation", "resnet18", "mobilenet_v3_small", "efficientnet_b0"])
+def test_a_trunk_gives_the_features_that_it_says(name):
+    trunk = build_trunk(name, GREY).eval()
+    with torch.inference_mode():
+        assert trunk(torch.rand(2, 1, GREY.height, GREY.width)).shape == (2, trunk.features)
+
+
+def test_a_view_in_colour_keeps_its_channels():
+    assert build_trunk("resnet18", COLOURED).eval()(torch.rand(2, 3, 64, 64)).shape == (2, 512)
+    with pytest.raises(ValueError, match="grey views only"):
+        build_trunk("segmentation", COLOURED)
+
+
+@pytest.mark.parametrize(("name", "said"), [
+    ("resnet_18", "Unknown model"), ("vit_b_16", "takes no pictures of 96 x 64"),
+])
+def test_what_is_no_trunk_is_refused(name, said):
+    with pytest.raises(ValueError, match=said):
+        build_trunk(name, GREY)
+
+
+def test_the_segmentations_weights_come_with_the_program():
+    trunk = build_trunk("segmentation", GREY)
+    before = trunk.stem[0].weight.clone()
+    assert "Model-Segmentation.pt" in load_trunk_weights(trunk, "segmentation", "")
+    assert not torch.equal(trunk.stem[0].weight, before)
+
+
+def test_weights_of_torchvision_come_from_its_cache_and_a_grey_stem_adds_them_up(cache):
+    whole = torchvision.models.resnet18()
+    torch.save(whole.state_dict(), find_cached("resnet18"))
+    assert find_cached("resnet18").parent == cache
+    trunk = build_trunk("resnet18", GREY).eval()
+    load_trunk_weights(trunk, "resnet18", "")
+    assert torch.allclose(trunk.network.conv1.weight, whole.conv1.weight.sum(dim=1, keepdim=True))
+    whole.eval().fc = torch.nn.Identity()
+    images = torch.rand(2, 1, 64, 64)
+    with torch.inference_mode():
+        centred = (images - 0.449) / 0.226
+        assert torch.allclose(trunk(images), whole(centred.expand(-1, 3, -1, -1)), atol=1e-4)
+
+
+def test_a_file_of_ones_own_will_do(tmp_path, cache):
+    torch.save(torchvision.models.resnet18().state_dict(), tmp_path / "my own.pth")
+    assert load_trunk_weights(build_trunk("resnet18", GREY), "resnet18", str(tmp_path / "my own.pth")).endswith(
+        "my own.pth")
+
+
+def test_without_weights_nothing_starts_unless_it_is_asked_for(cache):
+    trunk = build_trunk("resnet18", GREY)
+    with pytest.raises(PipelineError, match="no weights of resnet18.*downloads them.*--weights none"):
+        load_trunk_weights(trunk, "resnet18", "")
+    assert load_trunk_weights(trunk, "resnet18", NO_WEIGHTS).startswith("random numbers")
+
+
+@pytest.mark.parametrize("content", ["other", "code", "text"])
+def test_a_file_that_holds_other_things_is_refused(tmp_path, content):
+    file = tmp_path / "weights.pth"
+    if content == "other":
+        torch.save(torchvision.models.mobilenet_v3_small().state_dict(), file)
+    elif content == "code":
+        torch.save({"conv1.weight": print}, file)
+    else:
+        file.write_text("nothing")
+    with pytest.raises(PipelineError, match="other weights than|read safely"):
+        load_trunk_weights(build_trunk("resnet18", GREY), "resnet18", str(file))

@@ -1,0 +1,115 @@
+"""The network of the recipe pretrained: visits, places, the average of its weights, and its loss."""
+
+import copy
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from config import Paths, View
+from model.augment import vary_scans
+from model.dataset import Batch, read_places
+from model.loss import DistributionLoss, ImageTargets
+from model.specification import ImageSpecification
+from model.visit_module import BINS, VisitModule, find_bins, find_speakers
+from processing import columns as c
+from processing.crop_record import GEOMETRY_COLUMNS
+from processing.files import write_csv
+
+VIEW = View(0, 64, 0, 64, channels=1, folder="")
+VISITS = torch.tensor([[True, True, False, False], [False, False, True, True]])
+PLACES = torch.tensor([[1.0, 0.0, 0], [1, 2.0, 0], [1, 1.5, 0], [0, 0, 0]])
+
+
+def build(pool="visit"):
+    torch.manual_seed(0)
+    return VisitModule(ImageSpecification(backbone="segmentation", views={"bscan_full": VIEW}, pool=pool,
+                                          heads="distribution"))
+
+
+def make_batch():
+    torch.manual_seed(1)
+    return {"bscan_full": torch.rand(4, 1, 64, 64)}, VISITS, PLACES
+
+
+def test_a_visit_has_one_distribution_and_each_image_its_findings():
+    thickness, findings, visit_findings = build().eval()(*make_batch())
+    assert thickness.shape == (2, BINS) and findings.shape == (4, 4) and visit_findings.shape == (2, 4)
+    inputs, _, places = make_batch()
+    assert build("image").eval()(inputs, None, places)[0].shape == (4, BINS)
+
+
+def test_scans_near_the_fovea_speak_for_thickness_and_all_where_none_is_known_to_be():
+    assert find_speakers(PLACES, VISITS).tolist() == [[True, False, False, False], [True] * 4]
+    module, (inputs, visits, places) = build().eval(), make_batch()
+    first, _, of_visits = module(inputs, visits, places)
+    inputs["bscan_full"][1] = 0.5                   # the far scan of the first visit
+    again, _, of_visits_again = module(inputs, visits, places)
+    assert torch.allclose(first, again, atol=1e-5) and not torch.allclose(of_visits[0], of_visits_again[0], atol=1e-5)
+
+
+def test_the_answers_come_from_the_average_of_the_weights():
+    module = build()
+    first = copy.deepcopy(module.averaged.state_dict())
+    with torch.no_grad():
+        for parameter in module.learning.parameters():
+            parameter.add_(1)
+    module.average()
+    weight = module.averaged.thickness[1].weight
+    assert torch.allclose(weight, first["thickness.1.weight"] + 1 - 2 / 11, atol=1e-5)      # the first step counts much
+    for _ in range(3000):
+        module.average()
+    assert torch.allclose(weight, first["thickness.1.weight"] + 1, atol=0.02)
+    assert all(not parameter.requires_grad for parameter in module.averaged.parameters())
+
+
+def make_targets(cst_um, finding):
+    """Of the first visit images are labelled, of the second the eye."""
+    return ImageTargets(torch.tensor(cst_um), torch.full((4, 4), finding), torch.full((2, 4), finding),
+                        torch.tensor([True, False]))
+
+
+def test_a_network_that_knows_has_no_loss_of_thickness_and_one_that_errs_has_more():
+    targets = make_targets([300.0, 420.0], 0.0)
+    batch = Batch({}, VISITS, targets, np.arange(4), np.arange(4), 2, PLACES)
+    logs, loss = find_bins().log(), DistributionLoss(find_bins())
+
+    def judge(factor):
+        right = -0.5 * ((logs - (factor * targets.cst_um).log()[:, None]) / 0.045) ** 2
+        return loss((right, torch.full((4, 4), -9.0), torch.full((2, 4), -9.0)), batch)
+
+    assert judge(1)[1] == pytest.approx(0, abs=1e-4) and judge(1)[2] < 0.001
+    assert judge(1.05)[1] < judge(1.2)[1] < judge(1.5)[1]
+
+
+def test_labels_are_of_images_where_they_have_their_own_and_else_of_the_visit():
+    targets = make_targets([300.0, 300.0], 1.0)
+    batch = Batch({}, VISITS, targets, np.arange(4), np.arange(4), 2, PLACES)
+    loss, flat = DistributionLoss(find_bins()), torch.zeros(2, BINS)
+    sure, unsure = torch.full((4, 4), 9.0), torch.full((2, 4), 0.0)
+    assert loss((flat, sure, unsure), batch)[2] == pytest.approx(np.log(2) / 2, abs=1e-3)     # the second visit's half
+    assert loss((flat, torch.zeros(4, 4), torch.full((2, 4), 9.0)), batch)[2] == pytest.approx(np.log(2) / 2, abs=1e-3)
+
+
+def test_places_are_read_as_option_0_wrote_them(tmp_path):
+    paths = Paths(tmp_path)
+    paths.geometry_table.parent.mkdir(parents=True)
+    write_csv(paths.geometry_table, pd.DataFrame({
+        c.SOURCE: ["a", "b", "d"], "pattern": ["radial", "volume", "unknown"], "distance_um": [0.0, -5200.0, np.nan],
+    }).reindex(columns=GEOMETRY_COLUMNS))
+    rows = pd.DataFrame({c.SOURCE: ["b", "a", "c", "d"]})
+    assert read_places(rows, paths).tolist() == [[1, 3, 0], [1, 0, 1], [0, 0, 0], [0, 0, 0]]
+
+
+def test_changes_leave_the_retinas_height_true_and_depend_on_the_row_alone():
+    scan = torch.zeros(6, 1, 200, 96)
+    scan[:, :, 80:120] = 0.7
+    varied = vary_scans({"bscan_full": scan}, np.arange(6), seed=1, epoch=2)["bscan_full"]
+    height = (varied > 0.2).float().sum(dim=2)
+    seen = height[height > 5]                       # a shadow may hide columns
+    assert seen.median() == 40 and (seen - 40).abs().quantile(0.9) <= 2
+    assert len({image.numpy().tobytes() for image in varied}) == 6
+    again = vary_scans({"bscan_full": scan[3:4]}, np.array([3]), seed=1, epoch=2)["bscan_full"]
+    assert torch.equal(again[0], varied[3])
+    assert vary_scans({"bscan_full": scan[:0]}, np.arange(0), seed=1, epoch=2)["bscan_full"].shape == (0, 1, 200, 96)
