@@ -238,7 +238,7 @@ class SegmentationConfig:
     """How Model-Segmentation is trained: scans that are drawn for it -> membranes and fluid."""
 
     name: str = setting("Model-Segmentation", FOLDER_NAME, "folder under model/ckpt", flag=False)
-    epochs: int = setting(70, whole(1), "passes; each draws scans of its own")
+    epochs: int = setting(90, whole(1), "passes; each draws scans of its own")
     scans: int = setting(1200, whole(1), "scans of an epoch")
     learning_rate: float = setting(3e-3, STEP, "AdamW's step")
     batch_size: int = setting(8, whole(1), "scans per step")

@@ -7,8 +7,9 @@ from torch import nn
 from model.lessons import LessonBatch, Truth
 from model.segmentation import Reading
 
-SIGMA = 0.8             # places: how sharp the membranes' targets are
-FLUID_WEIGHT = 0.5      # of each fluid's part, beside each membrane's
+SIGMA = 0.8                         # places: how sharp the membranes' targets are
+FLUID_WEIGHTS = {"IRF": 1.0}        # of a fluid's part, beside each membrane's; cysts are what is hardest to read
+FLUID_WEIGHT = 0.5                  # of the others
 
 
 class SegmentationLoss(nn.Module):
@@ -21,6 +22,7 @@ class SegmentationLoss(nn.Module):
     def __init__(self, fluids: tuple[str, ...]):
         super().__init__()
         self.parts = ("ILM", "BM", "readable", *fluids)
+        self.weights = [1.0, 1.0, 0.5, *(FLUID_WEIGHTS.get(name, FLUID_WEIGHT) for name in fluids)]
 
     def forward(self, reading: Reading, batch: LessonBatch) -> torch.Tensor:
         """1 + parts: the sum, then each part."""
@@ -29,7 +31,7 @@ class SegmentationLoss(nn.Module):
         readable = functional.binary_cross_entropy_with_logits(reading.readable, truth.readable)
         fluids = _judge_fluids(reading.fluids, truth)
         parts = torch.stack([ilm, bm, readable, *fluids.unbind()])
-        weights = torch.tensor([1.0, 1.0, 0.5] + [FLUID_WEIGHT] * len(fluids), device=parts.device)
+        weights = torch.tensor(self.weights, device=parts.device)
         return torch.cat([(parts * weights).sum()[None], parts])
 
 

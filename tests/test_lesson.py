@@ -54,11 +54,11 @@ def test_what_is_marked_can_be_seen(lessons):
         if min(tissue.sum(), vitreous.sum()) < 500:
             continue
         lit.append(image[tissue].mean() > image[vitreous].mean())
-        if lesson.masks[0].sum() > 100:
-            darker.append(image[lesson.masks[0]].mean() < image[tissue].mean())
-        if lesson.masks[3].sum() > 30:
-            around = cv2.dilate(lesson.masks[3].astype(np.uint8), np.ones((9, 9))).astype(bool) & tissue
-            brighter.append(image[lesson.masks[3]].mean() > image[around].mean())
+        for mask, reach, seen, sign in ((lesson.masks[0], 21, darker, -1), (lesson.masks[3], 9, brighter, 1)):
+            mask = mask & lesson.is_readable
+            if mask.sum() > 30:
+                around = cv2.dilate(mask.astype(np.uint8), np.ones((reach, reach))).astype(bool) & tissue
+                seen.append(sign * (image[mask].mean() - image[around].mean()) > 0)
     assert np.mean(lit) == np.mean(darker) == np.mean(brighter) == 1
     assert min(len(lit), len(darker), len(brighter)) >= 10
 

@@ -81,6 +81,12 @@ def wave(rng: Rng, width: int, period: float) -> np.ndarray:
     return cv2.resize(knots[None], (width, 1), interpolation=cv2.INTER_CUBIC)[0]
 
 
+def make_texture(rng: Rng, shape: tuple[int, int], grain: Pair) -> np.ndarray:
+    """Smooth noise: float32 H x W, standard deviation about 1; grain: px down and across."""
+    grid = rng.standard_normal([max(4, int(size / step) + 3) for size, step in zip(shape, grain, strict=True)])
+    return cv2.resize(grid.astype(np.float32), shape[::-1], interpolation=cv2.INTER_CUBIC) * np.float32(1.4)
+
+
 def bell(x_um: np.ndarray, middle_um: float, radius_um: float) -> np.ndarray:
     """A smooth hill of height 1."""
     return np.exp(-((x_um - middle_um) / radius_um) ** 2)
@@ -102,11 +108,14 @@ def draw_curves(rng: Rng, frame: Frame) -> Curves:
     """Invent a retina with what lifts it; what lies within it (cysts, foci) comes after."""
     neural_um, distance_um, swelling = _draw_thickness(rng, frame)
     greys = _draw_greys(rng, frame, swelling)
-    srf_um, is_fluid = _draw_subretinal(rng, frame)
-    ped_um, ped_grey = _draw_detachments(rng, frame)
+    sick_um = _pick_place(rng, frame)
+    srf_um, is_fluid = _draw_subretinal(rng, frame, sick_um)
+    ped_um, ped_grey = _draw_detachments(rng, frame, sick_um)
+    greys[ELM - 1] *= 1 - (1 - pick(rng, v.FOVEA_SHADE)) * bell(distance_um, 0, 400)
     greys[SRF] = pick(rng, v.SRF_GREY) if is_fluid else pick(rng, v.MATERIAL_GREY) + 12 * wave(rng, frame.columns, 30)
     greys[PED] = ped_grey
     rpe_um = pick(rng, v.RPE_UM) * (1 + 0.12 * wave(rng, frame.columns, 25))
+    rpe_um *= 1 + pick(rng, v.RPE_FOVEA) * bell(distance_um, 0, 600)
     surfaces_um = np.concatenate([
         _stack_layers(rng, neural_um, distance_um, swelling) + srf_um + ped_um,
         [srf_um + ped_um + rpe_um, ped_um + rpe_um, ped_um],
@@ -174,27 +183,28 @@ def _draw_greys(rng: Rng, frame: Frame, swelling: np.ndarray) -> np.ndarray:
     return np.clip(greys, 4, 255)
 
 
-def _draw_subretinal(rng: Rng, frame: Frame) -> tuple[np.ndarray, bool]:
-    """Height of what lies between retina and RPE (W, um), and whether it is fluid."""
+def _draw_subretinal(rng: Rng, frame: Frame, sick_um: float) -> tuple[np.ndarray, bool]:
+    """Height of what lies between retina and RPE (W, um), at times near `sick_um`, and whether it is fluid."""
     is_fluid = rng.random() < v.SRF
     height = np.zeros(frame.columns, np.float32)
     if is_fluid or rng.random() < v.MATERIAL:
         for _ in range(rng.integers(1, 3)):
             high = pick_small(rng, v.SRF_UM if is_fluid else v.MATERIAL_UM)
             radius = max(pick_small(rng, v.SRF_RADIUS_UM), 1.5 * high)
-            height = np.maximum(height, high * dome(frame.x_um, _pick_place(rng, frame), radius, pick(rng, (0.5, 1.4))))
+            place_um = _pick_place(rng, frame, sick_um)
+            height = np.maximum(height, high * dome(frame.x_um, place_um, radius, pick(rng, (0.5, 1.4))))
         height *= 1 + pick(rng, (0, 0.12)) * wave(rng, frame.columns, 250 / frame.um_across)
     return np.maximum(height, 0), is_fluid
 
 
-def _draw_detachments(rng: Rng, frame: Frame) -> tuple[np.ndarray, np.ndarray]:
-    """Height by which the RPE is lifted (W, um), and the grey below it (W)."""
+def _draw_detachments(rng: Rng, frame: Frame, sick_um: float) -> tuple[np.ndarray, np.ndarray]:
+    """Height by which the RPE is lifted (W, um), at times near `sick_um`, and the grey below it (W)."""
     height, grey = np.zeros(frame.columns, np.float32), np.full(frame.columns, pick(rng, v.PED_GREY), np.float32)
     if rng.random() < v.PED:
         for _ in range(rng.integers(1, 3)):
             high = pick_small(rng, v.PED_UM)
             radius = max(pick_small(rng, v.PED_RADIUS_UM), 1.3 * high)
-            hill = high * dome(frame.x_um, _pick_place(rng, frame), radius, pick(rng, (0.5, 1.5)))
+            hill = high * dome(frame.x_um, _pick_place(rng, frame, sick_um), radius, pick(rng, (0.5, 1.5)))
             height = np.maximum(height, hill)
         height *= 1 + pick(rng, (0, 0.15)) * wave(rng, frame.columns, 200 / frame.um_across)
     if rng.random() < v.DRUSEN:
@@ -206,7 +216,9 @@ def _draw_detachments(rng: Rng, frame: Frame) -> tuple[np.ndarray, np.ndarray]:
     return np.maximum(height, 0), grey
 
 
-def _pick_place(rng: Rng, frame: Frame) -> float:
+def _pick_place(rng: Rng, frame: Frame, near_um: float | None = None) -> float:
+    if near_um is not None and rng.random() < v.TOGETHER:
+        return float(rng.normal(near_um, v.TOGETHER_UM))
     return float(pick(rng, (-0.5, 0.5)) * frame.columns * frame.um_across)
 
 

@@ -10,9 +10,10 @@ import cv2
 import numpy as np
 
 from processing.eye import variety as v
-from processing.eye.curves import ELM, RPE, Curves, Rng, pick, pick_count, pick_small
+from processing.eye.camera import Camera
+from processing.eye.curves import ELM, RPE, Curves, Rng, make_texture, pick, pick_count, pick_small
 
-LEAST_CYST_AREA_PX = 12
+LEAST_CYST_AREA_PX, SMALL_CYST_PX = 12, 120
 SUBPIXEL = 4                # fractional bits of the coordinates that OpenCV draws with
 FOCUS_CONTRAST = 45         # a bright dot in a bright layer is none
 
@@ -32,44 +33,50 @@ def measure_heights(curves: Curves) -> np.ndarray:
     return (curves.bm_row - rows) * np.float32(curves.frame.um_down)
 
 
-def make_texture(rng: Rng, shape: tuple[int, int], grain: tuple[float, float]) -> np.ndarray:
-    """Smooth noise: float32 H x W, standard deviation about 1; grain: px down and across."""
-    grid = rng.standard_normal([max(4, int(size / step) + 3) for size, step in zip(shape, grain, strict=True)])
-    return cv2.resize(grid.astype(np.float32), shape[::-1], interpolation=cv2.INTER_CUBIC) * np.float32(1.4)
-
-
 # ---- Cysts
 
-def paint_cysts(rng: Rng, image: np.ndarray, heights: np.ndarray, curves: Curves) -> np.ndarray:
-    """Draw intraretinal fluid into `image`. Returns where it is: bool H x W."""
+def paint_cysts(rng: Rng, image: np.ndarray, heights: np.ndarray, curves: Curves, camera: Camera, light: np.ndarray
+                ) -> np.ndarray:
+    """Draw intraretinal fluid into `image`, so that `camera` can show it in that `light` (W). Returns bool H x W."""
     if rng.random() >= v.IRF:
         return np.zeros(image.shape, bool)
     frame = curves.frame
     rough = make_texture(rng, image.shape, (max(3, 45 / frame.um_down), max(3, 60 / frame.um_across)))
     mask, left = np.zeros(image.shape, bool), np.zeros(image.shape, np.float32)
     roughness, darkness = pick(rng, v.CYST_ROUGHNESS), pick(rng, v.CYST_DARKNESS)
-    wall_um = pick(rng, v.CYST_WALL_UM) * (rng.random() < 0.75)
-    for site in _choose_layout(rng)(rng, curves):
-        small = site.wide_um < 60 or site.high_um < 30
-        own = np.clip(darkness + rng.normal(0, 0.06), 0, 0.35 if small else v.CYST_DARKNESS[1])
-        _add_cyst(mask, left, site, rough, curves, roughness=roughness, wall_um=wall_um, darkness=own)
+    wall_um, smooth = pick(rng, v.CYST_WALL_UM) * (rng.random() < 0.75), rng.random()
+    for site in _choose_sites(rng, curves):
+        own = np.clip(darkness + rng.normal(0, 0.06), 0, v.CYST_DARKNESS[1])
+        smaller = min(1.0, v.ROUGH_UM / min(site.wide_um, site.high_um)) ** smooth
+        _add_cyst(mask, left, site, rough, curves, roughness=roughness * smaller, wall_um=wall_um, darkness=own)
     mask &= (heights > curves.surfaces_um[ELM] + 5) & (heights < curves.surfaces_um[0] - 9)
-    mask = _drop_specks(mask)
+    mask = _keep_visible(mask, left, image * light, camera)
     if rng.random() < 0.4:
         rim = cv2.dilate(mask.view(np.uint8), np.ones((3, 3), np.uint8)).astype(bool) & ~mask
         image[rim] += pick(rng, (4, 28))
-    image[mask] = image[mask] * left[mask] + pick(rng, (0, 14))
+    image[mask] = image[mask] * left[mask] + pick(rng, (0, 14)) * left[mask]
     return mask
 
 
-def _choose_layout(rng: Rng) -> Callable[[Rng, Curves], list[Site]]:
-    return [_scatter, _scatter, _fill_fovea, _line_up, _honeycomb][rng.integers(5)]
+def _choose_sites(rng: Rng, curves: Curves) -> list[Site]:
+    layouts: list[Callable[[Rng, Curves], list[Site]]] = [
+        _scatter, _scatter, _fill_fovea, _fill_fovea, _line_up, _honeycomb, _raise_pillars, _raise_pillars]
+    count = 2 if rng.random() < v.SECOND_LAYOUT else 1
+    return [site for number in rng.integers(len(layouts), size=count) for site in layouts[number](rng, curves)]
+
+
+def _pick_middle(rng: Rng, curves: Curves) -> float:
+    """Column about which they lie: where the retina is thickest, or anywhere."""
+    if rng.random() >= v.AT_PEAK:
+        return float(rng.uniform(0, curves.frame.columns))
+    peak = int(np.argmax(curves.surfaces_um[0] - curves.surfaces_um[ELM]))
+    return float(rng.normal(peak, 200 / curves.frame.um_across))
 
 
 def _scatter(rng: Rng, curves: Curves) -> list[Site]:
     """Anywhere, of all sizes, the large ones first."""
     frame, count = curves.frame, pick_count(rng, v.CYSTS)
-    middle, spread = rng.uniform(0, frame.columns), pick(rng, (300, 1800)) / frame.um_across
+    middle, spread = _pick_middle(rng, curves), pick(rng, (300, 1800)) / frame.um_across
     largest = pick_small(rng, (50, v.CYST_UM[1]))
     sites = [_invent(rng, curves, rng.normal(middle, spread), rng.uniform(0.08, 0.92), (v.CYST_UM[0], largest))
              for _ in range(count)]
@@ -78,12 +85,12 @@ def _scatter(rng: Rng, curves: Curves) -> list[Site]:
 
 def _fill_fovea(rng: Rng, curves: Curves) -> list[Site]:
     """One or two large ones that take most of the retina's height, and small ones beside them."""
-    middle = rng.uniform(0, curves.frame.columns)
+    middle = _pick_middle(rng, curves)
     sites = []
     for _ in range(rng.integers(1, 3)):
         column = middle + rng.normal(0, 150) / curves.frame.um_across
-        room_um = _room(curves, column)
-        sites.append(Site(column, rng.uniform(0.3, 0.6), pick(rng, (80, 420)), pick(rng, (0.25, 0.48)) * room_um))
+        high_um = pick(rng, (0.25, 0.52)) * _room(curves, column)
+        sites.append(Site(column, rng.uniform(0.3, 0.6), pick_small(rng, v.FOVEAL_CYST_UM), high_um))
     spread = 700 / curves.frame.um_across
     beside = [_invent(rng, curves, rng.normal(middle, spread), rng.uniform(0.2, 0.9), (18, 110))
               for _ in range(rng.integers(0, 25))]
@@ -103,12 +110,23 @@ def _line_up(rng: Rng, curves: Curves) -> list[Site]:
 
 def _honeycomb(rng: Rng, curves: Curves) -> list[Site]:
     """Large ones pressed against one another."""
-    middle, size_um = rng.uniform(0, curves.frame.columns), pick(rng, (50, 200))
+    middle, size_um = _pick_middle(rng, curves), pick(rng, (50, 200))
     sites = []
     for step in range(-int(rng.integers(1, 7)), int(rng.integers(1, 7))):
         for depth in rng.uniform(0.15, 0.85, rng.integers(1, 4)):
             column = middle + (1.7 * step + rng.normal(0, 0.3)) * size_um / curves.frame.um_across
             sites.append(_invent(rng, curves, column, depth, (0.6 * size_um, 1.3 * size_um)))
+    return sites
+
+
+def _raise_pillars(rng: Rng, curves: Curves) -> list[Site]:
+    """Upright ones side by side, nearly as high as the retina, with thin walls between them."""
+    middle, size_um = _pick_middle(rng, curves), pick_small(rng, v.PILLAR_UM)
+    sites, column = [], middle - rng.uniform(1, 8) * size_um / curves.frame.um_across
+    for _ in range(rng.integers(2, 12)):
+        wide_um, high_um = size_um * rng.uniform(0.5, 1.4), rng.uniform(0.15, 0.45) * _room(curves, column)
+        sites.append(Site(column, rng.uniform(0.35, 0.6), wide_um, high_um))
+        column += rng.uniform(1.5, 2.3) * wide_um / curves.frame.um_across
     return sites
 
 
@@ -147,19 +165,30 @@ def _add_cyst(mask: np.ndarray, left: np.ndarray, site: Site, rough: np.ndarray,
     left[box][inside > 0] = darkness
 
 
-def _drop_specks(mask: np.ndarray) -> np.ndarray:
-    """Without pieces that nobody could tell from speckle."""
-    count, pieces, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=4)
-    keep = (stats[:, cv2.CC_STAT_AREA] >= LEAST_CYST_AREA_PX) & (stats[:, cv2.CC_STAT_HEIGHT] >= v.LEAST_CYST_PX[0])
-    keep &= stats[:, cv2.CC_STAT_WIDTH] >= v.LEAST_CYST_PX[1]
+def _keep_visible(mask: np.ndarray, left: np.ndarray, lit: np.ndarray, camera: Camera) -> np.ndarray:
+    """The pieces of `mask` that can be told from the noise, if need be made darker in `left`."""
+    _, pieces, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=4)
+    area = stats[:, cv2.CC_STAT_AREA]
+    least_px = np.maximum(v.LEAST_CYST_PX, v.LEAST_CYST_BLUR * np.array(camera.blur_px))
+    keep = (area >= LEAST_CYST_AREA_PX) & (stats[:, cv2.CC_STAT_HEIGHT] >= least_px[0])
+    keep &= stats[:, cv2.CC_STAT_WIDTH] >= least_px[1]
+    tissue, own = (np.bincount(pieces.ravel(), values.ravel()) / area for values in (lit, left))
+    contrast = camera.show(tissue) - camera.show(0 * tissue)
+    least = np.where(area < SMALL_CYST_PX, v.LEAST_SMALL_CONTRAST, v.LEAST_CONTRAST) * camera.find_noise(tissue)
+    keep &= contrast >= np.maximum(least, v.LEAST_GREYS)
     keep[0] = False
-    return keep[pieces] if count > 1 else mask
+    most = np.clip(1 - least / np.maximum(contrast, 1), 0, 1)
+    left += np.minimum(most - own, 0)[pieces]
+    np.clip(left, 0, None, out=left)
+    return keep[pieces]
 
 
 # ---- Foci
 
-def paint_foci(rng: Rng, image: np.ndarray, curves: Curves, light: np.ndarray) -> np.ndarray:
-    """Draw hyperreflective foci and exudates into `image`; the large ones take `light` (W). Returns bool H x W."""
+def paint_foci(rng: Rng, image: np.ndarray, curves: Curves, camera: Camera, light: np.ndarray) -> np.ndarray:
+    """Draw hyperreflective foci and exudates, and the shadows of the latter, where `camera` can show them in that
+    `light` (W). Returns bool H x W.
+    """
     drawn = np.zeros(image.shape, np.uint8)
     if rng.random() >= v.FOCI:
         return drawn.astype(bool)
@@ -179,13 +208,16 @@ def paint_foci(rng: Rng, image: np.ndarray, curves: Curves, light: np.ndarray) -
         row = float(curves.bm_row[at] - height_um / frame.um_down)
         if not 0 <= row < frame.rows - 1 or image[int(row), at] > grey - FOCUS_CONTRAST:
             continue
+        around, own = image[int(row), at] * light[at], grey * light[at]
+        if camera.show(own) - camera.show(around) < v.LEAST_SMALL_CONTRAST * camera.find_noise(around):
+            continue
         flat = pick(rng, (0.6, 1.2))
         axes = max(radius_um / frame.um_across, 0.8), max(flat * radius_um / frame.um_down, 1.3)
         middle, halves = ([round(value * 2 ** SUBPIXEL) for value in pair] for pair in ((column, row), axes))
         cv2.ellipse(drawn, middle, halves, 0, 0, 360, 255, -1, cv2.LINE_AA, SUBPIXEL)
         if radius_um > v.EXUDATE_UM[0]:
             half = max(1, round(axes[0]))
-            light[max(0, at - half):at + half + 1] *= pick(rng, (0.3, 0.8))
+            image[round(row + axes[1]):, max(0, at - half):at + half + 1] *= pick(rng, (0.3, 0.8))
     image += (grey - image) * (drawn.astype(np.float32) / 255)
     return drawn > 127
 

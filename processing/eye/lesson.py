@@ -5,9 +5,10 @@ from typing import NamedTuple
 import numpy as np
 
 from processing.eye import variety as v
-from processing.eye.curves import PED, RPE, SRF, Curves, Rng, draw_curves, draw_frame, pick
-from processing.eye.lesions import make_texture, measure_heights, paint_cysts, paint_foci, paint_vessels
-from processing.eye.optics import add_marks, add_rims, compress, draw_cloud, expose, paint_choroid, paint_front
+from processing.eye.camera import compress, draw_camera, draw_cloud, expose
+from processing.eye.curves import PED, RPE, SRF, Curves, Rng, draw_curves, draw_frame, make_texture, pick
+from processing.eye.lesions import measure_heights, paint_cysts, paint_foci, paint_vessels
+from processing.eye.surroundings import add_marks, add_rims, paint_choroid, paint_front
 
 FLUIDS = ("IRF", "SRF", "PED", "foci")      # the order of the masks
 
@@ -44,16 +45,16 @@ def draw_lesson(seed: int | list[int], *, rows: int = 496, columns: int = 768) -
     curves = draw_curves(rng, frame)
     heights = measure_heights(curves)
     image = _paint_bands(rng, heights, curves)
-    light, cloud = np.ones(columns, np.float32), draw_cloud(rng, curves)
+    camera, light, cloud = draw_camera(rng), np.ones(columns, np.float32), draw_cloud(rng, curves)
     paint_choroid(rng, image, heights, curves)
     _paint_deposits(rng, image, heights, curves)
     paint_vessels(rng, image, heights, curves, light)
-    foci = paint_foci(rng, image, curves, light)
-    cysts = paint_cysts(rng, image, heights, curves)
+    foci = paint_foci(rng, image, curves, camera, light * cloud)
+    cysts = paint_cysts(rng, image, heights, curves, camera, light * cloud)
     paint_front(rng, image, heights, curves)
     image *= 1 - (heights < curves.surfaces_um[2]) * (1 - light)
     disc = _cut_disc(rng, image, heights, curves)
-    shown = compress(rng, expose(rng, image, cloud))
+    shown = compress(rng, expose(rng, image, camera, cloud))
     add_marks(rng, shown)
     rims = add_rims(rng, shown)
     hidden = disc | (cloud < v.READABLE_LIGHT)
@@ -74,12 +75,14 @@ def _paint_bands(rng: Rng, heights: np.ndarray, curves: Curves) -> np.ndarray:
 
 
 def _paint_deposits(rng: Rng, image: np.ndarray, heights: np.ndarray, curves: Curves) -> None:
-    """Texture of what lies under a lifted RPE, and the thin line of BM there."""
+    """Texture of what lies under a lifted RPE, the thin line of BM there, and the RPE's shadow."""
     lifted = (heights > 0) & (heights < curves.ped_um)
     if lifted.any():
         image += lifted * make_texture(rng, image.shape, (12, 12)) * pick(rng, v.PED_TEXTURE)
         line = lifted & (heights < 7) & (curves.ped_um > 25)
         image[line] = np.maximum(image[line], pick(rng, (40, 170)))
+        shade = (1 - pick(rng, v.PED_SHADE)) * np.clip(curves.ped_um / pick(rng, v.SHADED_UM), 0, 1)
+        image *= 1 - (heights < curves.ped_um) * shade
 
 
 def _cut_disc(rng: Rng, image: np.ndarray, heights: np.ndarray, curves: Curves) -> np.ndarray:

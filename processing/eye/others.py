@@ -8,10 +8,9 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from processing.eye.curves import Rng, pick, pick_count, pick_small, wave
-from processing.eye.lesions import make_texture
+from processing.eye.camera import compress
+from processing.eye.curves import Rng, make_texture, pick, pick_count, pick_small, wave
 from processing.eye.lesson import FLUIDS, Lesson, draw_lesson
-from processing.eye.optics import compress
 
 Shape = tuple[int, int]
 

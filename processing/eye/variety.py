@@ -22,8 +22,9 @@ FAR_UM = (195, 320)                 # 4 mm out: myopic and atrophic to thick
 RIM_UM = (30, 150)                  # thicker around the pit
 FOVEA_UM = (150, 260)               # at its bottom; published norms are 227 +- 25
 PIT_RADIUS_UM = (250, 650)
+FOVEA_SHADE = (0.6, 1.1)            # of the outer nuclear layer's grey at the fovea: healthy pits look dark
 NASAL_UM = (0, 70)                  # nerve fibres towards the disc
-SWOLLEN, SWELLING_UM = 0.5, (20, 520)       # macular oedema: up to 800 um at the fovea
+SWOLLEN, SWELLING_UM = 0.5, (40, 560)       # macular oedema: up to 800 um at the fovea
 SWELLING_RADIUS_UM = (350, 2800)
 ATROPHIC, ATROPHY = 0.12, (0.45, 0.85)      # of the thickness that is left
 TRACTION, TRACTION_UM = 0.08, (30, 160)     # a peak where the vitreous pulls
@@ -32,7 +33,8 @@ WRINKLED, WRINKLES_UM = 0.15, (2, 16)       # folds under an epiretinal membrane
 # ---- Layers
 OUTER = (0.72, 1.2)                 # thickness of ELM to BM, of the phantom's: thin far out and in disease
 RPE_UM = (13, 30)                   # the bright band above BM: 3 to 8 rows
-CAPILLARIES_UM = (6, 22)            # choriocapillaris: as bright as the RPE or hardly brighter than what follows
+RPE_FOVEA = (0, 0.4)                # by which it is thicker at the fovea, where its cells are taller
+CAPILLARIES_UM = (0.5, 18)          # choriocapillaris, about 10: as bright as the RPE or hardly told from what follows
 CONTRAST = (0.45, 1.35)             # of the layers among one another
 LAYER_NOISE = 14                    # standard deviation of a layer's grey from scan to scan
 INNER_LOST = (0, 0.9)               # how far swelling makes inner layers alike
@@ -40,19 +42,30 @@ OUTER_LOST, LOST_SHARE = 0.3, (0.2, 0.95)   # ellipsoid zone and ELM broken in d
 CHOROID_UM = (70, 450)
 
 # ---- Intraretinal fluid
-IRF = 0.5
+IRF = 0.6
+SECOND_LAYOUT = 0.35                # chance that cysts of two kinds lie in one scan
 CYSTS = (1, 70)
 CYST_UM = (18, 330)                 # half width; small ones are commoner
+FOVEAL_CYST_UM = (80, 750)          # of one that fills the fovea
+PILLAR_UM = (25, 140)               # of those that stand side by side, nearly as high as the retina
 CYST_SHAPE = (0.35, 1.6)            # height to width: lying, round, upright
+AT_PEAK = 0.6                       # chance that they lie where the retina is thickest
 CYST_DARKNESS = (0.0, 0.62)         # of the tissue's grey that is left in it: nearly black to little darker
 CYST_WALL_UM = (4, 14)              # tissue between neighbours, where they do not merge
 CYST_ROUGHNESS = (0.05, 0.55)       # how irregular the outline is
+ROUGH_UM = 60                       # half width from which on it may be smoother
 LEAST_CYST_PX = (3.2, 2.2)          # height, width: below that nobody could tell it from speckle, and it is not drawn
+LEAST_CYST_BLUR = 2.2               # nor if it is not so many times as large as the blur
+LEAST_CONTRAST = 1.1                # to the tissue, in standard deviations of the noise: else made darker, or left out
+LEAST_SMALL_CONTRAST = 1.9          # of small ones, and of foci
+LEAST_GREYS = 8                     # and of 255: what JPEG leaves
 
 # ---- Subretinal fluid, pigment epithelial detachment, material
-SRF, SRF_UM, SRF_RADIUS_UM = 0.32, (16, 420), (250, 3000)       # a trace to a blister
+SRF, SRF_UM, SRF_RADIUS_UM = 0.32, (16, 600), (250, 4500)       # a trace to a blister that fills the scan
 SRF_GREY = (2, 46)
-PED, PED_UM, PED_RADIUS_UM = 0.2, (50, 520), (250, 1600)
+PED, PED_UM, PED_RADIUS_UM = 0.22, (50, 600), (250, 1800)
+PED_SHADE, SHADED_UM = (0.08, 1), (80, 300)     # light that a lifted RPE lets through, and from which height on
+TOGETHER, TOGETHER_UM = 0.5, 700                # chance that what lifts the retina lies about one place, and how near
 DRUSEN, DRUSEN_COUNT, DRUSEN_UM, DRUSEN_RADIUS_UM = 0.16, (1, 16), (14, 110), (40, 320)
 PED_GREY = (6, 150)                 # serous to fibrovascular
 PED_TEXTURE = (0, 26)

@@ -1,4 +1,4 @@
-"""From a painted retina to what a device would show: vitreous, choroid, light, noise, display, rims. No file.
+"""What a scan shows beside the retina: choroid, vitreous, and what devices draw on the picture. No file.
 
 Arrays are H x W float32, greys 0 to 255.
 """
@@ -7,8 +7,7 @@ import cv2
 import numpy as np
 
 from processing.eye import variety as v
-from processing.eye.curves import Curves, Rng, pick, pick_small, wave
-from processing.eye.lesions import make_texture
+from processing.eye.curves import Curves, Rng, make_texture, pick, pick_small, wave
 
 
 def paint_choroid(rng: Rng, image: np.ndarray, heights: np.ndarray, curves: Curves) -> None:
@@ -46,45 +45,6 @@ def paint_front(rng: Rng, image: np.ndarray, heights: np.ndarray, curves: Curves
         line = np.exp(-((heights - ilm_um + 5) / (frame.um_down + pick(rng, (2, 8)))) ** 2) * (heights <= ilm_um)
         shown = np.clip(wave(rng, frame.columns, 150) + pick(rng, (0, 2)), 0, 1)
         image += np.maximum(pick(rng, v.EPIRETINAL_GREY) - image, 0) * line * shown
-
-
-def draw_cloud(rng: Rng, curves: Curves) -> np.ndarray:
-    """Share of the light that reaches each column (W): lens, floaters, the pupil's edge."""
-    frame = curves.frame
-    light = 1 + 0.06 * wave(rng, frame.columns, 60) + 0.03 * wave(rng, frame.columns, 2)
-    if rng.random() < v.CLOUD:
-        for _ in range(rng.integers(1, 3)):
-            offset = np.abs(frame.x_um - pick(rng, (frame.x_um[0], frame.x_um[-1])))
-            radius = pick_small(rng, v.CLOUD_UM)
-            light *= 1 - (1 - pick(rng, v.CLOUD_LIGHT)) / (1 + (offset / radius) ** 4)
-    return np.clip(light, 0, None).astype(np.float32)
-
-
-def expose(rng: Rng, painted: np.ndarray, cloud: np.ndarray) -> np.ndarray:
-    """Blur, light, noise and display -> uint8."""
-    rows = np.linspace(-0.5, 0.5, len(painted), dtype=np.float32)[:, None]
-    sharp = pick(rng, v.SHARPNESS_PX)
-    blurred = cv2.GaussianBlur(painted, (0, 0), sigmaX=sharp * pick(rng, (0.6, 1.1)), sigmaY=sharp)
-    image = blurred * (cloud * (1 + pick(rng, v.FALL_OFF) * rows))
-    noise = np.asarray(rng.standard_normal(image.shape, dtype=np.float32))
-    grain = pick(rng, v.GRAIN_PX)
-    if grain > 0.3:
-        smooth = np.asarray(cv2.GaussianBlur(noise, (0, 0), sigmaX=grain * pick(rng, (0.6, 1.4)), sigmaY=grain))
-        noise = smooth / smooth.std()
-    floor, speckle = pick_small(rng, v.FLOOR_GREY), pick_small(rng, v.SPECKLE)
-    image = image + noise * np.sqrt((speckle * image) ** 2 + (0.6 * floor) ** 2) + pick(rng, (0, 1)) * floor
-    image = np.clip(image / 255, 0, 1.2) ** pick(rng, v.GAMMA) * (255 * pick(rng, v.GAIN)) + pick(rng, v.OFFSET)
-    shown = np.clip(image, 0, 255).astype(np.uint8)
-    return np.asarray(cv2.medianBlur(shown, 3)) if rng.random() < v.MEDIAN else shown
-
-
-def compress(rng: Rng, shown: np.ndarray) -> np.ndarray:
-    """As JPEG would give it back."""
-    if rng.random() >= v.JPEG:
-        return shown
-    quality = int(pick(rng, v.JPEG_QUALITY))
-    data = cv2.imencode(".jpg", shown, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-    return np.asarray(cv2.imdecode(data, cv2.IMREAD_GRAYSCALE))
 
 
 def add_rims(rng: Rng, shown: np.ndarray) -> tuple[int, int, int, int]:
