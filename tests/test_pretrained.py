@@ -1,0 +1,198 @@
+"""Recipe pretrained from a run to its answers: first weights, resuming, ensembles; what the recipe best sees of it."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import config
+from config import Paths, View
+from data.pipeline import load_models
+from model import seers
+from model.checkpoint import load_checkpoint
+from model.distribution import Judgement
+from model.ensemble import Ensemble
+from model.registry import load_model
+from model.runs import find_members
+from model.seers import find_seers, see_images
+from model.segmentation_model import WEIGHTS
+from model_config import IMAGE_MODELS, ConfigError, each_training
+from processing import columns as c
+from processing.errors import PipelineError
+from processing.splits import load_splits
+from processing.tables import read_processed
+from tests.helpers import train_image
+
+CPU = torch.device("cpu")
+NAME = "Model-Image-After"
+SHORT = replace(IMAGE_MODELS[1], recipe="pretrained", epochs=2, batch_size=8, device="cpu", learning_rate=3e-3)
+SMALL = View(180, 308, 496, 1264, channels=1, folder="", narrow=6)      # 128 x 128
+
+
+@pytest.fixture(scope="module")
+def root(demo_root, tmp_path_factory):
+    """A demonstration with runs of the recipe pretrained that left each fold out, and one with another seed."""
+    place = tmp_path_factory.mktemp("pretrained") / "root"
+    shutil.copytree(demo_root.root, place)
+    paths, whole = Paths(place), config.VIEWS["bscan_full"]
+    config.VIEWS["bscan_full"] = SMALL
+    try:
+        train_image(paths, [replace(SHORT, fold="all"), replace(SHORT, fold="0", seed=7)])
+    finally:
+        config.VIEWS["bscan_full"] = whole
+    return paths
+
+
+def rows_of(paths, table="train"):
+    file = paths.train_table if table == "train" else paths.test_table
+    rows = read_processed(file, c.TRAIN_COLUMNS if table == "train" else c.TEST_COLUMNS)
+    return rows[rows[c.AFTER] == 1].reset_index(drop=True)
+
+
+def run_of(paths, fold, seed=SHORT.seed):
+    for folder in sorted((paths.ckpt / NAME).iterdir()):
+        fields = json.loads((folder / "config.json").read_text())
+        if (fields["fold"], fields["seed"]) == (str(fold), seed):
+            return folder
+    raise AssertionError(f"no run of fold {fold}")
+
+
+def test_a_run_says_what_the_recipe_decided(root):
+    fields = json.loads((run_of(root, 0) / "config.json").read_text())
+    assert (fields["views"], fields["pool"], fields["augment"]) == (["bscan_full"], "visit", "scan")
+    assert (fields["schedule"], fields["weight_decay"], fields["trunk"]) == ("warm", 0.05, "segmentation")
+    assert fields["specification"]["views"]["bscan_full"]["narrow"] == SMALL.narrow
+
+
+def test_the_trunk_starts_from_the_weights_that_come_with_the_program(root):
+    own, first = load_checkpoint(run_of(root, 0) / f"{NAME}.pt").state, load_checkpoint(WEIGHTS).state
+    learned = own["learning.trunks.bscan_full.stem.0.weight"]
+    assert torch.allclose(learned, first["stem.0.weight"].float(), atol=0.02)       # a step is small
+    assert not torch.equal(learned, first["stem.0.weight"].float())
+
+
+def test_no_crop_of_its_view_is_kept_and_the_answers_come_with_how_sure_they_are(root):
+    assert not (root.processed / "bscan_full").exists() and (root.processed / "pixels-bscan_full.bin").is_file()
+    rows = rows_of(root, "test")
+    answers = load_model(run_of(root, 1) / f"{NAME}.pt", CPU, unit="images").predict(rows, root)
+    assert list(answers) == [c.CST, *c.sure_columns(c.CST), *c.FINDINGS] and answers.index.equals(rows.index)
+    assert answers[c.FINDINGS].stack().between(0, 1).all()
+    chance, low, high = (answers[name] for name in c.sure_columns(c.CST))
+    assert chance.between(0, 1).all() and (low < high).all()
+    assert answers.groupby(rows[c.PATIENT])[c.CST].nunique().eq(1).all()
+
+
+def test_a_resumed_run_ends_as_one_that_went_through(root, tmp_path, monkeypatch, one_thread):
+    monkeypatch.setitem(config.VIEWS, "bscan_full", SMALL)
+    shutil.copytree(root.root / "data", tmp_path / "copy" / "data")
+    paths = Paths(tmp_path / "copy")
+    whole, = train_image(paths, [SHORT])
+    from model import pretrained
+
+    step, steps = pretrained.PretrainedNetwork.finish_step, []
+
+    def stop_in_the_second_epoch(self):
+        step(self)
+        steps.append(1)
+        if len(steps) == count + 1:
+            raise KeyboardInterrupt
+
+    count = int(load_checkpoint(whole / f"{NAME}.pt").state["steps"]) // 2
+    monkeypatch.setattr(pretrained.PretrainedNetwork, "finish_step", stop_in_the_second_epoch)
+    with pytest.raises(KeyboardInterrupt):
+        train_image(paths, [SHORT])
+    monkeypatch.setattr(pretrained.PretrainedNetwork, "finish_step", step)
+    again, = train_image(paths, [SHORT], resume="")
+    one, other = (load_checkpoint(folder / f"{NAME}.pt").state for folder in (whole, again))
+    assert again != whole and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_trunk_without_weights_stops_before_a_run_is_made(root, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    before = set((root.ckpt / NAME).iterdir())
+    with pytest.raises(PipelineError, match="no weights of resnet18"):
+        train_image(root, [replace(SHORT, trunk="resnet18")])
+    with pytest.raises(PipelineError, match="resnet_eighteen"):
+        train_image(root, [replace(SHORT, trunk="resnet_eighteen")])
+    assert set((root.ckpt / NAME).iterdir()) == before
+
+
+# ---- Several runs as one
+
+def test_runs_of_other_seeds_and_folds_answer_together(root):
+    file = run_of(root, 0) / f"{NAME}.pt"
+    assert {member.parent for member in find_members(file)} == {
+        *(run_of(root, fold) for fold in range(5)), run_of(root, 0, seed=7)}
+    rows = rows_of(root, "test")
+    both = load_models([file, run_of(root, 1) / f"{NAME}.pt"], NAME, CPU)
+    assert isinstance(both.model, Ensemble)
+    judged = [member.judge(rows, root) for member in both.model.members]
+    assert np.allclose(both.model.judge(rows, root).chances, (judged[0].chances + judged[1].chances) / 2)
+    assert not np.allclose(judged[0].chances, judged[1].chances)
+
+
+def test_a_run_of_another_config_or_that_is_not_finished_does_not_join(root, tmp_path):
+    shutil.copytree(root.ckpt / NAME, tmp_path / NAME)
+    runs = {run_of(root, fold).name for fold in range(5)}
+    other = tmp_path / NAME / run_of(root, 3).name
+    fields = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps(fields | {"epochs": 3}))
+    unfinished = tmp_path / NAME / run_of(root, 4).name
+    record = json.loads((unfinished / "run.json").read_text())
+    (unfinished / "run.json").write_text(json.dumps(record | {"state": "stopped"}))
+    found = {member.parent.name for member in find_members(tmp_path / NAME / run_of(root, 0).name / f"{NAME}.pt")}
+    assert found == runs - {other.name, unfinished.name} | {run_of(root, 0, seed=7).name}
+
+
+def test_seeds_are_trainings_and_only_recipes_that_join_have_them():
+    configs = each_training(replace(SHORT, seeds=2, fold="all"))
+    assert sorted((one.seed, one.fold, one.seeds) for one in configs) == [
+        (SHORT.seed + number, str(fold), 1) for number in range(2) for fold in range(5)]
+    with pytest.raises(ConfigError, match="seeds is 2; it must be 1 for the recipe seed"):
+        replace(IMAGE_MODELS[0], seeds=2)
+
+
+# ---- What the recipe best sees
+
+def test_each_eye_is_seen_by_the_run_that_left_it_out_and_others_by_all(root, monkeypatch):
+    found = find_seers(root, SHORT)
+    runs = [run_of(root, 0, seed=7), *(run_of(root, fold) for fold in range(1, 5))]      # the newest of each
+    assert found == {str(fold): f"{NAME}/{run.name}" for fold, run in enumerate(runs)}
+    asked = {}
+
+    class Seer:
+        def __init__(self, file):
+            self.fold = int(json.loads((file.parent / "config.json").read_text())["fold"])
+
+        def judge(self, rows, _paths, label):
+            asked[self.fold] = set(rows[c.PATIENT])
+            chances = np.zeros((len(rows), 512), np.float32)
+            chances[:, 100 + 10 * self.fold] = 1
+            return Judgement(chances, pd.DataFrame({"IRF": 0.5}, index=rows.index))
+
+    monkeypatch.setattr(seers, "load_model", lambda file, _device, unit: Seer(file))
+    train, test = rows_of(root), rows_of(root, "test")
+    rows = pd.concat([train, test], ignore_index=True)
+    seen = see_images(rows, root, found, CPU)
+    folds = load_splits(root.splits, read_processed(root.train_table, c.TRAIN_COLUMNS).drop_duplicates(c.PATIENT))
+    others = set(test[c.PATIENT])
+    assert asked == {fold: (folds[fold] & set(train[c.PATIENT])) | others for fold in range(5)}
+    place = {patient: 100 + 10 * fold for fold, patients in enumerate(folds) for patient in patients}
+    from model.distribution import MIDDLES_UM
+
+    wanted = [np.log(MIDDLES_UM[place.get(patient, 120)]) for patient in rows[c.PATIENT]]
+    assert seen.index.equals(rows.index) and np.allclose(seen["seen log thickness"], wanted, atol=1e-4)
+    spread = seen["seen spread"]
+    assert (spread[: len(train)] < 1e-3).all() and (spread[len(train):] > 0.05).all()
+
+
+def test_without_runs_of_all_folds_best_is_measured_and_says_so(root, tmp_path, capsys):
+    shutil.copytree(root.root, tmp_path / "copy")
+    paths = Paths(tmp_path / "copy")
+    shutil.rmtree(paths.ckpt / NAME / run_of(root, 2).name)
+    assert find_seers(paths, SHORT) == {}
+    assert "no pretrained run has left out fold 2; the recipe best is the recipe measured" in capsys.readouterr().out
