@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 
 from data.folds import Data, Predictions
+from data.page import write_page
 from data.references import predict_references
-from data.report import draw_pictures, write_report
-from data.scores import describe_scores, pair_truth, score_groups, score_methods
+from data.report import draw_pictures
+from data.scores import describe_scores, describe_way, pair_truth, score_groups, score_methods
 from processing import columns as c
 from tests.benchmarks.stages import peak_bytes
 
@@ -58,7 +59,8 @@ def main():
     text = describe_scores(scores, groups, data=data, newest=newest, pipeline="all")
     with tempfile.TemporaryDirectory() as folder:
         draw_pictures(Path(folder), pair_truth(data, newest))
-        write_report(Path(folder), text=text, origin="", commands="")
+        write_page(Path(folder), scores=scores, groups=groups, coverage=None, noise=None, notes=[], origin="",
+                   how=describe_way(data, newest, "all"), commands="")
     seconds = time.perf_counter() - started
     print(text)
     print(f"{len(data.eyes)} eyes, {len(newest.images)} images: {seconds:.1f} s, {peak_bytes() / 1e6:.0f} MB")

@@ -1,0 +1,64 @@
+"""report.html: what one asks first, tables, pictures; all in one file."""
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from data.page import write_page
+from processing import columns as c
+
+COLUMNS = ["method", "file", "item", "score", "low", "high", "rows", "difference", "difference_low", "difference_high"]
+NAN = np.nan
+SCORES = pd.DataFrame([
+    ["model", c.STAGE1, c.VA, 0.6, 0.5, 0.7, 40, NAN, NAN, NAN],
+    ["model", "", "total", 0.71, 0.6, 0.8, 14, NAN, NAN, NAN],
+    ["fixed recipe", c.STAGE1, c.VA, 0.4, 0.3, 0.5, 40, -0.2, -0.3, -0.1],
+    ["fixed recipe", "", "total", 0.72, 0.6, 0.8, 14, 0.01, -0.1, 0.1],
+    ["as <before>", c.STAGE1, c.VA, NAN, NAN, NAN, 40, NAN, NAN, NAN],
+], columns=COLUMNS)
+GROUPS = pd.DataFrame([[c.FINAL, "final", 12, "x", 0.3], [c.FINAL, "final", 12, "total", 0.4]],
+                      columns=["group", "value", "eyes", "item", "score"])
+COVERAGE = pd.DataFrame([[c.CST, "final", "all", 30, 0.8, 0.5, 0.55, 0.2],
+                         [c.PRE_CST, "final", "all", 10, 0.4, 0.5, 0.5, 0.2],
+                         [c.VA, "final", "all", 30, 0.9, 0.6, 0.55, 0.4]],
+                        columns=["item", "round", "part", "rows", "covered", "hits", "chance", "width"])
+
+
+@pytest.fixture
+def page(tmp_path):
+    (tmp_path / "roc.png").write_bytes(b"a picture")
+    write_page(tmp_path, scores=SCORES, groups=GROUPS, coverage=COVERAGE, noise=None, how="Eyes & folds.",
+               notes=["It flatters."], origin="Model-CSV, fold 0: <run>", commands="python main.py evaluate")
+    return (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_what_one_asks_first_comes_first(page):
+    first = page[:page.index("Scores")]
+    assert re.findall(r"<b>([^<]+)</b>", first) == ["0.710", "0.720", "70%", "90%"]     # 30 of 0.8 and 10 of 0.4
+    assert "[0.600, 0.800] 95 %" in first and "It flatters." in first and "Eyes &amp; folds." in first
+
+
+def test_tables_hold_every_number_and_no_sign_is_taken_for_a_tag(page):
+    assert "<td class=\"\">0.600<small>[0.500, 0.700]</small></td>" in page
+    assert "as &lt;before&gt;" in page and "&lt;run&gt;" in page and "nan" not in page
+    assert page.count("<table>") == page.count("</table>") == 4
+
+
+def test_a_difference_that_is_real_is_marked(page):
+    assert '<td class="worse">-0.200<small>[-0.300, -0.100]</small></td>' in page
+    assert '<td class="">+0.010<small>[-0.100, +0.100]</small></td>' in page
+
+
+def test_it_speaks_both_languages_and_holds_the_pictures_that_are_there(page):
+    assert "得分" in page and 'lang="zh"' in page
+    assert page.count("data:image/png;base64,") == 1 and "ROC curves" in page and "<script" not in page
+
+
+def test_without_intervals_and_other_methods_there_are_no_empty_tables(tmp_path):
+    alone = SCORES[SCORES["method"] == "model"]
+    write_page(tmp_path, scores=alone, groups=GROUPS, coverage=None, noise=None, how="", notes=[], origin="",
+               commands="")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "Difference" not in page and "How sure" not in page and page.count("<table>") == 2
