@@ -118,11 +118,12 @@ def one_of(names: Collection[str]) -> Rule:
 
 
 def some_of(names: Collection[str]) -> Rule:
-    """A tuple of some of these names."""
+    """A tuple of some of these names, or of AUTO alone."""
     def holds(value: Any) -> bool:
-        return isinstance(value, tuple) and 0 < len(value) == sum(name in value for name in names)
+        return value == (AUTO,) or (isinstance(value, tuple)
+                                    and 0 < len(value) == sum(name in value for name in names))
 
-    return Rule(holds, f"one or more of {', '.join(names)}, none twice")
+    return Rule(holds, f"one or more of {', '.join(names)}, none twice; or {AUTO}")
 
 
 def _is_int(value: Any) -> bool:
@@ -175,8 +176,7 @@ class ImageConfig:
     weights: str = setting("", PATH, "that the trunk starts from: a file; none: random numbers; empty: those that come "
                            "with the program, or torchvision's cache")
     # What the recipe decides where nothing is said here
-    views: tuple[str, ...] = setting((AUTO,), some_of((AUTO, *VIEWS)), "parts of the screen that it sees, of "
-                                     "config.VIEWS")
+    views: tuple[str, ...] = setting((AUTO,), some_of(VIEWS), "parts of the screen that it sees (config.VIEWS)")
     pool: str = setting(AUTO, one_of((AUTO, *POOLS)), "what is judged: each image, or a visit's images together")
     augment: str = setting(AUTO, one_of((AUTO, "none", "mild", "scan")), "small random changes of the images in "
                            "training; scan: such as leave the thickness of a B-scan true")

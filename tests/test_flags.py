@@ -71,10 +71,19 @@ def test_without_flags_configs_are_those_of_model_config():
 
 
 def test_what_came_after_2021_is_off():
-    assert {name: getattr(IMAGE, name) for name in NEW} == NEW
+    assert {name: getattr(IMAGE.settle(), name) for name in NEW} == NEW
 
 
-@pytest.mark.parametrize("value", [("nonsense",), ("bscan", "bscan"), (), "bscan", None, (["bscan"],), {"bscan"}])
+def test_what_is_left_to_the_recipe_is_as_it_has_it_and_what_is_said_stays():
+    left = replace(IMAGE, recipe="pretrained", schedule="constant", weight_decay=0.0)
+    config = left.settle()
+    assert (config.views, config.pool, config.augment) == (("bscan_full",), "visit", "scan")
+    assert (config.schedule, config.weight_decay) == ("constant", 0)
+    assert config.settle() == config and left.views == ("auto",)
+    assert replace(IMAGE, views=("fundus",), pool="visit").settle().views == ("fundus",)
+
+
+@pytest.mark.parametrize("value", [("nonsense",), ("bscan", "bscan"), ("auto", "bscan"), (), "bscan", None, (["bscan"],), {"bscan"}])
 def test_views_are_a_tuple_of_names_none_twice(value):
     with pytest.raises(ConfigError) as caught:
         replace(IMAGE, views=value)
