@@ -28,7 +28,8 @@ def test_the_published_checkpoints_see_what_the_2021_system_did():
     assert PUBLISHED.to_plain() == {
         "backbone": "plain", "pool": "image", "heads": "sigmoid", "findings": ["IRF", "SRF", "PED", "HRF"],
         "target": "CST", "normalise": "none",
-        "views": {"bscan": {"top": 50, "bottom": 450, "left": 550, "right": 1200, "channels": 1, "folder": "img"}},
+        "views": {"bscan": {"top": 50, "bottom": 450, "left": 550, "right": 1200, "channels": 1, "folder": "img",
+                            "narrow": 1}},
     }
 
 

@@ -8,7 +8,7 @@ from processing.data_factory import processing_data
 from processing.errors import PipelineError
 from processing.images import crop_image, read_image
 from processing.tables import read_processed
-from processing.views import ViewReader, check_views, describe_view, view_paths
+from processing.views import ViewReader, check_views, describe_view, keep_views, view_paths
 from tests.helpers import put_screen
 
 BSCAN, FUNDUS = VIEWS["bscan"], VIEWS["fundus"]
@@ -40,7 +40,7 @@ def test_a_path_follows_from_row_and_view_also_where_codes_are_floats():
 
 
 def test_the_views_of_the_2021_system_and_their_description():
-    assert BSCAN == (50, 450, 550, 1200, 1, "img")
+    assert BSCAN == (50, 450, 550, 1200, 1, "img", 1)
     assert (FUNDUS.height, FUNDUS.width, FUNDUS.channels) == (496, 496, 3)
     assert describe_view(BSCAN) == "50:450,550:1200"
 
@@ -48,7 +48,7 @@ def test_the_views_of_the_2021_system_and_their_description():
 def test_the_paths_are_those_of_the_tables(done):
     images = table(done)
     assert view_paths(images, BSCAN) == images[c.PROCESSED].tolist()
-    for view in VIEWS.values():
+    for view in keep_views(VIEWS).values():
         assert all((done.root / name).is_file() for name in view_paths(images, view))
         assert all(done.view_folder(view) in (done.root / name).parents for name in view_paths(images, view))
 
@@ -62,7 +62,8 @@ def test_the_paths_are_those_of_the_tables(done):
     (View(0, 100_000, 0, 100_000), "more than any screen has"),
     (View(0, 9, 0, 9, channels=2), "its channels are 2"),
     (View(0, 9, 0, 9, folder="../img"), "a name of letters and digits is wanted"),
-    (View(0, 9, 0, 9, folder=""), "a name of letters and digits is wanted"),
+    (View(0, 9, 0, 9, narrow=2), "its narrow is 2, a whole number that divides its 9 columns"),
+    (View(0, 9, 0, 9, narrow=0), "its narrow is 0"),
     (View(0, 9, 0, 9, folder="IMG"), "is that of the view 'bscan'"),
 ])
 def test_a_view_that_cannot_be_cut_is_refused_by_its_name(view, said):
@@ -73,8 +74,22 @@ def test_a_view_that_cannot_be_cut_is_refused_by_its_name(view, said):
 
 
 def test_without_the_view_that_names_the_images_nothing_goes(paths):
-    with pytest.raises(PipelineError, match="no view 'bscan'"):
-        check_views({"fundus": FUNDUS})
+    for views in ({"fundus": FUNDUS}, {"bscan": BSCAN._replace(folder=""), "fundus": FUNDUS}):
+        with pytest.raises(PipelineError, match="no view 'bscan'"):
+            check_views(views)
+
+
+def test_a_view_that_is_not_kept_is_cut_from_the_screen_and_drawn_together(done, capsys):
+    images, view = table(done), View(10, 90, 500, 620, channels=1, folder="", narrow=3)
+    check_views(VIEWS | {"whole": view})
+    reader = ViewReader(done, images, view)
+    reader.check()
+    assert capsys.readouterr().out == ""        # that is as it should be
+    assert reader.names == images[c.SOURCE].tolist() and reader.files == reader.names
+    screen = read_image(done.root / images[c.SOURCE].iloc[0])
+    wanted = screen[10:90, 500:620].mean(axis=2).reshape(80, 40, 3).mean(axis=2)
+    assert reader.read(0).shape == (1, 80, 40)
+    assert np.abs(reader.read(0)[0].astype(float) - wanted).mean() < 3          # JPEG
 
 
 def test_pixels_come_as_the_view_says_red_first(done):

@@ -70,7 +70,7 @@ def make_images(paths, count, views=SMALL, *, visits=None, final=1):
 
 def image_config(**values):
     """A config of a model for the after-images."""
-    return ImageConfig(**{"name": "Model-Image-After", "visit": "after", "target": c.CST} | values)
+    return ImageConfig(**{"name": "Model-Image-After", "visit": "after", "target": c.CST} | values).settle()
 
 
 def build_images(views=SMALL, device=CPU, **values):
