@@ -51,11 +51,11 @@ def check_views(views: dict[str, View]) -> None:
         whole = all(isinstance(edge, int) for edge in view[:4])
         if not whole or not (0 <= view.top < view.bottom and 0 <= view.left < view.right):
             raise PipelineError(f"{where}; whole numbers are wanted, 0 <= top < bottom and 0 <= left < right.")
-        if view.height * view.width > MAX_PIXELS:
-            raise PipelineError(f"{where}: {view.height} x {view.width} pixels are more than any screen has.")
         if not isinstance(view.narrow, int) or view.narrow < 1 or (view.right - view.left) % view.narrow:
             raise PipelineError(f"{where}; its narrow is {view.narrow!r}, a whole number that divides its "
                                 f"{view.right - view.left} columns is wanted.")
+        if view.height * view.width > MAX_PIXELS:
+            raise PipelineError(f"{where}: {view.height} x {view.width} pixels are more than any screen has.")
         if view.channels not in (1, 3):
             raise PipelineError(f"{where}; its channels are {view.channels!r}, 1 (grey) or 3 (coloured) are wanted.")
         if view.folder == "":

@@ -83,8 +83,8 @@ def test_what_is_left_to_the_recipe_is_as_it_has_it_and_what_is_said_stays():
     assert replace(IMAGE, views=("fundus",), pool="visit").settle().views == ("fundus",)
 
 
-@pytest.mark.parametrize("value", [("nonsense",), ("bscan", "bscan"), ("auto", "bscan"), (), "bscan", None, (["bscan"],),
-                                   {"bscan"}])
+@pytest.mark.parametrize("value", [("nonsense",), ("bscan", "bscan"), ("auto", "bscan"), (), "bscan", None,
+                                   (["bscan"],), {"bscan"}])
 def test_views_are_a_tuple_of_names_none_twice(value):
     with pytest.raises(ConfigError) as caught:
         replace(IMAGE, views=value)
