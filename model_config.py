@@ -26,28 +26,29 @@ class Recipe:
     backbone: str = ""      # "plain": convolution, batch norm, ReLU; "residual": ResidualBlock; empty: it has none
     heads: str = ""         # "sigmoid": classification heads end in a Sigmoid; "logits": they do not; empty: no heads
     has_epochs: bool = True     # whether it passes over the data again and again; trees are fitted once
-    own: dict[str, Any] = field(default_factory=dict)   # what fields have that are left to the recipe
+    own: dict[str, Any] = field(default_factory=dict)   # what fields have that are left to the recipe; else as PLAIN
     joins: bool = False     # whether runs that differ in seed or fold alone answer together: it tells distributions
     help: str = ""          # for the command line
 
 
+# What a recipe has where it says nothing else: B-scans alone, each by itself, as they are, Adam's step the same always
+PLAIN: dict[str, Any] = {"views": ("bscan",), "pool": "image", "augment": "none", "normalise": "none",
+                         "schedule": "constant", "weight_decay": 0.0}
+
 # The classification losses of the 2021 system expect logits and get Sigmoid outputs, so a finding's loss cannot fall
 # below log(1 + 1/e) = 0.313 for a positive and log 2 = 0.693 for a negative label. The recipe seed leaves that so.
-# They see B-scans alone, each by itself, as they are, and Adam's step is the same throughout.
-PLAIN = {"views": ("bscan",), "pool": "image", "augment": "none", "normalise": "none", "schedule": "constant",
-         "weight_decay": 0.0}
 IMAGE_RECIPES = {
-    "seed": Recipe("ImageNetwork", "plain", "sigmoid", own=PLAIN, help="as in 2021"),
-    "fixed": Recipe("ImageNetwork", "plain", "logits", own=PLAIN, help="the same network, heads give logits"),
-    "resnet": Recipe("ImageNetwork", "residual", "logits", own=PLAIN, help="fixed, with residual blocks"),
-    "measured": Recipe("ImageTrees", has_epochs=False, own=PLAIN, joins=True,
+    "seed": Recipe("ImageNetwork", "plain", "sigmoid", help="as in 2021"),
+    "fixed": Recipe("ImageNetwork", "plain", "logits", help="the same network, heads give logits"),
+    "resnet": Recipe("ImageNetwork", "residual", "logits", help="fixed, with residual blocks"),
+    "measured": Recipe("ImageTrees", has_epochs=False, joins=True,
                        help="trees over what option 11 measured on a visit's scans, which have no epochs and no start"),
-    "best": Recipe("ImageTrees", has_epochs=False, own=PLAIN, joins=True,
+    "best": Recipe("ImageTrees", has_epochs=False, joins=True,
                    help="measured, with what pretrained runs say of eyes that they left out"),
     "pretrained": Recipe("PretrainedNetwork", heads="distribution", joins=True,
                          help="a trunk that has seen pictures before",
-                         own={"views": ("bscan_full",), "pool": "visit", "augment": "scan", "normalise": "none",
-                              "schedule": "warm", "weight_decay": 0.05}),
+                         own={"views": ("bscan_full",), "pool": "visit", "augment": "scan", "schedule": "warm",
+                              "weight_decay": 0.05}),
 }
 CSV_RECIPES = {
     "seed": Recipe("CSVNetwork", heads="sigmoid", help="as in 2021"),
@@ -201,7 +202,7 @@ class ImageConfig:
 
     def settle(self) -> "ImageConfig":
         """The same with what was left to the recipe."""
-        left = {name: value for name, value in self.recipe_of().own.items()
+        left = {name: value for name, value in (PLAIN | self.recipe_of().own).items()
                 if getattr(self, name) in (AUTO, (AUTO,), RECIPES_OWN)}
         return replace(self, **left)
 

@@ -58,7 +58,9 @@ def write_page(folder: Path, *, scores: pd.DataFrame, groups: pd.DataFrame, cove
 
     Args:
         folder: of the evaluation, with its pictures.
-        scores, groups, noise: of data.scores; coverage: of data.confidence. None: there is none.
+        scores, groups: of data.scores.
+        coverage: of data.confidence.score_coverage; None: there is none.
+        noise: of data.scores.score_noise; None: there is none.
         how: a sentence on what was scored.
         notes: sentences on what flatters, or falls short.
         origin: lines that say which runs were evaluated.

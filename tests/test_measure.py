@@ -104,7 +104,8 @@ def test_only_what_is_new_or_changed_is_measured(measured, capsys):
         own_read.undo()
     assert set(asked[:2]) == {changed, gone}
     table = pd.read_csv(measured.measures).set_index("file")
-    assert table.loc[files[3], "thickness_middle_um"] == table.loc[files[0], "thickness_middle_um"]
+    same = table.loc[files[0], "thickness_middle_um"]       # but for what a batch's size does to the last digits
+    assert table.loc[files[3], "thickness_middle_um"] == pytest.approx(same, abs=0.01)
     assert "cannot be read: No such file" in table.loc[files[5], c.PROBLEM]
     assert np.isnan(table.loc[files[5], "thickness_middle_um"])
     out = capsys.readouterr().out

@@ -265,8 +265,8 @@ def _load(case, root):
     """What predict._load_models gives."""
     def load(_paths, image_models, *_, **__):
         means = {"preliminary": MEANS, "final": MEANS} if case.means else {}
-        models = {name: Loaded(_Images(case.bad_images), root / "weights") for name in image_models}
-        return models | {CSV_MODEL: Loaded(_Eyes(case.bad_eyes, means), root / "weights")}
+        models = {name: Loaded(_Images(case.bad_images), [root / "weights"]) for name in image_models}
+        return models | {CSV_MODEL: Loaded(_Eyes(case.bad_eyes, means), [root / "weights"])}
 
     return load
 
@@ -297,7 +297,7 @@ def _check(case, paths):
 def _validate(case, folder):
     """Everything that is wrong with a folder of submission files."""
     names = sorted(file.name for file in folder.iterdir())
-    if names != sorted([*FILES, "runs.json", "submit.zip"]):
+    if names != sorted([*FILES, "confidence.csv", "runs.json", "submit.zip"]):
         return [f"the files are {names}"]
     with zipfile.ZipFile(folder / "submit.zip") as archive:
         zipped = {name: archive.read(name) for name in archive.namelist()}
