@@ -19,7 +19,8 @@ BRIGHT = 0.75                               # of the brightest lines' green: wha
 HEAD_CORE, HEAD_GREEN = np.ones((5, 5), np.uint8), 120      # no line is as wide in both ways, the arrowhead is
 AROUND_HEAD = np.ones((15, 15), np.uint8)
 LEAST_PX = 40                               # a line's length
-FIRST_PLACES = 400                          # that a line is fitted to at first
+FIRST_PLACES, MORE_PLACES = 400, 1200       # that a line is fitted to at first, and then, before all of them
+ENOUGH_PLACES = 12_000                      # to find a pattern by: of more, some are looked at
 NEAR_PX, OFF_PX = 2.5, 1.2                  # from the line, of what belongs to it; root mean square of them at most
 FILLED = 0.55                               # of a line's length that is seen at least
 HEAD_PX, HEAD_WIDE_PX = 16, 3.0             # the arrowhead: how long, and beyond which distance it is no line
@@ -75,21 +76,25 @@ def read_geometry(screen: np.ndarray) -> Geometry:
     blue, green, red = cv2.split(picture)
     greenness = cv2.subtract(green, cv2.max(blue, red))
     greenness[:COUNTER_PX[0], :COUNTER_PX[1]] = 0
-    rows, columns = np.nonzero(greenness > GREEN)
-    if len(rows) < LEAST_PX:
+    found = cv2.findNonZero(cv2.threshold(greenness, GREEN, 255, cv2.THRESH_BINARY)[1])
+    if found is None or len(found) < LEAST_PX:
         return NOTHING
-    values, places = greenness[rows, columns].astype(np.float32), np.stack([columns, rows], axis=1).astype(np.float32)
+    found = found.reshape(-1, 2)        # N x 1 x 2 before OpenCV 5
+    columns, rows = found.T
+    values, places = greenness[rows, columns], found.astype(np.float32)
     head = cv2.dilate((cv2.erode(greenness, HEAD_CORE) > HEAD_GREEN).astype(np.uint8), AROUND_HEAD)
     is_line = head[rows, columns] == 0
-    level = np.sort(values[is_line])[-LEAST_PX:][:1]        # a line has so many pixels at least
-    bright = places[values >= BRIGHT * (level[0] if len(level) else 255)]
+    counts = np.bincount(values[is_line], minlength=256)[::-1].cumsum()
+    level = max(0, 255 - int(np.searchsorted(counts, LEAST_PX)))        # a line has so many pixels at least
+    bright = places[values >= BRIGHT * level]
     line = _fit_line(bright)
     if line is None:
         return NOTHING
     line, arrow = _turn_to_arrow(line, bright)
     start, end = line.middle + line.first * line.along, line.middle + line.last * line.along
     angle = math.degrees(math.atan2(-line.along[1], line.along[0])) % 360
-    pattern, distance_px = _find_pattern(line, places, values, greenness)
+    step = 1 + len(places) // ENOUGH_PLACES
+    pattern, distance_px = _find_pattern(line, places[::step], values[::step], greenness)
     return Geometry(pattern, float(start[0]), float(start[1]), float(end[0]), float(end[1]), angle,
                     distance_px * FUNDUS_UM, arrow)
 
@@ -101,9 +106,10 @@ def _fit_line(places: np.ndarray) -> _Line | None:
     near = places[::1 + len(places) // FIRST_PLACES]
     along_x, along_y, x, y = cv2.fitLine(near, cv2.DIST_HUBER, 0, 0.01, 0.01).ravel()
     middle, along = np.array([x, y]), np.array([along_x, along_y])
-    for _ in range(4):
-        off = np.abs((places - middle) @ np.array([-along[1], along[0]]))
-        near = places[off <= NEAR_PX]
+    some = places[::1 + len(places) // MORE_PLACES]
+    for seen in (some, some, some, places):
+        off = np.abs((seen - middle.astype(np.float32)) @ np.array([-along[1], along[0]], np.float32))
+        near = seen[off <= NEAR_PX]
         if len(near) < LEAST_PX:
             return None
         middle = near.mean(axis=0)
@@ -134,8 +140,8 @@ def _turn_to_arrow(line: _Line, bright: np.ndarray) -> tuple[_Line, str]:
 
 def _find_pattern(line: _Line, places: np.ndarray, values: np.ndarray, greenness: np.ndarray) -> tuple[str, float]:
     """Which pattern the other lines make, and how far right of the line its middle lies, px."""
-    right = np.array([-line.along[1], line.along[0]])       # y grows downwards
-    off = (places - line.middle) @ right
+    right = np.array([-line.along[1], line.along[0]], np.float32)       # y grows downwards
+    off = (places - line.middle.astype(np.float32)) @ right
     others = places[np.abs(off) > BESIDE_PX]
     others = others[::1 + len(others) // MOST_OTHERS]
     if len(others) < LEAST_OTHERS:

@@ -125,7 +125,7 @@ MUTANTS = list(starmap(Mutant, [
     ("model.seers.see_images", "fold_of_row == int(fold)", "fold_of_row >= 0", "pretrained", "left_it_out"),
     ("model_config.ImageConfig.__post_init__", "if self.seeds > 1 and ...", "if False", "pretrained", "seeds_are"),
     ("data.confidence.find_remarks", "scans['away'].notna().all()", "True", "confidence", "doubtful_is_said"),
-    ("data.scores._Scored.compare", "not self.eyes.sort_values().equals(first.eyes.sort_values())", "False", "evaluate", "one_fold_is_named"),
+    ("data.scores._Scored.compare", "not self.eyes.sort_values().equals(first.eyes.sort_values())", "False", "evaluate", "difference_is_told"),
     ("data.page._build_differences", "row.difference_low > 0", "True", "page", "is_real"),
     ("model.visit_features._read_measures", "if len(absent)", "if False", "image_trees", "not_measured"),
     ("model.image_trees.ImageTrees._fit_thickness", "if known.sum() < LEAST_VISITS or ...", "if False", "image_trees", "too_few"),

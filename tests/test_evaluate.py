@@ -19,7 +19,7 @@ from data.evaluate import evaluate
 from data.folds import Data, Predictions, find_runs
 from data.references import find_constant
 from data.report import draw_pictures
-from data.scores import describe_noise, pair_truth
+from data.scores import describe_noise, pair_truth, score_methods
 from model.checkpoint import load_checkpoint, save_checkpoint
 from model.csv_trees import read_out_of_fold
 from model.metrics import FINAL_ITEMS, acuity_score, final_score, thickness_score
@@ -215,6 +215,22 @@ def test_an_eye_without_a_prediction_is_a_miss_and_takes_part_in_no_picture(tmp_
     with mock.patch("data.report.draw_agreement", lambda _path, panels: shown.append(panels)):
         draw_pictures(tmp_path, pairs)
     assert [panel[2].tolist() for panel in shown[0]] == [[300, 300], [300]]      # preCST, CST: true values
+
+
+def test_a_difference_is_told_where_both_answer_the_same_eyes_and_holds_its_interval():
+    known = {c.FINAL: 1, c.DIAGNOSIS: 1, c.CST: 300.0, c.PRE_CST: 300.0, c.VA: 0.5, c.CONTINUE: [0.0, 1.0] * 20}
+    eyes = pd.DataFrame(known, index=pd.Index([f"{number}L" for number in range(40)], name=c.PATIENT))
+    right = eyes[[c.CST, c.PRE_CST, c.VA, c.CONTINUE]]
+    half = right.assign(**{c.CST: [300.0, 900.0] * 20})
+    methods = {name: Predictions(answers, pd.DataFrame(), {})
+               for name, answers in (("first", right), ("half", half), ("few", half.head(20)))}
+    scores = score_methods(Data(pd.DataFrame(), eyes, []), methods).set_index(["method", "item"])
+    assert scores.loc["first", "difference"].isna().all() and scores.loc["few", "difference"].isna().all()
+    row = scores.loc[("half", c.CST)]
+    assert row["difference"] == -0.5 and -0.75 < row["difference_low"] < -0.5 < row["difference_high"] < -0.25
+    assert scores.loc[("half", c.VA), "difference"] == scores.loc[("half", c.VA), "difference_high"] == 0
+    total = scores.loc["half"][lambda part: part["file"] == ""].iloc[0]
+    assert total["difference"] == pytest.approx(-0.5 / 4) and total["difference_high"] < 0
 
 
 def test_the_best_constant():
