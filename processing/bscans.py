@@ -17,7 +17,8 @@ LIT = 128                           # grey of a bar at least
 DOWN_PX, ACROSS_PX = (20, 160), (8, 120)    # how long a bar may be
 THIN_PX = 2                         # lines up to this are as long as they look; wider ones were drawn from middle to
 WIDEST_PX = 4                       # middle. Wider than this is no bar
-SAME_PX = 1.1                       # bars are drawn in whole pixels: as close to the usual scale is the usual scale
+CUT_PX = 0.5                        # bars have whole pixels: the rest of one is cut off, a half on average
+SAME_PX = 1.1                       # as close to the usual scale is the usual scale
 
 
 class Bscan(NamedTuple):
@@ -101,4 +102,4 @@ def _measure_corner(lit: np.ndarray, left: int, wide: int, first: int, last: int
 
 
 def _to_scale(length_px: float, usual_um: float) -> float:
-    return usual_um if abs(length_px - BAR_UM / usual_um) <= SAME_PX else BAR_UM / length_px
+    return usual_um if abs(length_px - BAR_UM / usual_um) <= SAME_PX else BAR_UM / (length_px + CUT_PX)

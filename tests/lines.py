@@ -45,10 +45,11 @@ def draw_scale_bars(rng, screen):
     """The corner at the lower left of the B-scan, 200 um either way: um of a pixel down; NaN where there is none."""
     if rng.random() < 0.05:
         return np.nan
-    um_down = UM_DOWN if rng.random() < 0.6 else float(rng.uniform(3.2, 4.6))
+    other = UM_DOWN * float(rng.choice([rng.uniform(0.83, 0.95), rng.uniform(1.05, 1.2)]))   # nearer, bars cannot tell
+    um_down = UM_DOWN if rng.random() < 0.6 else other
     left, low = FUNDUS_PX + int(rng.integers(6, 20)), FUNDUS_PX - int(rng.integers(6, 20))
     thick = int(rng.integers(1, 3))
-    down, across = round(200 / um_down), round(200 / UM_ACROSS)
+    down, across = int(200 / um_down), int(200 / UM_ACROSS)         # whole pixels, as the device has them
     screen[low - down + 1:low + 1, left:left + thick] = WHITE
     screen[low - thick + 1:low + 1, left:left + across] = WHITE
     return um_down
