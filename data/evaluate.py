@@ -40,7 +40,7 @@ from data.scores import (
     score_noise,
     select_treated,
 )
-from model.image_model import ImageNetwork
+from model.module import ImageModule
 from model.run import read_config
 from processing import columns as c
 from processing.files import new_timed_folder, try_to_write, write_csv, write_json
@@ -159,6 +159,6 @@ def _draw(folder: Path, paths: Paths, data: Data, *, newest: Predictions, folds:
     fold, models = folds[0]
     held_out = after[after[c.PATIENT].isin(data.folds[fold])]
     model = models[PIPELINES[pipeline][1]].model
-    if len(held_out) and isinstance(model, ImageNetwork):       # trees look nowhere
+    if len(held_out) and isinstance(getattr(model, "module", None), ImageModule):     # of the others there is no map
         seen = predict_images(held_out, paths, PIPELINES[pipeline], models)
         try_to_write(attention, lambda: draw_attention(attention, seen, model, paths=paths))

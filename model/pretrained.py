@@ -23,10 +23,11 @@ from model.loss import DistributionLoss
 from model.module import fold_batch_norm
 from model.portable import NotPortable, Portable
 from model.specification import OWN_VISIT, ImageSpecification
-from model.trunks import load_trunk_weights
+from model.trunks import NO_WEIGHTS, build_trunk, load_trunk_weights
 from model.visit_module import BINS, VisitModule, find_bins
 from model_config import PREDICT_BATCH_SIZE, ImageConfig
 from processing import columns as c
+from processing.errors import PipelineError
 from processing.parallel import keep_freed_memory
 from processing.terminal import progress, say
 
@@ -54,9 +55,19 @@ class PretrainedNetwork(ImageNetwork):
 
     @classmethod
     def specify(cls, config: ImageConfig, rows: pd.DataFrame) -> dict[str, Any]:
-        """The specification of a new model: the config's, with the boxes of config.VIEWS and today's findings."""
+        """The specification of a new model: the config's, with the boxes of config.VIEWS and today's findings.
+
+        Raises:
+            PipelineError: there is no such trunk, or it cannot see these views.
+        """
         config = config.settle()
         views = {name: places.VIEWS[name] for name in config.views}
+        try:
+            for view in views.values():
+                build_trunk(config.trunk, view)
+        except ValueError as error:
+            raise PipelineError(f"{config.name}: the trunk {config.trunk} cannot be used: {error}. Choose "
+                                "segmentation, or a classification model of torchvision, as convnext_tiny.") from error
         return ImageSpecification(config.trunk, views, config.pool, config.recipe_of().heads, tuple(c.FINDINGS),
                                   OWN_VISIT, config.normalise).to_plain()
 
@@ -76,7 +87,7 @@ class PretrainedNetwork(ImageNetwork):
         trunks = list(self.module.learning.trunks.parameters())
         own = {id(parameter) for parameter in trunks}
         others = [parameter for parameter in self.module.learning.parameters() if id(parameter) not in own]
-        scale = 1.0 if config.weights == "none" else TRUNK_RATE
+        scale = 1.0 if config.weights == NO_WEIGHTS else TRUNK_RATE
         return [{"params": others, "scale": 1.0}, {"params": trunks, "scale": scale}]
 
     def finish_step(self) -> None:

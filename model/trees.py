@@ -26,6 +26,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
+from model.distribution import COVERED
 from model.metrics import acuity_tolerance, hits_acuity
 from processing import columns as c
 from processing.acuity import LEAST_DECIMAL, convert_va
@@ -47,7 +48,6 @@ MISSING = -9999.0                   # stands for NaN: scikit-learn cannot bin a 
 # thicknesses within 7.5 %, which is a spread of a fifth, and their findings have an AUC of 0.7-0.8.
 CST_NOISE, FINDINGS_NOISE = 0.2, 0.35
 NOISY_WEIGHT = 0.5
-COVERED = 0.8                       # share of the truths that an interval of VA is to hold
 SHARED_FROM = 50_000         # eyes: fewer are fitted and asked by one thread
 # All that a stored TreeModel may hold beside plain values; any other class in it is refused
 TRUSTED = [

@@ -116,7 +116,7 @@ def test_a_trunk_without_weights_stops_before_a_run_is_made(root, tmp_path, monk
     before = set((root.ckpt / NAME).iterdir())
     with pytest.raises(PipelineError, match="no weights of resnet18"):
         train_image(root, [replace(SHORT, trunk="resnet18")])
-    with pytest.raises(PipelineError, match="resnet_eighteen"):
+    with pytest.raises(PipelineError, match="the trunk resnet_eighteen cannot be used: Unknown model"):
         train_image(root, [replace(SHORT, trunk="resnet_eighteen")])
     assert set((root.ckpt / NAME).iterdir()) == before
 
