@@ -40,6 +40,7 @@ from data.scores import (
     score_noise,
     select_treated,
 )
+from model.csv_trees import SEEN_COLUMNS, SURE_COLUMNS
 from model.module import ImageModule
 from model.run import read_config
 from processing import columns as c
@@ -50,6 +51,7 @@ from processing.terminal import say
 NOISE_SHARES = (0.0, 0.5, 1.0, 1.5, 2.0)     # of the image models' noise
 READ_BY_SEGMENTATION = {"measured", "best", "pretrained"}   # recipes that rest on Model-Segmentation, or may
 MODEL = "model"             # what the newest runs are called among the methods
+DOCTOR = "the doctor's labels"      # Model-CSV of the newest runs with these as inputs
 
 
 def evaluate(paths: Paths = PATHS, *, images: str = "auto", device: str = "auto") -> Path:
@@ -100,7 +102,7 @@ def evaluate(paths: Paths = PATHS, *, images: str = "auto", device: str = "auto"
                    commands=f"python main.py evaluate --images {pipeline}")
     if pipeline != LABELS and newest.eyes[c.FOLD].nunique() == len(data.folds):
         seen = newest.eyes.reset_index()
-        write_csv(paths.out_of_fold, seen[[c.PATIENT, c.FOLD, c.PRE_CST, *c.PRE_FINDINGS, c.CST, *c.FINDINGS]])
+        write_csv(paths.out_of_fold, seen.reindex(columns=[c.PATIENT, c.FOLD, *SEEN_COLUMNS, *SURE_COLUMNS]))
     say(text)
     say(f"Tables, pictures and report.html: {folder.path}")
     return folder.path
@@ -114,6 +116,10 @@ def _predict_methods(paths, data, pipeline, *, folds, runs, device) -> dict[str,
         only = f" ({len(others)} of {len(data.folds)} folds)" if len(others) < len(folds) else ""
         name = f"{recipe} recipe{only}"
         methods[name] = predict_held_out(paths, data, pipeline, others, label=name)
+    if pipeline != LABELS:      # how far Model-CSV falls when image models tell it what a doctor would
+        eyes, newest = predict_held_out(paths, data, LABELS, folds).eyes, methods[MODEL].eyes
+        eyes = eyes.reindex(newest.index).assign(**{c.FOLD: newest[c.FOLD]})
+        methods[DOCTOR] = Predictions(eyes, methods[MODEL].images.head(0), {})
     return methods | predict_references(data, methods[MODEL])
 
 

@@ -13,10 +13,10 @@ from config import Paths
 from data.pipeline import CSV_MODEL, PIPELINES, Loaded, average_eyes, load_models, predict_eyes, predict_images
 from model.checkpoint import load_checkpoint, read_learned
 from model.device import select_device
+from model.eye_features import add_noise
 from model.folds import refuse_learned
 from model.run import read_config
 from model.runs import find_fold_runs, find_members, fold_of
-from model.trees import add_noise
 from processing import columns as c
 from processing.errors import PipelineError
 from processing.splits import load_splits
@@ -163,7 +163,8 @@ def predict_held_out(
         data: of read_data.
         pipeline: one of PIPELINES, or LABELS.
         folds: of load_folds.
-        noise: share of the image models' noise (model.trees) that is laid over thickness and findings.
+        noise: share of the image models' noise (model.eye_features) that is laid over the doctor's thickness and
+            findings.
         label: what is told of it; nothing without one.
 
     Returns:
@@ -182,8 +183,9 @@ def predict_held_out(
             images = predict_images(rows.drop_duplicates(c.SOURCE), paths, PIPELINES[pipeline], models)
             eyes, images = average_eyes(images), images[images[c.FINAL] == 1]
         inputs = _hide_filled(eyes[eyes[[c.PRE_CST, c.CST]].notna().all(axis=1)], data, pipeline)   # both visits there
-        inputs = add_noise(inputs, np.random.default_rng([NOISE_SEED, fold]), noise)
-        answers = predict_eyes(inputs, models[CSV_MODEL])
+        if pipeline == LABELS:
+            inputs = add_noise(inputs, np.random.default_rng([NOISE_SEED, fold]), noise)
+        answers = predict_eyes(inputs, models[CSV_MODEL], paths)
         eyes = eyes.iloc[:, :0] if pipeline == LABELS else eyes.drop(columns=[c.FINAL, c.PRE_VA])
         parts.append((eyes.join(answers).assign(**{c.FOLD: fold}), images[[c.PATIENT, c.AFTER, c.IMAGE, *c.FINDINGS]]))
     eyes, images = (pd.concat(part) for part in zip(*parts, strict=True))

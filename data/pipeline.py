@@ -90,12 +90,14 @@ def average_eyes(images: pd.DataFrame) -> pd.DataFrame:
     return eyes[[c.FINAL, *c.CSV_FEATURES, *SURE_BEFORE.values(), *SURE_AFTER]]
 
 
-def predict_eyes(eyes: pd.DataFrame, csv_model: Loaded) -> pd.DataFrame:
+def predict_eyes(eyes: pd.DataFrame, csv_model: Loaded, paths: Paths) -> pd.DataFrame:
     """Predict VA and continue injection of eyes by Model-CSV.
 
     Args:
-        eyes: DataFrame indexed by patient ID with final and CSV_FEATURES; NaN where unknown.
+        eyes: DataFrame indexed by patient ID with final and CSV_FEATURES, NaN where unknown, and how sure thickness
+            is, where that is told.
         csv_model: of load_models.
+        paths: config.Paths.
 
     Returns:
         DataFrame with the index of `eyes`: VA in the round's unit, continue injection (a probability), and how sure VA
@@ -104,6 +106,6 @@ def predict_eyes(eyes: pd.DataFrame, csv_model: Loaded) -> pd.DataFrame:
     Raises:
         PipelineError: something is unknown and the model has no means for it, or an answer is no number.
     """
-    answers = csv_model.model.predict(eyes[[c.FINAL, *c.CSV_FEATURES]])
+    answers = csv_model.model.predict(eyes, paths)
     check_finite(answers, [c.VA, c.CONTINUE], answers.index.tolist(), advice=TRAIN_AGAIN)
     return answers

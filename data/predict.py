@@ -107,7 +107,7 @@ def _predict(paths, image_models, models, option):
     if not csv_model.model.means and paths.train_table.is_file():       # the published one carries none
         csv_model.model.means = fit_case_means(build_case_table(read_processed(paths.train_table, c.TRAIN_COLUMNS)))
     images = predict_images(test, paths, image_models, models)
-    submission, gaps = _answer(templates, images, csv_model)
+    submission, gaps = _answer(templates, images, csv_model, paths)
     for gap, patients in gaps.items():
         more = ", ..., all named in runs.json" if len(patients) > PATIENTS_SHOWN else ""
         say(f"Warning: eyes with {gap} stands in: {len(patients)}: {', '.join(patients[:PATIENTS_SHOWN])}{more}")
@@ -128,14 +128,14 @@ def _describe_files(files):
 
 # ---- Rows that are asked for -> answers, and whose answers are means
 
-def _answer(templates: Submission, images: pd.DataFrame, csv_model: Loaded) -> tuple[Submission, Gaps]:
+def _answer(templates: Submission, images: pd.DataFrame, csv_model: Loaded, paths: Paths) -> tuple[Submission, Gaps]:
     """The templates with every answer, and the gaps that means fill."""
     preliminary, final = (images[images[c.FINAL] == number] for number in (0, 1))
     answered, means = [], csv_model.model.means
     gaps: Gaps = {}
     for sheet, (rows, gaps_of_sheet) in zip(templates, (
-        _answer_eyes(templates.stage1.rows, preliminary, csv_model, final=0),
-        _answer_eyes(templates.stage2_case.rows, final, csv_model, final=1),
+        _answer_eyes(templates.stage1.rows, preliminary, csv_model, paths, final=0),
+        _answer_eyes(templates.stage2_case.rows, final, csv_model, paths, final=1),
         _answer_pics(templates.stage2_pic.rows, final, means),
     ), strict=True):
         answered.append(Sheet(rows, sheet.header))
@@ -145,13 +145,14 @@ def _answer(templates: Submission, images: pd.DataFrame, csv_model: Loaded) -> t
     return Submission(*answered), gaps
 
 
-def _answer_eyes(rows, images, csv_model, *, final):
+def _answer_eyes(rows, images, csv_model, paths, *, final):
     """Answer one row per eye.
 
     Args:
         rows: DataFrame with patient ID, one row per eye.
         images: of predict_images, of that round.
         csv_model: Loaded; its means stand in for an eye without images, or a visit without.
+        paths: config.Paths.
         final: the round.
 
     Returns:
@@ -160,7 +161,7 @@ def _answer_eyes(rows, images, csv_model, *, final):
     """
     eyes = rows.set_index(c.PATIENT).join(average_eyes(images))
     seen, no_before, no_after = eyes[c.FINAL].notna(), eyes[c.PRE_CST].isna(), eyes[c.CST].isna()
-    answers = predict_eyes(eyes[seen], csv_model)
+    answers = predict_eyes(eyes[seen], csv_model, paths)
     answered = eyes.drop(columns=c.FINAL).join(answers)
     sure = answered.columns.intersection(c.SURE)            # of a mean that stands in nothing is known
     filled = fill_missing(answered.drop(columns=sure), csv_model.model.means, final)

@@ -210,13 +210,19 @@ def describe_way(data: Data, newest: Predictions, pipeline: str) -> str:
 
 
 def describe_differences(scores: pd.DataFrame) -> str:
-    """One line for each other method: how far its total lies from the first's; empty where none compares."""
-    known = scores[scores["difference"].notna() & (scores["file"] == "")]
+    """One line for each other method: how far its total lies from the first's, of one without a total each item; empty
+    where none compares.
+    """
+    has_total = scores["method"].isin(scores.loc[scores["file"] == "", "method"])
+    known = scores[scores["difference"].notna() & ((scores["file"] == "") | ~has_total)]
     first = scores["method"].iloc[0]
-    return "\n".join(
-        f"{row.method}: {row.item} {row.difference:+.3f} [{row.difference_low:+.3f}, {row.difference_high:+.3f}] "
-        f"against {first}" + ("" if row.difference_low > 0 or row.difference_high < 0 else " (may be chance)")
-        for row in known.itertuples())
+    lines = []
+    for row in known.itertuples():
+        item = f"{shorten(row.file)} {row.item}" if row.file else row.item
+        may_be_chance = row.difference_low <= 0 <= row.difference_high
+        lines.append(f"{row.method}: {item} {row.difference:+.3f} [{row.difference_low:+.3f}, "
+                     f"{row.difference_high:+.3f}] against {first}" + (" (may be chance)" if may_be_chance else ""))
+    return "\n".join(lines)
 
 
 def describe_noise(noise: pd.DataFrame) -> str:

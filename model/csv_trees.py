@@ -1,6 +1,7 @@
 """CSVTrees: the recipe best, an ensemble of trees in the network's place; the trees themselves are in model/trees.py.
 
-Reads data/processed/csv/eyes.csv and, where there is one, out_of_fold.csv; the run writes what comes of it.
+Reads data/processed/csv/eyes.csv and, where they are there, out_of_fold.csv and what was measured (measures.csv,
+geometry.csv); the run writes what comes of it.
 """
 
 from importlib.metadata import version
@@ -15,13 +16,17 @@ from model.portable import NotPortable, Portable
 from model.provenance import fingerprint_table
 from model.run import Run
 from model.trees import TreeModel
+from model.visit_features import describe_eyes
 from model_config import CSVConfig
 from processing import columns as c
 from processing.errors import PipelineError
+from processing.reader import read_header
 from processing.tables import build_case_table, read_processed
 from processing.terminal import say
 
-SEEN_COLUMNS = [c.PRE_CST, *c.PRE_FINDINGS, c.CST, *c.FINDINGS]     # of an eye, by the image models
+# Of an eye, by the image models; and how sure its thickness is, where they tell
+SEEN_COLUMNS = [c.PRE_CST, *c.PRE_FINDINGS, c.CST, *c.FINDINGS]
+SURE_COLUMNS = [*c.sure_columns(c.PRE_CST), *c.sure_columns(c.CST)]
 
 
 def name_packages() -> dict[str, str]:
@@ -89,7 +94,8 @@ class CSVTrees:
 
     def fingerprint(self, rows: pd.DataFrame, held_out: pd.DataFrame, paths: Paths) -> dict[str, str]:
         """The tables that its eyes are read from."""
-        return {file.name: fingerprint_table(file) for file in (paths.eye_table, paths.out_of_fold) if file.is_file()}
+        files = paths.eye_table, paths.out_of_fold, paths.measures, paths.geometry_table
+        return {file.name: fingerprint_table(file) for file in files if file.is_file()}
 
     def fit(self, rows: pd.DataFrame, run: Run, paths: Paths, *, held_out: pd.DataFrame) -> None:
         """Learn from the same eyes as the network would, but from their rows as the tables give them.
@@ -105,10 +111,11 @@ class CSVTrees:
         """
         eyes = read_processed(paths.eye_table, c.EYE_COLUMNS)
         eyes = eyes[eyes[c.PATIENT].isin(rows[c.PATIENT])].reset_index(drop=True)
+        eyes = eyes.join(describe_eyes(eyes[c.PATIENT], paths))
         seen = None
         if paths.out_of_fold.is_file():
             predicted = read_out_of_fold(paths, run.config.fold, rows[c.PATIENT], held_out[c.PATIENT])
-            seen = eyes.assign(**predicted[SEEN_COLUMNS].reindex(eyes[c.PATIENT]).reset_index(drop=True))
+            seen = eyes.assign(**predicted.reindex(eyes[c.PATIENT]).reset_index(drop=True))
         say(f"{run.name}: fitting trees to {len(eyes)} eyes; that takes some seconds, ten or so for 3,000 eyes")
         self._trees.fit(eyes, seen)
         run.save_fitted(self)
@@ -120,13 +127,16 @@ class CSVTrees:
         """Predict each eye; any number of rows.
 
         Args:
-            rows: DataFrame with final and model.trees.INPUTS, NaN where unknown. Patient ID as a column or the index.
-            paths, label: not needed.
+            rows: DataFrame with final and model.eye_features.INPUTS, NaN where unknown, and how sure thickness is,
+                where that is known. Patient ID as a column or the index.
+            paths: config.Paths, where the measures of its scans may lie.
+            label: not needed.
 
         Returns:
             DataFrame with the index of `rows`: VA (0 or more) and continue injection, the probability of class 1.
         """
-        answers = self._trees.predict(rows if c.PATIENT in rows else rows.reset_index())
+        eyes = (rows if c.PATIENT in rows else rows.reset_index()).reset_index(drop=True)
+        answers = self._trees.predict(eyes.join(describe_eyes(eyes[c.PATIENT], paths)))
         return answers.set_axis(rows.index)
 
 
@@ -140,15 +150,16 @@ def read_out_of_fold(paths: Paths, fold: str, patients: pd.Series, held_out: pd.
         held_out: of those that are held out.
 
     Returns:
-        DataFrame indexed by patient ID, with SEEN_COLUMNS.
+        DataFrame indexed by patient ID, with SEEN_COLUMNS and SURE_COLUMNS, NaN where the latter are not there.
 
     Raises:
         PipelineError: no such table, or it was made with other folds.
     """
-    table = read_processed(paths.out_of_fold, [c.PATIENT, *SEEN_COLUMNS]).set_index(c.PATIENT)
+    told = [name for name in SURE_COLUMNS if name in read_header(paths.out_of_fold)]
+    table = read_processed(paths.out_of_fold, [c.PATIENT, *SEEN_COLUMNS, *told]).set_index(c.PATIENT)
     if fold != "none":
         folds = table.reindex(columns=[c.FOLD]).reindex([*patients, *held_out]).dropna()[c.FOLD]
         if folds.empty or ((folds == int(fold)) != folds.index.isin(held_out)).any():
             raise PipelineError(f"{paths.out_of_fold} was made with other folds than those of {paths.splits}. Delete "
                                 "it; option 8 (evaluate) writes it anew once image models left out each of today's.")
-    return table[SEEN_COLUMNS]
+    return table.reindex(columns=[*SEEN_COLUMNS, *SURE_COLUMNS])

@@ -10,13 +10,13 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from model.decision import COVERED, decide, find_ends
 from model.metrics import CST_TOLERANCE
 from processing import columns as c
 
 LEAST_UM, MOST_UM, BINS = 60.0, 1500.0, 512
 EDGES_UM = np.geomspace(LEAST_UM, MOST_UM, BINS + 1)
 MIDDLES_UM = np.sqrt(EDGES_UM[:-1] * EDGES_UM[1:])
-COVERED = 0.8               # share of the truths that an interval is to hold
 AROUND, SLIGHT = 31, 1e-3   # answers that count beside one, where several are as likely, and how little they do
 ROWS_AT_ONCE = 4096
 
@@ -58,9 +58,7 @@ def choose_thickness(chances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         total = np.cumsum(chances[rows], axis=1, dtype=float)
         total = np.concatenate([np.zeros((len(total), 1)), total], axis=1)
         held = total[:, above] - total[:, below]                                        # of each bin's middle
-        best = (held + SLIGHT * _smooth(_smooth(held))).argmax(axis=1)      # the middle one of several
-        answers[rows] = MIDDLES_UM[best]
-        hits[rows] = np.minimum(1, held[np.arange(len(best)), best])
+        answers[rows], hits[rows] = decide(MIDDLES_UM, held, SLIGHT * _smooth(_smooth(held)))   # the middle of several
     return answers, hits
 
 
@@ -72,10 +70,8 @@ def _smooth(values: np.ndarray) -> np.ndarray:
 
 def find_interval(chances: np.ndarray, covered: float = COVERED) -> np.ndarray:
     """N x 2 um: between them lies the share `covered` of the probability, as much above as below."""
-    total = np.cumsum(chances, axis=1, dtype=float)
-    low = (total < (1 - covered) / 2 - 1e-9).sum(axis=1)
-    high = (total < (1 + covered) / 2 - 1e-9).sum(axis=1)
-    return np.stack([EDGES_UM[low], EDGES_UM[np.minimum(high, BINS - 1) + 1]], axis=1)
+    low, high = find_ends(chances, covered).T
+    return np.stack([EDGES_UM[low], EDGES_UM[high + 1]], axis=1)
 
 
 def answer_thickness(chances: np.ndarray, index: pd.Index) -> pd.DataFrame:

@@ -26,17 +26,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from model.distribution import COVERED
+from model.decision import decide, find_ends
+from model.eye_features import EXTRAS, INPUTS, OPTIONAL, add_noise, build_features, mark_exact
 from model.metrics import acuity_tolerance, hits_acuity
 from processing import columns as c
 from processing.acuity import LEAST_DECIMAL, convert_va
 from processing.errors import PipelineError
 
-INPUTS = [c.PATIENT, c.FINAL, c.GENDER, c.AGE, c.DIAGNOSIS, c.DRUG, c.SIDE, c.PRE_VA, c.PRE_CST, *c.PRE_FINDINGS,
-          c.CST, *c.FINDINGS]
-PLAUSIBLE_CST_UM = (100, 1500)      # beyond, a thickness is an error (the real tables hold 6109), not signal
-DIAGNOSES = (1, 2, 3, 4, 5, 6, 9)
-DRUGS = (0, 1, 2, 3, 5, 6, 10)
 OTHER_ROUND_WEIGHT = 0.3            # of the other round's eyes, their VA brought into this round's unit
 # Candidates for logMAR, in steps of the tolerance; decimal acuity takes so few values that find_candidates finds them
 LOGMAR_CANDIDATES = (
@@ -44,9 +40,6 @@ LOGMAR_CANDIDATES = (
 )
 STEPS = (-0.1, -0.05, 0.0, 0.05, 0.1)       # candidates around preVA
 MISSING = -9999.0                   # stands for NaN: scikit-learn cannot bin a column that no row knows
-# Noise of what the image models see, for the second copy of each training eye: the published submissions hit 30 % of
-# thicknesses within 7.5 %, which is a spread of a fifth, and their findings have an AUC of 0.7-0.8.
-CST_NOISE, FINDINGS_NOISE = 0.2, 0.35
 NOISY_WEIGHT = 0.5
 SHARED_FROM = 50_000         # eyes: fewer are fitted and asked by one thread
 # All that a stored TreeModel may hold beside plain values; any other class in it is refused
@@ -72,6 +65,7 @@ class TreeModel:
     def __init__(self, seed: int = 2021):
         self.seed = seed
         self.known: Any = None      # training eyes, for the fellow eyes of others
+        self.columns: list[str] | None = None           # features; None: of an earlier version, all but EXTRAS
         self.judges: dict[int, Any] = {}                # round (0, 1) -> how probable a hit is
         self.candidates: dict[int, np.ndarray] = {}     # round -> K values of VA
         self.outcomes: dict[int, np.ndarray] = {}       # round -> known VA of its training eyes, sorted
@@ -83,7 +77,8 @@ class TreeModel:
         Each eye is learned from twice: as the doctor labelled it, and as the image models see it.
 
         Args:
-            eyes: DataFrame with INPUTS, VA and continue injection; NaN where missing, one row per eye.
+            eyes: DataFrame with INPUTS, VA and continue injection, and what is known of OPTIONAL; NaN where missing,
+                one row per eye.
             seen: the same rows with thickness and findings as image models predicted them that did not learn from
                 these eyes; None: with noise of their size (add_noise).
 
@@ -100,7 +95,10 @@ class TreeModel:
         self.known = eyes[INPUTS].reset_index(drop=True)
         treated = (eyes[c.DIAGNOSIS] != c.UNTREATED).to_numpy()
         seen = add_noise(eyes, np.random.default_rng(self.seed)) if seen is None else seen
-        clean, noisy = self._features(eyes), self._features(seen)
+        clean, noisy = (self._features(copy) for copy in (mark_exact(eyes), seen))
+        known = pd.concat([clean, noisy])[EXTRAS].ne(MISSING).any()
+        self.columns = [name for name in clean if known.get(name, True)]
+        clean, noisy = clean[self.columns], noisy[self.columns]
         weights = np.repeat([1.0, NOISY_WEIGHT], len(eyes))
         self._fit_va(eyes, [clean, noisy], weights, treated)
         self._fit_continue(eyes, pd.concat([clean, noisy]), treated)
@@ -110,13 +108,15 @@ class TreeModel:
         """Predict each row.
 
         Args:
-            eyes: DataFrame with INPUTS; NaN where missing. Fellow eyes are looked up here and among those of fit.
+            eyes: DataFrame with INPUTS and what is known of OPTIONAL; NaN where missing. Fellow eyes are looked up here
+                and among those of fit.
 
         Returns:
             DataFrame with the index of `eyes`: VA in the round's unit, continue injection as a probability, and how
             sure VA is (c.sure_columns).
         """
         features = self._features(eyes)
+        features = features[self.columns or [name for name in features if name not in EXTRAS]]
         va, probability = np.empty((len(eyes), 4)), np.empty(len(eyes))
         with self._limit_threads(eyes):
             for final, rows in _rounds(eyes):
@@ -136,7 +136,7 @@ class TreeModel:
     def state_dict(self) -> dict[str, torch.Tensor]:
         """All that was learned: dict of one uint8 tensor, a skops file (no pickle, no code)."""
         content = {
-            "known": self.known.to_dict("list"), "judges": list(self.judges.items()),
+            "known": self.known.to_dict("list"), "columns": self.columns, "judges": list(self.judges.items()),
             "candidates": list(self.candidates.items()), "outcomes": list(self.outcomes.items()),
             "continues": self.continues,
         }
@@ -154,7 +154,7 @@ class TreeModel:
             self.known = pd.DataFrame(content["known"])
             for name in ("judges", "candidates", "outcomes"):
                 setattr(self, name, dict(content[name]))
-            self.continues = content["continues"]
+            self.continues, self.columns = content["continues"], content.get("columns")
         except (skops.io.exceptions.UntrustedTypesFoundException, zipfile.BadZipFile, KeyError, TypeError,
                 AttributeError, ImportError) as error:      # the last two: of a class that has moved or changed
             raise ValueError(f"its trees cannot be built: {' '.join(str(error).split())}") from error
@@ -196,11 +196,11 @@ class TreeModel:
         pre_va = convert_va(eyes[c.PRE_VA], eyes[c.FINAL], learned)
         table, _ = self._pairs(features, pre_va, learned)
         hit = self.judges[learned].predict_proba(table)[:, 1].reshape(len(eyes), -1)        # N x K
-        best = self._candidates_of(pre_va, learned)[np.arange(len(eyes)), hit.argmax(axis=1)]
+        best, chance = decide(self._candidates_of(pre_va, learned), hit)
         interval = self._find_interval(hit[:, :len(self.candidates[learned])], learned)
         values = [convert_va(column, np.full(len(eyes), learned), final) for column in (best, *interval.T)]
         low, high = np.sort(values[1:], axis=0)         # decimal and logMAR run against one another
-        return np.column_stack([values[0], hit.max(axis=1), np.minimum(low, values[0]), np.maximum(high, values[0])])
+        return np.column_stack([values[0], chance, np.minimum(low, values[0]), np.maximum(high, values[0])])
 
     def _find_interval(self, hit, final):
         """N x 2: bounds of VA, from the chances of the round's shared candidates (N x K).
@@ -214,9 +214,7 @@ class TreeModel:
         usual = np.maximum(self._share_hit(candidates, final)[beside], 1e-3)
         weights = counts * hit[:, beside] / usual
         weights /= np.maximum(weights.sum(axis=1, keepdims=True), 1e-12)
-        total = np.cumsum(weights, axis=1)
-        ends = [(total < edge - 1e-9).sum(axis=1) for edge in ((1 - COVERED) / 2, (1 + COVERED) / 2)]
-        return values[np.minimum(ends, len(values) - 1)].T
+        return values[find_ends(weights)]
 
     def _candidates_of(self, pre_va, final):
         """N x K candidates: the round's, and some around each eye's preVA."""
@@ -270,62 +268,10 @@ class TreeModel:
     # ---- What the trees see
 
     def _features(self, eyes):
-        """N x F features; MISSING where missing, which a tree can tell from any value."""
+        """N x F features, EXTRAS among them; MISSING where missing, which a tree can tell from any value."""
         known = self.known[~self.known[c.PATIENT].isin(eyes[c.PATIENT])]
-        return build_features(pd.concat([eyes[INPUTS], known], ignore_index=True)).iloc[: len(eyes)].fillna(MISSING)
-
-
-def build_features(eyes: pd.DataFrame) -> pd.DataFrame:
-    """Features of eyes, fellow eyes looked up among them.
-
-    Args:
-        eyes: DataFrame with INPUTS, one row per eye.
-
-    Returns:
-        DataFrame, float, NaN where missing: acuity as logMAR in both rounds, categories one by one.
-    """
-    eyes = eyes.reset_index(drop=True)
-    table = eyes[[c.FINAL, c.GENDER, c.AGE, c.SIDE, *c.PRE_FINDINGS, *c.FINDINGS]].astype(float)
-    table["preVA logMAR"] = convert_va(eyes[c.PRE_VA], eyes[c.FINAL], 0)
-    for name in (c.PRE_CST, c.CST):
-        table[name] = eyes[name].where(eyes[name].between(*PLAUSIBLE_CST_UM))
-    table["CST change"], table["CST ratio"] = table[c.CST] - table[c.PRE_CST], table[c.CST] / table[c.PRE_CST]
-    for before, after in zip(c.PRE_FINDINGS, c.FINDINGS, strict=True):
-        table[f"{after} change"] = table[after] - table[before]
-    table["findings before"] = table[c.PRE_FINDINGS].sum(axis=1, min_count=1)
-    table["findings"] = table[c.FINDINGS].sum(axis=1, min_count=1)
-    table["fluid"] = table[["IRF", "SRF"]].max(axis=1)
-    for code in DIAGNOSES:
-        table[f"{c.DIAGNOSIS} {code}"] = (eyes[c.DIAGNOSIS] == code).astype(float)
-    for code in DRUGS:
-        table[f"{c.DRUG} {code}"] = (eyes[c.DRUG] == code).astype(float)
-    return table.join(_fellow_features(eyes, table))
-
-
-def _fellow_features(eyes, table):
-    """The same person's other eye: its acuity, thickness, findings, and whether it is treated."""
-    names = ["preVA logMAR", c.PRE_CST, c.CST, "findings before", "findings", "fluid", f"{c.DIAGNOSIS} {c.UNTREATED}"]
-    row_of = {patient: row for row, patient in enumerate(eyes[c.PATIENT])}
-    rows = [row_of.get(c.fellow_of(patient), len(eyes)) for patient in eyes[c.PATIENT]]
-    other = table[names].reindex(range(len(eyes) + 1)).iloc[rows].set_axis(table.index)
-    other["preVA step"] = table["preVA logMAR"] - other["preVA logMAR"]
-    return other.add_prefix("fellow ")
-
-
-def add_noise(eyes: pd.DataFrame, rng: np.random.Generator, share: float = 1.0) -> pd.DataFrame:
-    """Eyes as the image models see them: thickness times log-normal noise, findings as unsure probabilities.
-
-    Args:
-        eyes: DataFrame with INPUTS.
-        rng: numpy.random.Generator.
-        share: of CST_NOISE and FINDINGS_NOISE.
-    """
-    noisy = eyes.copy()
-    for name in (c.PRE_CST, c.CST):
-        noisy[name] = eyes[name] * np.exp(rng.normal(0, share * CST_NOISE, len(eyes)))
-    for name in (*c.PRE_FINDINGS, *c.FINDINGS):
-        noisy[name] = (eyes[name] + rng.normal(0, share * FINDINGS_NOISE, len(eyes))).clip(0, 1)
-    return noisy
+        both = pd.concat([eyes.reindex(columns=[*INPUTS, *OPTIONAL]), known], ignore_index=True)
+        return build_features(both).iloc[: len(eyes)].fillna(MISSING)
 
 
 def find_candidates(values: ArrayLike) -> np.ndarray:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from config import Paths
+from model.eye_features import OF_SCANS, SCANNED
 from model.measures import MEASURES
 from processing import columns as c
 from processing.crop_record import GeometryRecord
@@ -57,6 +58,30 @@ def build_features(rows: pd.DataFrame, paths: Paths) -> tuple[pd.DataFrame, pd.D
     own = measures.loc[rows[c.SOURCE], [*THICKNESS, *FLUID, *QUALITY, "distance_um"]].add_prefix("own ")
     of_visit = visits.reindex(pd.MultiIndex.from_frame(rows[VISIT]))
     return pd.concat([own.set_axis(rows.index), of_visit.set_axis(rows.index)], axis=1), visits
+
+
+def describe_eyes(patients: pd.Series, paths: Paths) -> pd.DataFrame:
+    """What was measured on the scans of eyes' visits (model.eye_features.SCANNED).
+
+    Args:
+        patients: N IDs.
+        paths: config.Paths; where measures.csv is not there, nothing was measured.
+
+    Returns:
+        DataFrame with the index of `patients`; NaN where unknown.
+    """
+    images = pd.DataFrame(columns=[*VISIT, c.SOURCE])
+    if paths.measures.is_file() and paths.image_table.is_file():
+        images = read_processed(paths.image_table, c.IMAGE_COLUMNS).drop_duplicates(c.SOURCE)
+        images = images[images[c.PATIENT].isin(patients)]
+        measures = _read_measures(paths, images[c.SOURCE], images[c.SOURCE].head(0))
+        images = images[images[c.SOURCE].isin(measures.index)]
+    if images.empty:
+        return pd.DataFrame(np.nan, index=patients.index, columns=SCANNED)
+    visits = _describe_visits(images[VISIT], measures.loc[images[c.SOURCE]].set_axis(images.index))[[*OF_SCANS]]
+    parts = [visits.xs(after, level=c.AFTER).reindex(patients).add_prefix(f"{name} ")
+             for after, name in enumerate(("before", "after"))]
+    return pd.concat(parts, axis=1).set_axis(patients.index)
 
 
 def read_labels(paths: Paths) -> pd.DataFrame:

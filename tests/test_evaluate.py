@@ -79,12 +79,15 @@ def test_all_fourteen_items_have_a_score_an_interval_and_references(fold_copy, c
     known = scores.dropna(subset="score")
     assert known["score"].between(0, 1).all()
     assert (known["low"] <= known["score"] + 1e-9).all() and (known["score"] <= known["high"] + 1e-9).all()
-    assert set(scores["method"]) == {"model", "best constant", "as before"}
+    assert set(scores["method"]) == {"model", "the doctor's labels", "best constant", "as before"}
     constant = scores[(scores["method"] == "best constant") & (scores["item"] == "IRF")]
     assert constant["score"].dropna().eq(0.5).all()
     shown = capsys.readouterr().out
     assert "images by the pipeline all" in shown
     assert mean in shown and "best constant" in shown
+    fall = scores[(scores["method"] == "the doctor's labels") & (scores["item"] == c.VA)]
+    assert len(fall) and fall["difference"].notna().all() and (fall["difference_low"] <= fall["difference_high"]).all()
+    assert re.search(r"the doctor's labels: stage1 VA [+-]0\.\d+ \[", shown)
 
 
 def test_the_pictures_show_treated_eyes_only_as_those_that_are_scored(fold_copy, monkeypatch):

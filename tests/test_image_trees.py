@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from config import Paths
+from model.eye_features import SCANNED
 from model.image_trees import ImageTrees
 from model.measures import MEASURES
 from model.metrics import auc_score, hits_thickness
-from model.visit_features import build_features, read_labels
+from model.visit_features import build_features, describe_eyes, read_labels
 from model_config import IMAGE_MODELS, ConfigError, ImageConfig
 from processing import columns as c
 from processing.crop_record import GEOMETRY_COLUMNS
@@ -215,3 +216,12 @@ def test_it_has_no_start():
     with pytest.raises(ConfigError, match="init_from"):
         ImageConfig(name="a", visit="all", target="CST", recipe="measured", init_from="x")
     assert {config.recipe for config in IMAGE_MODELS} == {"seed"}
+
+
+def test_eyes_are_described_by_what_the_scans_of_either_visit_show(world, tmp_path):
+    paths, unseen, _ = world
+    patients = pd.Series([unseen[c.PATIENT].iloc[0], "9999-9999L"], index=[7, 3])
+    found = describe_eyes(patients, paths)
+    assert list(found.columns) == SCANNED and list(found.index) == [7, 3]
+    assert found.loc[3].isna().all() and found.loc[7, "before nearest_um"] == MIDDLE_UM
+    assert describe_eyes(patients, Paths(tmp_path)).isna().all(axis=None)          # nothing was measured

@@ -13,9 +13,10 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from model.checkpoint import save_checkpoint
 from model.csv_trees import CSVTrees
+from model.eye_features import CST_NOISE, EIGHTY_PERCENT, EXTRAS, INPUTS, SCANNED, add_noise, build_features, mark_exact
 from model.metrics import acuity_score, auc_score
 from model.registry import load_model
-from model.trees import INPUTS, TreeModel, add_noise, build_features, find_candidates
+from model.trees import TreeModel, find_candidates
 from processing import columns as c
 from processing.errors import PipelineError
 
@@ -149,6 +150,41 @@ def test_noise_grows_with_its_share_and_keeps_what_is_missing():
                                                                                                                 0.5, 1)]
     assert change == pytest.approx([0, 0.1, 0.2], abs=0.03)
     assert add_noise(eyes, np.random.default_rng(0))[c.PRE_CST].isna().equals(eyes[c.PRE_CST].isna())
+
+
+def test_how_sure_thickness_is_is_seen_and_taken_as_usual_where_nobody_tells():
+    eyes, usual = make_eyes(40), 2 * EIGHTY_PERCENT * CST_NOISE
+    assert (build_features(mark_exact(eyes))["CST spread"] == 0).all()
+    half = build_features(add_noise(eyes, np.random.default_rng(0), 0.5))["CST spread"]
+    assert half.to_numpy() == pytest.approx(usual / 2)
+    told = eyes.assign(**{"CST low": 0.9 * eyes[c.CST], "CST high": 1.2 * eyes[c.CST]})
+    told.loc[3, "CST high"] = np.nan
+    spread = build_features(told)["CST spread"]
+    assert spread.drop(3).to_numpy() == pytest.approx(np.log(1.2 / 0.9)) and spread[3] == pytest.approx(usual)
+    assert build_features(told)["preCST spread"].isna().equals(eyes[c.PRE_CST].isna())
+
+
+def test_unsure_thickness_and_what_scans_show_change_the_answer():
+    """Where an eye goes on to be injected because of fluid in its scans alone, which no label tells."""
+    eyes = make_eyes(300)
+    fluid = np.random.default_rng(3).random(300) < 0.5
+    eyes[c.CONTINUE] = fluid.astype(float)
+    scans = pd.DataFrame(0.0, index=eyes.index, columns=SCANNED).assign(**{"after near irf_area_mm2": 0.3 * fluid})
+    model = TreeModel(seed=1).fit(eyes.join(scans))
+    answers = model.predict(eyes.assign(**{c.PATIENT: [f"9{number:03}L" for number in range(300)]}).join(scans))
+    assert auc_score(fluid, answers[c.CONTINUE]) > 0.95
+    assert "after near irf_area_mm2" in model.columns
+
+
+def test_what_no_eye_knows_is_no_feature_and_trees_of_an_earlier_version_see_none_of_it(fitted):
+    assert fitted.columns[-2:] == ["preCST spread", "CST spread"] and not set(SCANNED) & set(fitted.columns)
+    known, model = make_eyes(), TreeModel(seed=1)
+    known[SCANNED] = 1.0
+    with mock.patch("model.trees.EXTRAS", []), mock.patch("model.trees.TreeModel._features", lambda _self, eyes: (
+            build_features(eyes).drop(columns=EXTRAS).fillna(-9999.0))):
+        model.fit(known)
+    model.columns = None
+    assert len(model.predict(known)) == len(known)
 
 
 def test_few_eyes_are_fitted_and_asked_by_one_thread(monkeypatch):
