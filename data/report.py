@@ -10,7 +10,8 @@ import torch
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import roc_curve
 
-from config import VIEWS, Paths
+from config import VIEWS, Paths, View
+from data.painted import paint_views
 from model.gradcam import grad_cam
 from model.metrics import (
     FINAL_ITEMS,
@@ -26,6 +27,7 @@ from processing import columns as c
 from processing.acuity import UNITS
 from processing.errors import PipelineError
 from processing.files import try_to_write
+from processing.overlays import explain_colors
 from processing.plots import draw_agreement, draw_comparison, draw_curves, draw_gallery
 from processing.tables import read_history
 from processing.terminal import say
@@ -82,18 +84,29 @@ def draw_gallery_of_eyes(
         return
     groups = images.sort_values(c.SOURCE).groupby(c.PATIENT)
     middle = pd.concat([part.iloc[[len(part) // 2]] for _, part in groups])
-    reader, places = ViewReader(paths, middle, VIEWS["bscan"]), {eye: n for n, eye in enumerate(middle[c.PATIENT])}
-    rows = []
+    shown = middle.set_index(c.PATIENT).loc[[*off.index[:count], *off.index[::-1][:count]]].reset_index()
+    pictures, legend = _paint(paths, shown, VIEWS["bscan"])
+    picture_of, rows = dict(zip(shown[c.PATIENT], pictures, strict=True)), []
     for title, chosen in (("best", off.index[:count]), ("worst", off.index[::-1][:count])):
-        pictures = [
+        row = [
             (f"{eye}: CST {predictions[c.CST][eye]:.0f} um, true {eyes[c.CST][eye]:.0f}\n"
              f"VA {predictions[c.VA][eye]:.2f}, "
              f"true {eyes[c.VA][eye]:.2f} ({UNITS[eyes[c.FINAL][eye]]})".replace("nan", "unknown"),
-             to_picture(reader.read(places[eye])), None)
+             picture_of[eye], None)
             for eye in chosen
         ]
-        rows.append((f"{title}: thickness off by {off[chosen].mean():.0%} on average", pictures))
-    draw_gallery(path, rows)
+        rows.append((f"{title}: thickness off by {off[chosen].mean():.0%} on average", row))
+    draw_gallery(path, rows, legend=legend)
+
+
+def _paint(paths: Paths, images: pd.DataFrame, view: View) -> tuple[list[np.ndarray], list[Any]]:
+    """A view of images with what was read of their scans drawn on it, and a legend; or, said, the view alone."""
+    try:
+        return paint_views(paths, images[c.SOURCE].tolist(), view), explain_colors()
+    except PipelineError as error:
+        say(f"{error}\nThe pictures show these crops without membranes and fluid.")
+        reader = ViewReader(paths, images, view)
+        return [to_picture(reader.read(place)) for place in range(len(images))], []
 
 
 def draw_attention(path: Path, images: pd.DataFrame, model: Any, *, paths: Paths) -> None:
@@ -106,9 +119,11 @@ def draw_attention(path: Path, images: pd.DataFrame, model: Any, *, paths: Paths
         paths: config.Paths.
     """
     views, rows = model.module.specification.views, []
+    legend: list[Any] = []
     for number, finding in enumerate(model.module.specification.findings):
         surest = images.sort_values(finding, ascending=False).drop_duplicates(c.PATIENT).head(GALLERY)
         readers = {name: ViewReader(paths, surest, view) for name, view in views.items()}
+        painted, legend = _paint(paths, surest, next(iter(views.values())))
         pictures = []
         for place, row in enumerate(surest.to_dict("records")):
             pixels = {name: reader.read(place) for name, reader in readers.items()}          # C x H x W each
@@ -116,9 +131,9 @@ def draw_attention(path: Path, images: pd.DataFrame, model: Any, *, paths: Paths
                       for name, array in pixels.items()}
             attention = grad_cam(model.module, inputs)[0, number].cpu().numpy()
             caption = f"{row[c.PATIENT]}: {finding} {row[finding]:.2f}"
-            pictures.append((caption, to_picture(next(iter(pixels.values()))), attention))
+            pictures.append((caption, painted[place], attention))
         rows.append((finding, pictures))
-    draw_gallery(path, rows)
+    draw_gallery(path, rows, legend=legend)
 
 
 def to_picture(pixels: np.ndarray) -> np.ndarray:

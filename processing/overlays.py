@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from matplotlib import patheffects
+from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, Patch
@@ -69,7 +70,7 @@ def draw_scan(path: Path, title: str, painted: np.ndarray, thickness_um: np.ndar
     above.imshow(painted, extent=(*edges, len(painted) - 0.5, -0.5), aspect="auto")
     above.set_title(title, loc="left", fontsize=11)
     above.set(ylabel="row (pixels)")
-    above.legend(handles=_explain_colors(), loc="lower right", ncols=6, fontsize=8, framealpha=0.7)
+    above.legend(handles=explain_colors(), loc="lower right", ncols=6, fontsize=8, framealpha=0.7)
     beneath.plot(mm, thickness_um, color="black", linewidth=1)
     top = np.nanmax(thickness_um) if np.isfinite(thickness_um).any() else 400
     beneath.set(xlabel="distance from the middle (mm)", ylabel="thickness (µm)", ylim=(0, max(400, 1.1 * top)),
@@ -96,7 +97,7 @@ def draw_sheet(path: Path, scans: Sequence[tuple[str, np.ndarray]], title: str) 
     for axis, (caption, painted) in zip(axes, scans, strict=False):
         axis.imshow(painted, aspect="auto")
         axis.set_title(caption, loc="left", fontsize=9)
-    figure.legend(handles=_explain_colors(), loc="outside lower center", ncols=6, frameon=False)
+    figure.legend(handles=explain_colors(), loc="outside lower center", ncols=6, frameon=False)
     save_figure(figure, path)
 
 
@@ -159,8 +160,8 @@ def draw_map(path: Path, title: str, thickness_map: np.ndarray, fields: dict[str
     save_figure(figure, path)
 
 
-def _explain_colors():
-    """What a legend shows of membranes and fluids."""
+def explain_colors() -> list[Artist]:
+    """What a legend shows of membranes and fluids: handles of matplotlib."""
     def scale(color):
         return tuple(value / 255 for value in color)
 

@@ -13,6 +13,7 @@ import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib import font_manager
+from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
@@ -208,13 +209,15 @@ def draw_coverage(path: Path, table: pd.DataFrame, curves: Sequence[tuple[str, n
     save_figure(figure, path)
 
 
-def draw_gallery(path: Path, rows: Sequence[tuple[str, Sequence[tuple[str, np.ndarray, np.ndarray | None]]]]) -> None:
+def draw_gallery(path: Path, rows: Sequence[tuple[str, Sequence[tuple[str, np.ndarray, np.ndarray | None]]]], *,
+                 legend: Sequence[Artist] = ()) -> None:
     """Draw crops with what is said of them, in rows with a title each.
 
     Args:
         path: the PNG to write.
         rows: list of (title, list of (caption, image, map)): uint8 image, H x W x 3, blue first; a map of h x w in
             0-1 to lay over it, or None.
+        legend: handles of what is drawn on the images, if there is anything to explain.
     """
     width = max(len(pictures) for _, pictures in rows)
     figure = Figure(figsize=(4.2 * width, 3.6 * len(rows)), layout="constrained")
@@ -231,6 +234,8 @@ def draw_gallery(path: Path, rows: Sequence[tuple[str, Sequence[tuple[str, np.nd
             if attention is not None:
                 axis.imshow(attention, extent=(-0.5, image.shape[1] - 0.5, image.shape[0] - 0.5, -0.5),
                             alpha=0.65 * attention, cmap="autumn", vmin=0, vmax=1, interpolation="bilinear")
+    if legend:
+        figure.legend(handles=legend, loc="outside lower center", ncols=len(legend), frameon=False)
     save_figure(figure, path)
 
 
