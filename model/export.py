@@ -55,18 +55,22 @@ def export(paths: Paths = PATHS, runs: list[str] | None = None, *, out: str | Pa
     written = []
     for file, target in zip(files, _choose_targets(files, out), strict=True):
         try:
-            written += _export_one(file, target, pictures=pictures)
-        except NotPortable as error:
+            model = load_model(file, torch.device("cpu"))
+            portable = model.build_portable()
+        except PipelineError as error:
+            if runs and not isinstance(error, NotPortable):     # one that was named is wanted; others may be damaged
+                raise
             say(f"{file} is left out. {error}")
+            continue
+        written += _export_one(file, target, model, portable, pictures=pictures)
     if not written:
         raise PipelineError("Nothing was exported.")
     return written
 
 
-def _export_one(file: Path, target: Path, *, pictures: bool) -> list[Path]:
+def _export_one(file: Path, target: Path, model: Model, portable: Portable, *, pictures: bool) -> list[Path]:
     """Write a checkpoint's network, and its picture if wanted; returns both files."""
-    model = load_model(file, torch.device("cpu"))
-    portable, picture = model.build_portable(), target.with_suffix(".png")
+    picture = target.with_suffix(".png")
     content = build_onnx(portable, _gather_facts(file, model, portable))
     try:
         write_bytes(target, content)

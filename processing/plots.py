@@ -191,14 +191,16 @@ def draw_coverage(path: Path, table: pd.DataFrame, curves: Sequence[tuple[str, n
     left, right = figure.subplots(1, 2, width_ratios=(1.25, 1))
     groups = [group for _, group in table.groupby(["item", "round"], sort=False)]
     for place, group in enumerate(groups):
-        shades = np.linspace(-0.3, 0.3, len(group))
-        left.scatter(place + shades, group["covered"], s=12 + 1.5 * group["rows"], color=COLORS[place % len(COLORS)])
-        for x, part, covered in zip(place + shades, group["part"], group["covered"], strict=True):
-            left.annotate(part.split()[0], (x, covered), (0, 7), textcoords="offset points", ha="center", fontsize=7)
+        for x, marker, row in zip(place + np.linspace(-0.3, 0.3, len(group)), "os^D", group.itertuples(), strict=False):
+            left.scatter(x, row.covered, s=20 + 160 * row.rows / table["rows"].max(), marker=marker,
+                         color=COLORS[place % len(COLORS)])
     left.axhline(0.8, color="grey", linestyle=":", linewidth=1)
     left.set_xticks(range(len(groups)), [f"{group['item'].iloc[0]}\n{group['round'].iloc[0]}" for group in groups])
     left.set(title="Intervals of 80 %: share that holds the truth", ylim=(0, 1.08), ylabel="share of the eyes")
     left.grid(alpha=0.3, axis="y")
+    for part, marker in zip(table["part"].unique(), "os^D", strict=False):
+        left.scatter([], [], marker=marker, color="grey", label=part)
+    left.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2, frameon=False, title="eyes, by the truth")
     right.plot([0, 1], [0, 1], color="grey", linewidth=0.8, linestyle=":", label="told rightly")
     for (label, told, hit), color in zip(curves, cycle(COLORS), strict=False):
         right.plot(told, hit, color=color, marker="o", markersize=4, label=label)

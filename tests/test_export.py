@@ -228,6 +228,17 @@ def test_trees_are_left_out_in_words(tmp_path, capsys):
     assert "Nothing was exported." in capsys.readouterr().err
 
 
+def test_a_damaged_run_does_not_keep_the_others_from_their_files(paths, capsys):
+    csv = CSVNetwork({"heads": "sigmoid", "features": PUBLISHED_FEATURES}, CPU)
+    image, last = write_run(paths, csv, IMAGE_MODELS[0]), write_run(paths, csv, CSV_MODEL)
+    (image / "Model-Image-Before.pt").write_bytes(b"torn")
+    assert export(paths) == [last / "Model-CSV.onnx"]
+    said = capsys.readouterr().out
+    assert f"{image / 'Model-Image-Before.pt'} is left out." in said and "damaged" in said
+    with pytest.raises(PipelineError, match="damaged"):
+        export(paths, [str(last), str(image)])
+
+
 def test_checkpoints_of_the_same_name_do_not_lie_on_one_another(paths, tmp_path):
     model = CSVNetwork({"heads": "sigmoid", "features": PUBLISHED_FEATURES}, CPU)
     files = [tmp_path / place / "Model-CSV.pt" for place in ("1", "2", "again/1")]

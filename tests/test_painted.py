@@ -36,7 +36,7 @@ def test_membranes_lie_on_the_retina_of_the_crop(demo_root, images):
         assert both.mean() > 0.3
         for column in np.flatnonzero(both)[::40]:
             above, within = plain[:max(1, int(ilm[column]) - 8)], plain[int(ilm[column]):int(bm[column])]
-            assert within[:, column].mean() > above[:, column].mean() + 20            # the retina lies between the lines
+            assert within[:, column].mean() > above[:, column].mean() + 20     # the retina lies between the lines
 
 
 def test_where_screens_are_gone_the_crops_are_shown_and_that_is_said(demo_root, images, tmp_path, capsys):
