@@ -153,7 +153,7 @@ MUTANTS = list(starmap(Mutant, [
     ("data.measure._find_images", "out.resolve() not in file.resolve().parents", "True", "measure", "folder_of_scans"),
     ("data.measure.measure_each", "except ImageError", "except KeyError", "measure", "folder_of_scans"),
     ("processing.flags.read_measure", "if not arguments.files and ... and ...", "if False", "measure", "flags_for_files"),
-    ("model.export.export", "except NotPortable", "except KeyError", "export", "left_out"),
+    ("model.export.export", "isinstance(error, NotPortable)", "False", "export", "left_out"),
     ("model.export._choose_targets", "if len(set(names)) < len(names)", "if False", "export", "same_name"),
     ("model.export.import_exporter", "except ImportError", "except KeyError", "export", "not_installed"),
     ("model.export._trace", "fold_batch_norm(...)", "portable.module", "export", "named"),
