@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import skops.io
 import torch
-from sklearn.ensemble import ExtraTreesRegressor, HistGradientBoostingClassifier
+from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor
 from sklearn.model_selection import GroupKFold, cross_val_predict
 
 from config import PATHS, Paths
@@ -37,8 +37,7 @@ from processing.visits import VISIT
 
 LEARNED = ("columns", "image columns", "forest", "leaves", "missed", "findings", "seers")
 FOREST = {"n_estimators": 200, "min_samples_leaf": 3, "max_features": 0.5, "n_jobs": -1}
-BOOSTED = {"max_iter": 120, "learning_rate": 0.06, "max_leaf_nodes": 12, "l2_regularization": 3}
-LEAST_LEAF, MOST_LEAF, LEAVES = 2, 15, 40       # rows of a leaf: a LEAVES-th of all, within these bounds
+LEAST_LEAF, LEAVES = 2, 400         # rows of a leaf where findings are told: a LEAVES-th of all, or LEAST_LEAF
 OUTLIER = 4.0               # times the median residual, from which on a label counts less than half
 CHUNK = 200                 # visits that are compared with the training visits at once
 BEST = "best"               # the recipe that asks pretrained runs, too
@@ -154,9 +153,9 @@ class ImageTrees:
         positive = labels[known] > 0
         if len(np.unique(positive)) < 2:
             return float(positive.mean())
-        leaf = int(np.clip(known.sum() // LEAVES, LEAST_LEAF, MOST_LEAF))
-        judge = HistGradientBoostingClassifier(**BOOSTED, min_samples_leaf=leaf, random_state=self._seed)
-        return judge.fit(_to_array(features)[known], positive)
+        leaf = max(LEAST_LEAF, int(known.sum()) // LEAVES)
+        judge = ExtraTreesClassifier(**FOREST | {"min_samples_leaf": leaf}, random_state=self._seed)
+        return judge.fit(_to_array(features)[known], positive).set_params(n_jobs=1)
 
     def predict(self, rows: pd.DataFrame, paths: Paths = PATHS, *, label: str = "predict") -> pd.DataFrame:
         """Predict each image; any number of rows.
