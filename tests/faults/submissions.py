@@ -20,6 +20,7 @@ import config
 from data import predict
 from data.pipeline import CSV_MODEL, Loaded
 from model.means import fill_rounds
+from processing import columns as c
 from processing.errors import PipelineError
 from tests.faults import Figure, scaled
 
@@ -253,9 +254,9 @@ class _Eyes:
     def __init__(self, bad, means):
         self._bad, self.means = bad, means
 
-    def predict(self, eyes):
+    def predict(self, eyes, _paths):
         """VA and continue injection of each row; what is not known takes the means, as in Model-CSV."""
-        if not fill_rounds(eyes, self.means).map(math.isfinite).all(axis=None):
+        if not fill_rounds(eyes[[c.FINAL, *c.CSV_FEATURES]], self.means).map(math.isfinite).all(axis=None):
             raise PipelineError("Model-CSV was given what is no number.")
         answers = [[self._bad.get(eye, 0.3), self._bad.get(eye, 0.6)] for eye in eyes.index]
         return pd.DataFrame(answers, columns=["VA", "continue injection"], index=eyes.index)
