@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import count
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,18 +27,21 @@ from model.segmentation_model import WEIGHTS, SegmentationNetwork
 from processing import columns as c
 from processing.bscans import UM_ACROSS, UM_DOWN, Bscan, read_bscan
 from processing.errors import PipelineError
-from processing.files import try_to_write, write_csv
+from processing.files import describe_file, try_to_write, write_csv
 from processing.images import ImageError, read_image
 from processing.parallel import map_in_threads
 from processing.pasted import read_path, show
+from processing.screens import SCREEN
 from processing.source import is_image
 from processing.tables import read_measures, read_processed
 from processing.terminal import progress, say
 
 NAME = "Model-Segmentation"
 NUMBERS = [*MEASURES, "um_down", "um_across"]
+PICTURE, MAP = "-measured.png", "etdrs.png"      # how the names of pictures end
 COLUMNS = [c.FILE, *NUMBERS, "scale", c.PROBLEM]        # of measures.csv
 SAVE_SHARE = 0.03                               # of the time, that may go into writing what was measured so far
+SAVE_EACH = 100                                 # scans: not asked more often whether it is time
 SHEET_SCANS = 12
 SHOWN_ROWS, SHOWN_PROBLEMS = 40, 5              # on the terminal
 SHOWN = {"middle µm": "thickness_middle_um", "fovea µm": "thickness_fovea_um", "IRF mm²": "irf_area_mm2",
@@ -76,7 +80,7 @@ def measure_all(paths: Paths = PATHS, *, run: str | None = None, device: str = "
     images = read_processed(paths.image_table, c.IMAGE_COLUMNS)
     files = images[c.SOURCE].tolist()
     network, weights = _load_network(paths, run, device, unfinished)
-    states = {file: [*_describe_file(paths.root / file), weights] for file in files}
+    states = {file: [*describe_file(paths.root / file), weights] for file in files}
     rows = _read_known(paths.measures, states)
     missing = [file for file in files if file not in rows]
     try:
@@ -88,17 +92,9 @@ def measure_all(paths: Paths = PATHS, *, run: str | None = None, device: str = "
         names = dict(zip(files, images[c.PATIENT] + " " + images[c.INJECTION] + " " + images[c.IMAGE], strict=True))
         try_to_write(paths.measures_picture, lambda: _draw_sheet(paths, network, table, names))
     _say_problems(table)
+    _say_scale(table)
     say(f"{len(table)} images are measured, {len(missing)} of them now: {paths.measures}; {paths.measures_picture}")
     return paths.measures
-
-
-def _describe_file(file: Path) -> list[str]:
-    """Its size and time, by which a change is seen; empty where the system does not tell: reading says why."""
-    try:
-        state = file.stat()
-    except OSError:
-        return ["", ""]
-    return [str(state.st_size), str(state.st_mtime_ns)]
 
 
 def _measure_missing(network: SegmentationNetwork, missing: list[str], paths: Paths, rows: dict[str, dict[str, Any]],
@@ -108,9 +104,16 @@ def _measure_missing(network: SegmentationNetwork, missing: list[str], paths: Pa
     results = measure_each(network, missing, lambda file: read_bscan(paths.root / file))
     for done, measured in enumerate(progress(results, total=len(missing), label="measure", unit="scan"), start=1):
         rows[measured.file] = _tabulate(measured) | dict(zip(c.MEASURED_STATE, states[measured.file], strict=True))
-        if done % 100 == 0 and pace.is_due():
+        if done % SAVE_EACH == 0 and pace.is_due():
             with pace:
-                _save(paths, list(states), rows)
+                _try_to_save(paths, list(states), rows)
+
+
+def _try_to_save(paths: Paths, files: list[str], rows: dict[str, dict[str, Any]]) -> None:
+    try:
+        _save(paths, files, rows)
+    except PipelineError as error:          # a spreadsheet has it open, say
+        say(f"{error} The measuring goes on, and it is tried again.")
 
 
 def _save(paths: Paths, files: list[str], rows: dict[str, dict[str, Any]]) -> None:
@@ -129,7 +132,7 @@ def _read_known(table: Path, states: dict[str, list[str]]) -> dict[str, dict[str
         return {}
     return {row[c.FILE]: row for row in known.to_dict("records")
             if [row[name] for name in c.MEASURED_STATE] == states.get(row[c.FILE])
-            and row[c.PROBLEM] in ("", c.NO_RETINA, c.CUT_OFF)}
+            and row[c.PROBLEM] in ("", c.NO_RETINA, c.CUT_OFF, c.NO_MIDDLE)}
 
 
 def _draw_sheet(paths: Paths, network: SegmentationNetwork, table: pd.DataFrame, names: dict[str, str]) -> None:
@@ -169,47 +172,66 @@ def measure_files(files: Sequence[str], paths: Paths = PATHS, *, out: str | None
         The folder with measures.csv and the pictures.
 
     Raises:
-        PipelineError: a file that is not there, no image among them, no such run or device, a faulty `lines`.
+        PipelineError: a file that is not there, no image among them, no such run or device, a faulty `lines`, a folder
+            that cannot be written to.
     """
     json_file = Path(read_path(lines)) if lines else None
     volume = read_volume(json_file) if json_file else None
     named = [Path(read_path(file)) for file in files]
     beside = named[0] if named else json_file or Path()
     folder = Path(read_path(out)) if out else (beside if beside.is_dir() else beside.parent) / "measured"
-    found = _find_images(named, folder)
+    found = _find_images(named)
     if volume and json_file:
         um_down, um_across = um_down or volume.um_down, um_across or volume.um_across
         found = found or [json_file.parent / line.bscan for line in volume.lines]
     if not found:
         raise PipelineError(f"No JPEG or PNG in {', '.join(map(show, files))}. Name scans, or a folder of them.")
+    _try_folder(folder)
     network, _ = _load_network(paths, run, device, unfinished)
     names, rows, curves = _name_pictures(found), [], {}
     results = measure_each(network, map(str, found),
                             lambda file: read_bscan(Path(file), um_down=um_down, um_across=um_across))
-    for measured in progress(results, total=len(found), label="measure", unit="scan"):
-        rows.append(_tabulate(measured))
-        if measured.scan is not None and measured.reading is not None:
-            curves[Path(measured.file).name] = measure_thickness(measured.reading, measured.scan.um_down)
-            picture, name = folder / names[measured.file], Path(measured.file).name
-            try_to_write(picture, partial(draw_picture, picture, name, measured.scan, measured.reading))
-    table = _build_table(rows, COLUMNS)
-    write_csv(folder / "measures.csv", table)
-    _say_table(table)
-    _say_problems(table)
-    _say_scale(table)
+    try:
+        for measured in progress(results, total=len(found), label="measure", unit="scan"):
+            rows.append(_tabulate(measured))
+            if measured.scan is not None and measured.reading is not None:
+                file, picture = Path(measured.file), folder / names[measured.file]
+                curves[file.resolve()] = _find_curve(measured.scan, measured.reading, measured.problem)
+                try_to_write(picture, partial(draw_picture, picture, file.name, measured.scan, measured.reading))
+    finally:                                # what was measured before an interruption is not lost
+        if rows:
+            _tell_files(folder, _build_table(rows, COLUMNS))
     if volume and json_file:
         _write_volume(folder, volume, curves, json_file.parent)
     say(f"Measures and pictures: {folder}")
     return folder
 
 
-def _find_images(named: list[Path], out: Path) -> list[Path]:
-    """The images that are meant: files as they are, folders with all that is in them but what was written by us."""
+def _tell_files(folder: Path, table: pd.DataFrame) -> None:
+    _say_table(table)
+    _say_problems(table)
+    _say_scale(table)
+    write_csv(folder / "measures.csv", table)
+
+
+def _try_folder(folder: Path) -> None:
+    """Make the folder, and see that files can be made in it, before the work."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise PipelineError(f"{show(folder)} cannot be written to: {error.strerror or error}. Name another folder with "
+                            "--out.") from error
+
+
+def _find_images(named: list[Path]) -> list[Path]:
+    """The images that are meant: files as they are, folders with all that is in them but pictures of this option."""
     found: list[Path] = []
     for path in named:
         if path.is_dir():
             found += [file for file in sorted(path.rglob("*")) if is_image(file) and file.is_file()
-                      and out.resolve() not in file.resolve().parents]
+                      and not file.name.endswith((PICTURE, MAP))]
         elif path.is_file():
             found.append(path)
         else:
@@ -218,14 +240,20 @@ def _find_images(named: list[Path], out: Path) -> list[Path]:
 
 
 def _name_pictures(files: list[Path]) -> dict[str, str]:
-    """A name of its own for the picture of each file."""
+    """A name of its own for the picture of each file, which none of the files has."""
     names: dict[str, str] = {}
-    taken: set[str] = set()
+    taken = {file.name.lower() for file in files}
     for file in files:
-        free = (f"{file.stem}{'' if number == 1 else f'-{number}'}.png" for number in count(1))
+        free = (f"{file.stem}{'' if number == 1 else f'-{number}'}{PICTURE}" for number in count(1))
         names[str(file)] = next(name for name in free if name.lower() not in taken)
         taken.add(names[str(file)].lower())
     return names
+
+
+def _find_curve(scan: Bscan, reading: ScanReading, problem: str) -> np.ndarray:
+    """Thickness along a scan (W, um); NaN where it was not read, everywhere where no retina was found."""
+    curve = measure_thickness(reading, scan.um_down)
+    return np.full_like(curve, np.nan) if problem == c.NO_RETINA else curve
 
 
 def draw_picture(file: Path, name: str, scan: Bscan, reading: ScanReading) -> None:
@@ -239,35 +267,45 @@ def draw_picture(file: Path, name: str, scan: Bscan, reading: ScanReading) -> No
     from processing.overlays import draw_scan, paint_scan
 
     measures = measure_scan(scan, reading)
-    said = explain(measures) or (f"thinnest near the middle {measures['thickness_fovea_um']:.0f} µm, middle "
-                                 f"{measures['thickness_middle_um']:.0f} µm")
+    problem = explain(measures)
+    said = problem or (f"thinnest near the middle {measures['thickness_fovea_um']:.0f} µm, middle "
+                       f"{measures['thickness_middle_um']:.0f} µm")
+    curve = _find_curve(scan, reading, problem)
+    if problem == c.NO_RETINA:
+        reading = reading._replace(ilm_row=curve, bm_row=curve, fluids={})
     draw_scan(file, f"{name}: {said}", paint_scan(scan.pixels, reading.ilm_row, reading.bm_row, reading.fluids),
-              measure_thickness(reading, scan.um_down), scan.um_across)
+              curve, scan.um_across)
 
 
-def _write_volume(folder: Path, volume: Volume, curves: dict[str, np.ndarray], beside: Path) -> None:
+def _write_volume(folder: Path, volume: Volume, curves: dict[Path, np.ndarray], beside: Path) -> None:
     """etdrs.csv and etdrs.png of lines whose places are known."""
     from processing.overlays import draw_map
 
-    absent = [line.bscan for line in volume.lines if Path(line.bscan).name not in curves]
-    if absent:
-        say(f"{len(absent)} of {len(volume.lines)} lines have no scan that could be read ({absent[0]}); the map is "
-            "made without them.")
-    drawn = [(line, curves[Path(line.bscan).name]) for line in volume.lines if Path(line.bscan).name in curves]
-    if not drawn:
+    drawn = [(line, _find_line(beside / line.bscan, curves)) for line in volume.lines]
+    absent = [line.bscan for line, curve in drawn if np.isnan(curve).all()]
+    if len(absent) == len(drawn):
         raise PipelineError("No line has a scan that could be read; there is no map.")
+    if absent:
+        say(f"{len(absent)} of {len(drawn)} lines have no scan that could be read ({absent[0]}); the map is made "
+            "without them.")
     places = np.concatenate([place_columns(line, len(curve)) for line, curve in drawn])
-    thickness = np.concatenate([curve for _, curve in drawn])
-    is_known = np.isfinite(thickness)
-    found = map_thickness(places[is_known], thickness[is_known], volume.centre_mm)
+    found = map_thickness(places, np.concatenate([curve for _, curve in drawn]), volume.centre_mm)
     fields = average_fields(found, is_right=volume.is_right)
     write_csv(folder / "etdrs.csv", pd.DataFrame(fields.items(), columns=["field", "thickness_um"]).round(1))
-    picture, eye = folder / "etdrs.png", "right" if volume.is_right else "left"
-    title, (fundus, edges) = f"{len(drawn)} lines, {eye} eye: means of the ETDRS fields", _find_fundus(volume, beside)
+    picture, eye = folder / MAP, "right" if volume.is_right else "left"
+    title = f"{len(drawn) - len(absent)} lines, {eye} eye: means of the ETDRS fields"
+    fundus, edges = _find_fundus(volume, beside)
     try_to_write(picture, lambda: draw_map(picture, title, found, fields, is_right=volume.is_right, fundus=fundus,
                                            fundus_mm=edges))
-    say("ETDRS fields (µm): " + ", ".join(f"{name} {value:.0f}" for name, value in fields.items())
-        + f"; centre point {found[len(found) // 2, len(found) // 2]:.0f}")
+    say("ETDRS fields (µm): " + ", ".join(f"{name} {_format(name, value)}" for name, value in fields.items())
+        + f"; centre point {_format('', found[len(found) // 2, len(found) // 2])}")
+
+
+def _find_line(file: Path, curves: dict[Path, np.ndarray]) -> np.ndarray:
+    """The curve of a line's scan: that file, or the only one of its name wherever it lies; NaN where there is none."""
+    namesakes = [path for path in curves if path.name == file.name]
+    chosen = file.resolve() if file.resolve() in curves else namesakes[0] if len(namesakes) == 1 else None
+    return curves[chosen] if chosen else np.full(SCREEN[0], np.nan)
 
 
 def _find_fundus(volume: Volume, folder: Path) -> tuple[np.ndarray | None, tuple[float, float, float, float] | None]:
@@ -275,7 +313,11 @@ def _find_fundus(volume: Volume, folder: Path) -> tuple[np.ndarray | None, tuple
     file = next((file for name in ("fundus.png", "fundus.jpg") if (file := folder / name).is_file()), None)
     if file is None or volume.fundus_um is None:
         return None, None
-    image, (x, y) = read_image(file)[..., ::-1], volume.centre_mm
+    try:
+        image, (x, y) = read_image(file)[..., ::-1], volume.centre_mm
+    except ImageError as error:
+        say(f"{file}: {error}. The map is drawn without it.")
+        return None, None
     high, wide = (length * volume.fundus_um / 1000 for length in image.shape[:2])
     return image, (-x, wide - x, high - y, -y)
 
@@ -371,7 +413,7 @@ def _say_problems(table: pd.DataFrame) -> None:
 
 
 def _say_scale(table: pd.DataFrame) -> None:
-    assumed = int((table["scale"] == "assumed").sum())
+    assumed = int(table["scale"].isin(["assumed", "given in part"]).sum())
     if assumed:
-        say(f"{assumed} scans have no scale bars; the Spectralis' scale is assumed, {UM_DOWN} µm a pixel down and "
-            f"{UM_ACROSS} across. Another one is given by --um-down and --um-across.")
+        say(f"{assumed} scans have no scale bars; the Spectralis' scale is assumed where none is given, {UM_DOWN} µm a "
+            f"pixel down and {UM_ACROSS} across. Another one is given by --um-down and --um-across.")

@@ -19,6 +19,7 @@ from processing.errors import PipelineError
 RADII_MM = (0.5, 1.5, 3.0)
 FIELDS = ("C0", "S1", "N1", "I1", "T1", "S2", "N2", "I2", "T2")
 STEP_MM = 0.02                  # between the points of the map
+FAR_MM = 0.3                    # by which what was read lies farther than the nearest column: as if no line were there
 LEAST_COVERED = 0.5             # of a field's points: with fewer it has no mean
 WANTED = ('{"eye": "right", "centre_mm": [x, y], "lines": [{"bscan": "1.jpg", "start_mm": [x, y], "end_mm": [x, y]}, '
           '...]}')
@@ -56,23 +57,29 @@ def read_volume(file: Path) -> Volume:
         content = json.loads(file.read_bytes())
     except OSError as error:
         raise PipelineError(f"{file} cannot be read: {error.strerror or error}.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise PipelineError(f"{file} is no JSON: {error}. It must hold {WANTED}.") from error
     try:
         fundus_um = _read_scale(content, "fundus_um_per_pixel")
         centre = _read_place(content["centre_mm"]) if "centre_mm" in content else tuple(
             value * float(fundus_um or np.nan) / 1000 for value in _read_place(content["centre_px"]))
-        lines = [Line(str(line["bscan"]), _read_place(line["start_mm"]), _read_place(line["end_mm"]))
+        lines = [Line(_read_name(line["bscan"]), _read_place(line["start_mm"]), _read_place(line["end_mm"]))
                  for line in content["lines"]]
         um_down, um_across = (_read_scale(content, f"um_per_pixel_{way}") for way in ("down", "across"))
         volume = Volume(content["eye"] == "right", (centre[0], centre[1]), lines, um_down, um_across, fundus_um)
         if content["eye"] not in ("left", "right") or not np.isfinite(centre).all():
             raise ValueError("the eye must be left or right, and the centre known")
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise PipelineError(f"{file} does not say where the lines lie: {error!r}. It must hold {WANTED}.") from error
     if len(volume.lines) < 3:
         raise PipelineError(f"{file} has {len(volume.lines)} lines; a map of the thickness needs 3 or more.")
     return volume
+
+
+def _read_name(value: Any) -> str:
+    if not isinstance(value, str) or "\0" in value:
+        raise ValueError(f"{value!r} is no file")
+    return value
 
 
 def _read_place(value: Any) -> tuple[float, float]:
@@ -100,23 +107,27 @@ def map_thickness(places_mm: np.ndarray, thickness_um: np.ndarray, centre_mm: tu
     """Interpolate what was measured along the lines, linearly in triangles (Delaunay).
 
     Args:
-        places_mm: N x 2.
-        thickness_um: N, finite.
+        places_mm: N x 2, of all columns.
+        thickness_um: N; NaN: not read.
         centre_mm: of the map.
 
     Returns:
-        G x G float64, um, 3 mm around the centre; NaN where no line is around.
+        G x G float64, um, 3 mm around the centre; NaN where no line is around, or what was read of it lies FAR_MM or
+        more beyond the nearest column: a hole in the reading is none in the retina, and is not filled from its rim.
 
     Raises:
         PipelineError: all lie on one line, or there are too few.
     """
     from scipy.interpolate import LinearNDInterpolator  # comes with scikit-learn
-    from scipy.spatial import QhullError
+    from scipy.spatial import KDTree, QhullError
 
     steps = np.arange(-RADII_MM[-1], RADII_MM[-1] + STEP_MM / 2, STEP_MM)
-    x, y = np.meshgrid(centre_mm[0] + steps, centre_mm[1] + steps)
+    points = np.stack(np.meshgrid(centre_mm[0] + steps, centre_mm[1] + steps), axis=-1)
+    known = places_mm[np.isfinite(thickness_um)]
     try:
-        return np.asarray(LinearNDInterpolator(places_mm, thickness_um)(x, y))
+        found = np.asarray(LinearNDInterpolator(known, thickness_um[np.isfinite(thickness_um)])(points))
+        beyond = KDTree(known).query(points)[0] - KDTree(places_mm).query(points)[0]
+        return np.where(beyond < FAR_MM, found, np.nan)
     except (QhullError, ValueError) as error:
         raise PipelineError("The lines do not span a map of the thickness: too few of their columns could be read, or "
                             "all lie on one line.") from error

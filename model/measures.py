@@ -69,7 +69,10 @@ def explain(measures: dict[str, float]) -> str:
     """What keeps a scan from being measured, or from being whole; empty where nothing does."""
     if measures["readable_share"] < LEAST_READABLE or measures["spread_um"] > MOST_SPREAD_UM:
         return c.NO_RETINA
-    return c.CUT_OFF if measures["cut_share"] >= LEAST_CUT else ""
+    if measures["cut_share"] >= LEAST_CUT:
+        return c.CUT_OFF
+    is_read = np.isfinite([measures["thickness_middle_um"], measures["thickness_fovea_um"]]).all()
+    return "" if is_read else c.NO_MIDDLE
 
 
 def measure_thickness(reading: ScanReading, um_down: float) -> np.ndarray:

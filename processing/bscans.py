@@ -18,6 +18,8 @@ DOWN_PX, ACROSS_PX = (20, 160), (8, 120)    # how long a bar may be
 THIN_PX = 2                         # lines up to this are as long as they look; wider ones were drawn from middle to
 WIDEST_PX = 4                       # middle. Wider than this is no bar
 CUT_PX = 0.5                        # bars have whole pixels: the rest of one is cut off, a half on average
+GREEN, FUNDUS_SHARE = 80, 0.5       # by which a screen's lines are greener than red or blue; they lie left of it
+LEAST_GREEN_PX = 30
 SAME_PX = 1.1                       # as close to the usual scale is the usual scale
 
 
@@ -27,7 +29,7 @@ class Bscan(NamedTuple):
     pixels: np.ndarray      # uint8 H x W
     um_down: float          # scale of a pixel
     um_across: float
-    scale: str              # where that comes from: "scale bars", "given" or "assumed"
+    scale: str              # where that comes from: "scale bars", "given", "assumed" or "given in part"
 
 
 def read_bscan(path: Path, *, um_down: float | None = None, um_across: float | None = None) -> Bscan:
@@ -54,10 +56,23 @@ def find_bscan(image: np.ndarray, *, um_down: float | None = None, um_across: fl
     if min(grey.shape) < LEAST_PX or len(grey) > MOST_ROWS:
         raise ImageError(f"{size[0]} x {size[1]} pixels are no B-scan: it has {LEAST_PX} or more either way, and up to "
                          f"{MOST_ROWS} rows")
+    if not is_screen and _shows_lines(image):
+        raise ImageError(f"it looks like a screen of the device, cut or resized to {size[0]} x {size[1]} pixels; only "
+                         f"{SCREEN[0]} x {SCREEN[1]} and {NARROW_SCREEN[0]} x {NARROW_SCREEN[1]} are known. Save the "
+                         "screen as it was, or cut out its B-scan")
     bars = read_scale_bars(grey) if is_screen else None
-    scale = "given" if um_down or um_across else "scale bars" if bars else "assumed"
+    given = sum(length is not None for length in (um_down, um_across))
+    scale = "given" if given == 2 else "scale bars" if bars else "given in part" if given else "assumed"
     down, across = bars or (UM_DOWN, UM_ACROSS)
     return Bscan(np.asarray(grey), um_down or down, um_across or across, scale)
+
+
+def _shows_lines(image: np.ndarray) -> bool:
+    """Whether there is bright green in the left half and none in the right: the lines on a screen's fundus picture."""
+    blue, green, red = cv2.split(image)
+    lit = cv2.subtract(green, cv2.max(blue, red)) >= GREEN
+    middle = round(FUNDUS_SHARE * image.shape[1])
+    return lit[:, :middle].sum() >= LEAST_GREEN_PX and not lit[:, middle:].any()
 
 
 def read_scale_bars(grey: np.ndarray) -> tuple[float, float] | None:

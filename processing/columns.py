@@ -100,7 +100,7 @@ ANSWERS = [*PRE_FINDINGS, *FINDINGS, CONTINUE]     # missing: 0
 
 # measures.csv, of option 11; its numbers stand in model/measures.py
 FILE, PROBLEM = "file", "problem"                   # source_path; why a scan is not measured, or not wholly
-NO_RETINA, CUT_OFF = "no retina found", "cut off at the top"
+NO_RETINA, CUT_OFF, NO_MIDDLE = "no retina found", "cut off at the top", "not read near the middle"
 MEASURED_STATE = ["bytes", "mtime_ns", "weights"]   # of the file and of the network, when it was measured
 
 

@@ -89,6 +89,15 @@ def read_if_there(path: Path) -> bytes | None:
         raise PipelineError(f"{path} cannot be read: {error.strerror or error}.") from error
 
 
+def describe_file(file: Path) -> list[str]:
+    """Its size and time (c.MEASURED_STATE), by which a change is seen; empty where the system does not tell them."""
+    try:
+        state = file.stat()
+    except OSError:
+        return ["", ""]
+    return [str(state.st_size), str(state.st_mtime_ns)]
+
+
 def stat_files(root: Path, names: Sequence[str]) -> list[os.stat_result | None]:
     """os.stat_result of each file below `root`, None where there is none. Path would take longer than the system.
 

@@ -13,6 +13,7 @@ from processing.files import write_bytes
 
 # A screen has 0.75 million pixels; a header that claims many more is damaged, or made to fill the memory
 MAX_PIXELS = 50_000_000
+DEPTHS = (8, 10, 12, 16)        # bits of a grey that devices use
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8\xff"
 
@@ -103,15 +104,17 @@ def _decode_strictly(data, colours):
 
 
 def _imdecode(data, flags=0):
+    """uint8 H x W x 3; of 16 bits a grey, which often hold 10 or 12, the upper eight of those."""
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | flags)
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | flags)
     except cv2.error as error:
         if is_out_of_memory(error):
             raise
         raise ImageError(f"cannot be decoded: {error.err}") from error
     if image is None:
         raise ImageError("cannot be decoded: damaged")
-    return image
+    used = int(image.max()).bit_length()
+    return (image >> next(bits for bits in DEPTHS if used <= bits) - DEPTHS[0]).astype(np.uint8)
 
 
 def read_size(data: bytes) -> tuple[int, int]:

@@ -120,7 +120,7 @@ def judge_masks(network, folder, out):
         yield Row(on, f"AUC against {controls} scans of eyes without disease", wanted[1],
                   f"{auc_score(*np.array(scores).T):.3f}")
     unread = sum(bool(explain(measure_scan(scan, reading))) for _, scan, reading in found)
-    yield Row("masks", f"scans without a retina, or cut off, of {len(found)}", "", f"{unread}")
+    yield Row("masks", f"scans not measured, or not wholly, of {len(found)}", "", f"{unread}")
 
 
 def judge_screen(network, folder, out):

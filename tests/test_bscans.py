@@ -6,7 +6,7 @@ import pytest
 
 from processing.bscans import UM_ACROSS, UM_DOWN, find_bscan, read_bscan, read_scale_bars
 from processing.eye import screen as demo_screen
-from processing.images import ImageError
+from processing.images import ImageError, read_image
 
 WHITE = (255, 255, 255)
 
@@ -72,10 +72,28 @@ def test_a_bare_scan_is_all_of_the_picture_and_its_scale_is_given_or_assumed():
     picture = np.random.default_rng(0).integers(0, 256, (420, 630, 3), np.uint8)
     scan = find_bscan(picture)
     assert scan.pixels.shape == (420, 630) and scan[1:] == (UM_DOWN, UM_ACROSS, "assumed")
-    assert find_bscan(picture, um_down=5.0)[1:] == (5.0, UM_ACROSS, "given")
-    assert find_bscan(picture, um_across=9.0)[1:] == (UM_DOWN, 9.0, "given")
+    assert find_bscan(picture, um_down=5.0)[1:] == (5.0, UM_ACROSS, "given in part")
+    assert find_bscan(picture, um_across=9.0)[1:] == (UM_DOWN, 9.0, "given in part")
     assert find_bscan(make_screen(), um_down=5.0, um_across=9.0)[1:] == (5.0, 9.0, "given")
     assert np.array_equal(scan.pixels, cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY))
+
+
+@pytest.mark.parametrize("change", [
+    lambda screen: screen[:-1], lambda screen: screen[:, 4:], lambda screen: cv2.resize(screen, None, fx=0.5, fy=0.5),
+    lambda screen: cv2.copyMakeBorder(screen, 5, 5, 5, 5, cv2.BORDER_CONSTANT),
+])
+@pytest.mark.parametrize("wide", [1264, 1008])
+def test_a_screen_that_was_cut_or_resized_is_refused_rather_than_measured_with_its_fundus_picture(change, wide):
+    screen = make_screen(wide=wide, grey=40)
+    cv2.arrowedLine(screen, (248, 400), (248, 90), (0, 255, 0), 2)
+    with pytest.raises(ImageError, match="looks like a screen of the device, cut or resized"):
+        find_bscan(change(screen))
+    assert find_bscan(screen).scale == "scale bars" and find_bscan(screen[:496, 496:]).scale == "assumed"
+
+
+def test_the_real_screen_cut_by_a_row_is_refused(real):
+    with pytest.raises(ImageError, match="looks like a screen of the device"):
+        find_bscan(read_image(real / "images" / "radial_OS_normal.jpg")[:-1])
 
 
 @pytest.mark.parametrize("shape", [(63, 700), (700, 63), (1, 1), (4097, 100)])

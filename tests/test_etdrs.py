@@ -50,6 +50,16 @@ def test_a_field_that_the_lines_do_not_reach_has_no_mean():
     assert np.isnan([fields["S2"], fields["I2"]]).all() and fields["S1"] == fields["N2"] == 300
 
 
+def test_a_hole_in_the_reading_is_not_filled_from_its_rim():
+    """Where swelling swallows the light nothing is known; a line that is missing is, from its neighbours."""
+    def swollen(x, y):
+        return np.where(np.hypot(x, y) < 0.9, np.nan, 300.0)
+    fields = average_fields(map_of(swollen), is_right=True)
+    assert np.isnan(fields["C0"]) and fields["S2"] == pytest.approx(300)
+    fields = average_fields(map_of(lambda x, y: np.where(np.abs(y) < 0.1, np.nan, 300 + 10 * y)), is_right=True)
+    assert fields["C0"] == pytest.approx(300, abs=0.1)
+
+
 def test_radial_lines_make_a_map_too():
     angles, along = np.arange(6) * np.pi / 6, np.linspace(-3.3, 3.3, 200)
     places = np.concatenate([np.outer(along, [np.cos(angle), np.sin(angle)]) for angle in angles])
@@ -84,7 +94,8 @@ def test_a_file_of_lines_is_read(tmp_path):
     (VOLUME | {"lines": [{"bscan": "1.jpg"}] * 3}, "start_mm"), (VOLUME | {"centre_mm": [1]}, "does not say"),
     (VOLUME | {"centre_mm": ["x", 2]}, "does not say"), (VOLUME | {"um_per_pixel_down": 0}, "um_per_pixel_down is 0"),
     (VOLUME | {"lines": [LINES[0] | {"end_mm": [float("nan"), 1]}] * 3}, "is no place"),
-    (VOLUME | {"lines": 7}, "does not"),
+    (VOLUME | {"lines": 7}, "does not"), (VOLUME | {"centre_mm": [10**400, 1]}, "does not say"),
+    (VOLUME | {"lines": [LINES[0] | {"bscan": "a\0.jpg"}] * 3}, "is no file"), ("[" * 100_000, "is no JSON"),
     ({name: VOLUME[name] for name in ("eye", "lines")} | {"centre_px": [1, 2]}, "the centre known"),
 ])
 def test_a_faulty_file_of_lines_is_refused_with_what_it_must_hold(tmp_path, content, message):

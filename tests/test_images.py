@@ -119,11 +119,13 @@ def test_other_formats_under_an_images_name_are_refused(suffix):
         decode_image(cv2.imencode(suffix, make_screen(64, 64))[1].tobytes())
 
 
-@pytest.mark.parametrize("kind", ["16-bit", "with alpha", "grey"])
+@pytest.mark.parametrize("kind", ["16-bit", "12 of 16 bits", "10 of 16 bits", "with alpha", "grey"])
 def test_other_depths_and_channels_decode_to_the_same_eight_bits(kind):
     screen = make_screen(64, 96)
     stored = {
         "16-bit": screen.astype(np.uint16) * 257,
+        "12 of 16 bits": screen.astype(np.uint16) * 16 + 7,
+        "10 of 16 bits": screen.astype(np.uint16) * 4 + 1,
         "with alpha": np.dstack([screen, np.full((64, 96), 7, np.uint8)]),
         "grey": screen[..., 0],
     }[kind]

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -159,6 +160,8 @@ def test_the_check_names_scans_whose_retina_was_not_found_or_is_cut_off(measured
     table.to_csv(measured.measures, index=False)
     found = {(each.kind, each.file) for each in check_data(measured) if each.kind.startswith("retina")}
     assert found == {("retina-missing", table["file"][1]), ("retina-cut", table["file"][2])}
+    (measured.root / table["file"][1]).write_bytes((measured.root / table["file"][0]).read_bytes())    # since then
+    assert "retina-missing" not in {each.kind for each in check_data(measured)}
     measured.measures.write_text("what?\n1\n")
     assert [each.kind for each in check_data(measured) if "measures" in each.file] == ["measures-broken"]
 
@@ -178,12 +181,12 @@ def test_a_folder_of_scans_becomes_a_table_and_pictures(folder, clear, capsys):
     for number, lesson in enumerate(clear):
         truth = (lesson.bm_row - lesson.ilm_row)[254:258].mean() * 3.87     # the scale that is assumed
         assert by_name.loc[f"{number}.png", "thickness_middle_um"] == pytest.approx(truth, rel=0.06)
-        assert read_image(made / f"{number}.png").shape[0] > 500
+        assert read_image(made / f"{number}-measured.png").shape[0] > 500
     out = capsys.readouterr().out
     assert "middle µm" in out and "black.png" in out and "no retina found" in out
     assert "the Spectralis' scale is assumed" in out and str(made) in out
-    measure_files([str(folder)])        # what it wrote itself is no scan
-    assert len(pd.read_csv(made / "measures.csv")) == 5
+    measure_files([str(folder)], out=str(folder))       # what it wrote itself is no scan, wherever it lies
+    assert len(pd.read_csv(folder / "measures.csv")) == 5
 
 
 def test_the_scale_that_is_given_counts(folder):
@@ -197,7 +200,67 @@ def test_files_of_one_name_get_pictures_of_their_own(folder):
     shutil.copyfile(folder / "0.png", folder / "more" / "0.png")
     made = measure_files([str(folder / "0.png"), str(folder / "more")], out=str(folder / "out"))
     assert made == folder / "out"
-    assert {file.name for file in made.iterdir()} == {"0.png", "0-2.png", "black.png", "measures.csv"}
+    assert {file.name for file in made.iterdir()} == {"0-measured.png", "0-2-measured.png", "black-measured.png",
+                                                      "measures.csv"}
+
+
+def test_scans_are_never_replaced_by_pictures_of_them(folder):
+    shutil.copyfile(folder / "0.png", folder / "0-measured.png")        # named, it is a scan like any other
+    before = {file: file.read_bytes() for file in folder.glob("*.png")}
+    measure_files([str(folder / "0.png"), str(folder / "0-measured.png")], out=str(folder))
+    assert {file: file.read_bytes() for file in before} == before
+    assert {file.name for file in folder.glob("*-measured.png")} == {
+        "0-measured.png", "0-2-measured.png", "0-measured-measured.png"}
+
+
+def test_where_no_retina_is_found_no_membrane_and_no_number_is_drawn(folder, monkeypatch):
+    drawn = {}
+    monkeypatch.setattr("processing.overlays.draw_scan", lambda path, title, painted, curve, um: drawn.update(
+        {path.name: (painted, curve)}))
+    monkeypatch.setattr(own, "explain", lambda measures: c.NO_RETINA)
+    measure_files([str(folder / "0.png")])
+    painted, curve = drawn["0-measured.png"]
+    assert np.isnan(curve).all() and np.array_equal(painted, read_image(folder / "0.png"))
+
+
+def test_a_folder_that_cannot_be_written_to_is_said_before_the_work(folder, monkeypatch):
+    monkeypatch.setattr(own, "measure_each", lambda *_: pytest.fail("measured"))
+    with pytest.raises(PipelineError, match="notes.txt cannot be written to: .*Name another folder with --out"):
+        measure_files([str(folder)], out=str(folder / "notes.txt"))
+
+
+def test_what_was_measured_of_named_files_outlives_an_interruption(folder, monkeypatch, capsys):
+    measure_scan, done = own.measure_scan, []
+
+    def stop_at_the_third(scan, reading):
+        done.append(scan)
+        if len(done) == 3:
+            raise KeyboardInterrupt
+        return measure_scan(scan, reading)
+
+    monkeypatch.setattr(own, "draw_picture", lambda *_: None)
+    monkeypatch.setattr(own, "measure_scan", stop_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        measure_files([str(folder)])
+    assert [Path(file).name for file in pd.read_csv(folder / "measured" / "measures.csv")["file"]] == ["0.png", "1.png"]
+    assert "0.png" in capsys.readouterr().out
+
+
+def test_a_table_that_is_open_elsewhere_does_not_end_the_measuring(demo_copy, monkeypatch, capsys):
+    """It is tried again, in the end in earnest."""
+    monkeypatch.setattr(own.Pace, "is_due", lambda self: True)
+    monkeypatch.setattr(own, "SAVE_EACH", 5)
+    write, refused = own.write_csv, []
+
+    def refuse_twice(path, table):
+        if path == demo_copy.measures and len(refused) < 2:
+            refused.append(path)
+            raise PipelineError(f"{path} could not be written.")
+        write(path, table)
+
+    monkeypatch.setattr(own, "write_csv", refuse_twice)
+    assert len(pd.read_csv(measure_all(demo_copy))) == 24
+    assert capsys.readouterr().out.count("measures.csv could not be written. The measuring goes on") == 2
 
 
 @pytest.mark.parametrize(("named", "message"), [
@@ -241,6 +304,31 @@ def test_lines_make_a_map_and_the_nine_fields(tmp_path, clear, capsys):
     (tmp_path / "4.png").unlink()
     measure_files([], lines=str(file))
     assert "1 of 9 lines have no scan that could be read (4.png)" in capsys.readouterr().out
+    (tmp_path / "fundus.png").write_bytes(b"damaged")
+    measure_files([], lines=str(file))
+    assert "fundus.png: cannot be decoded: damaged, or neither JPEG nor PNG" in capsys.readouterr().out
+
+
+def test_lines_take_their_own_scans_and_no_others_of_their_names(tmp_path):
+    """Two folders with files of the same names: the map is of those beside the JSON file, or of none."""
+    own_um, other_um = np.full(100, 300.0), np.full(100, 500.0)
+    beside, other, third = tmp_path / "a" / "1.png", tmp_path / "b" / "1.png", tmp_path / "c" / "1.png"
+    curves = {beside.resolve(): own_um, other.resolve(): other_um}
+    assert own._find_line(beside, curves) is own_um
+    assert np.isnan(own._find_line(third, curves)).all()
+    assert own._find_line(third, {other.resolve(): other_um}) is other_um      # scans may lie elsewhere
+
+
+def test_a_scan_without_a_retina_is_no_part_of_the_map(tmp_path, clear):
+    lines = []
+    for number in range(4):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), np.zeros((496, 512), np.uint8))
+        lines.append({"bscan": f"{number}.png", "start_mm": [-3.5, number - 1.5], "end_mm": [3.5, number - 1.5]})
+    file = tmp_path / "lines.json"
+    file.write_text(json.dumps({"eye": "left", "centre_mm": [0, 0], "lines": lines}))
+    with pytest.raises(PipelineError, match="No line has a scan that could be read"):
+        measure_files([], lines=str(file))
+    assert not (tmp_path / "measured" / "etdrs.csv").exists()
 
 
 # ---- The command line
@@ -255,4 +343,4 @@ def test_flags_for_files_want_files(tmp_path):
 def test_a_user_measures_a_scan(folder):
     answer = run_main("measure", str(folder / "0.png"), root=Paths(folder.parent).root)
     assert answer.returncode == 0, answer.stderr
-    assert "Measures and pictures" in answer.stdout and (folder / "measured" / "0.png").is_file()
+    assert "Measures and pictures" in answer.stdout and (folder / "measured" / "0-measured.png").is_file()

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from model.measures import MEASURES, ScanReading, explain, measure_scan, measure_thickness
+from processing import columns as c
 from processing.bscans import Bscan
 
 ROWS, COLUMNS, DOWN, ACROSS = 200, 401, 4.0, 10.0       # the middle is column 200; 2 mm to either side
@@ -85,6 +86,14 @@ def test_a_retina_that_leaves_the_picture_is_said():
     ilm = np.where(is_cut, np.nan, 50.0)
     found = measure_scan(make_scan(), make_reading(ilm, np.where(is_cut, np.nan, 150.0), is_cut=is_cut))
     assert explain(found) == "cut off at the top" and found["thickness_middle_um"] == pytest.approx(400)
+
+
+def test_a_retina_that_is_not_read_near_its_middle_is_said():
+    hole = np.full(COLUMNS, 50.0)
+    hole[125:276] = np.nan
+    found = measure_scan(make_scan(), make_reading(ilm=hole))
+    assert found["readable_share"] > 0.5 and np.isnan(found["thickness_middle_um"])
+    assert explain(found) == c.NO_MIDDLE
 
 
 def test_areas_heights_and_distances_of_fluid():

@@ -17,6 +17,7 @@ from processing.check.kinds import Finding, find
 from processing.crop_record import CropRecord, GeometryRecord
 from processing.crops import is_current
 from processing.errors import PipelineError
+from processing.files import describe_file
 from processing.geometry import NEAR_FOVEA_UM, UNKNOWN
 from processing.images import ImageError, crop_image, cut_view, decode_image, read_image
 from processing.parallel import map_in_threads, one_image_per_thread
@@ -132,7 +133,7 @@ def check_measures(paths: Paths, images: pd.DataFrame) -> list:
         images: DataFrame with IMAGE_COLUMNS of data/source.
 
     Returns:
-        list of Finding: of scans whose retina was not found, or is cut off at the top.
+        list of Finding: of scans whose retina was not found, or is cut off at the top, unless they changed since.
     """
     if not paths.measures.is_file():
         return []
@@ -142,7 +143,9 @@ def check_measures(paths: Paths, images: pd.DataFrame) -> list:
         return [find("measures-broken", paths.relative(paths.measures), detail=str(error))]
     kinds = {c.NO_RETINA: "retina-missing", c.CUT_OFF: "retina-cut"}
     table = table[table[c.PROBLEM].isin(kinds) & table[c.FILE].isin(images[c.SOURCE])]
-    return [find(kinds[problem], file) for file, problem in zip(table[c.FILE], table[c.PROBLEM], strict=True)]
+    return [find(kinds[problem], file)
+            for file, problem, *state in table[[c.FILE, c.PROBLEM, *c.MEASURED_STATE[:2]]].itertuples(index=False)
+            if state == describe_file(paths.root / file)]
 
 
 def check_geometry(paths: Paths, images: pd.DataFrame) -> list:
