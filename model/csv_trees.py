@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 
 from config import PATHS, Paths
+from model.eye_features import SCANNED
 from model.means import fit_case_means
 from model.portable import NotPortable, Portable
 from model.provenance import fingerprint_table
@@ -136,7 +137,12 @@ class CSVTrees:
             DataFrame with the index of `rows`: VA (0 or more) and continue injection, the probability of class 1.
         """
         eyes = (rows if c.PATIENT in rows else rows.reset_index()).reset_index(drop=True)
-        answers = self._trees.predict(eyes.join(describe_eyes(eyes[c.PATIENT], paths)))
+        scanned = describe_eyes(eyes[c.PATIENT], paths)
+        unmeasured = int(scanned.isna().all(axis=1).sum())
+        if unmeasured and set(SCANNED) & set(self._trees.columns or ()):
+            say(f"Model-CSV learned from measured scans, and those of {unmeasured} of {len(eyes)} eyes are not "
+                "measured: its answers there are worse. Option 11 (measure) measures what is new.")
+        answers = self._trees.predict(eyes.join(scanned))
         return answers.set_axis(rows.index)
 
 

@@ -14,12 +14,13 @@ from model.cache import PixelCache
 from model.loss import ImageTargets
 from model.pooling import find_pool
 from model.specification import OWN_VISIT, ImageSpecification
+from model.visit_features import read_labels
 from processing import columns as c
 from processing.crop_record import GeometryRecord
 from processing.errors import PipelineError
-from processing.geometry import RADIAL_PATTERN
+from processing.geometry import NEAR_FOVEA_UM, RADIAL_PATTERN
 from processing.views import ViewReader
-from processing.visits import number_visits
+from processing.visits import VISIT, number_visits
 
 MAX_THREADS = 8             # that read; beyond this the disk or the model is the limit
 
@@ -81,16 +82,22 @@ class ImageData:
         self.visit_of_row = number_visits(rows) if self.takes_visits else np.arange(len(rows))
         self.is_final = rows[c.FINAL].to_numpy() == 1       # findings are labelled image by image
         self.places = torch.from_numpy(read_places(rows, paths)) if placed else None
-        self._labels = None         # N x (1 + K) float32: CST in um, findings
+        self._labels = None         # N x (1 + K) float32: CST in um, findings; of OWN_VISIT NaN where none is given
         if labelled:
-            if specification.target == OWN_VISIT:
-                rows = rows.assign(**{OWN_VISIT: rows[c.CST].where(rows[c.AFTER] == 1, rows[c.PRE_CST])})
             columns = [specification.target, *specification.findings]
-            check_finite(rows, columns, list(map(self.name, range(len(rows)))))
+            if specification.target == OWN_VISIT:
+                rows = _label_own_visits(rows, paths, columns)
+            else:
+                check_finite(rows, columns, list(map(self.name, range(len(rows)))))
             self._labels = torch.tensor(rows[columns].to_numpy(np.float32))
 
     def __len__(self) -> int:
         return len(self.visit_of_row)
+
+    @property
+    def near(self) -> np.ndarray | None:
+        """N bool: which images are known to lie near the fovea; None where it is not asked."""
+        return None if self.places is None else find_near(self.places).numpy()
 
     def name(self, row: int) -> str:
         """What the user knows a row by: the file of its first view."""
@@ -124,6 +131,14 @@ class ImageData:
         return ImageTargets(of_visits[:, 0], of_images[:, 1:], of_visits[:, 1:], is_final)
 
 
+def _label_own_visits(rows: pd.DataFrame, paths: Paths, columns: list[str]) -> pd.DataFrame:
+    """Thickness of each image's own visit, and its findings; NaN where the doctor gave none and option 0 filled in."""
+    given = read_labels(paths).reindex(pd.MultiIndex.from_frame(rows[VISIT])).set_axis(rows.index)
+    thickness, *findings = columns
+    known = rows[findings].where(given[findings].notna())
+    return known.assign(**{thickness: given[c.CST].where(given[c.CST] > 0)})
+
+
 def read_places(rows: pd.DataFrame, paths: Paths) -> np.ndarray:
     """Where the scans of images lie, as geometry.csv has it: N x 3 float32.
 
@@ -135,6 +150,11 @@ def read_places(rows: pd.DataFrame, paths: Paths) -> np.ndarray:
     away_mm = table["distance_um"].abs().to_numpy(float) / 1000
     is_radial = (table["pattern"] == RADIAL_PATTERN).to_numpy()
     return np.stack([~np.isnan(away_mm), np.nan_to_num(away_mm).clip(0, 3), is_radial], axis=1).astype(np.float32)
+
+
+def find_near(places: torch.Tensor) -> torch.Tensor:
+    """N bool: which scans are known to lie near the fovea, by N x 3 of read_places."""
+    return (places[:, 0] > 0) & (places[:, 1] <= NEAR_FOVEA_UM / 1000)
 
 
 def check_finite(table: pd.DataFrame, columns: list[str], names: list[str], *,
@@ -159,7 +179,8 @@ def check_finite(table: pd.DataFrame, columns: list[str], names: list[str], *,
 
 # ---- Which images, in which order
 
-def plan_epoch(visit_of_row: np.ndarray, *, seed: int, epoch: int, batch_size: int) -> list[Portion]:
+def plan_epoch(visit_of_row: np.ndarray, *, seed: int, epoch: int, batch_size: int, near: np.ndarray | None = None
+               ) -> list[Portion]:
     """A training epoch: visits in an order that seed and epoch decide alone, each with a random part of its images.
 
     Args:
@@ -167,6 +188,7 @@ def plan_epoch(visit_of_row: np.ndarray, *, seed: int, epoch: int, batch_size: i
         seed: of the run.
         epoch: its number, from 1.
         batch_size: images of a batch at most; a visit that has more makes a batch of its own.
+        near: N bool, which images speak for their visit's thickness: of a visit that has any, one is among the chosen.
 
     Returns:
         list of Portion: every visit once, with one of its images or more.
@@ -176,8 +198,11 @@ def plan_epoch(visit_of_row: np.ndarray, *, seed: int, epoch: int, batch_size: i
     chosen = []
     for number in rng.permutation(len(members)):
         images = members[number]
+        speakers = images[near[images]] if near is not None else images
         if len(images) > 1:
             images = np.sort(rng.choice(images, rng.integers(1, len(images) + 1), replace=False))
+        if len(speakers) and not np.isin(speakers, images).any():
+            images = np.sort(np.append(images, rng.choice(speakers)))
         chosen.append(images)
     return _cut(chosen, batch_size)
 

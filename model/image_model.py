@@ -138,7 +138,8 @@ class ImageNetwork(EpochNetwork):
     def read_epoch(self, run: Run, epoch: int) -> Iterable[Batch]:
         """The batches of a training epoch: all visits in an order of its own."""
         config: ImageConfig = run.config.settle()
-        plan = plan_epoch(self._data.visit_of_row, seed=config.seed, epoch=epoch, batch_size=run.batch_size)
+        plan = plan_epoch(self._data.visit_of_row, seed=config.seed, epoch=epoch, batch_size=run.batch_size,
+                          near=self._data.near)
         if self._resident is not None:
             return augment_batches(self._resident.batches(plan), config, epoch)
         batches = read_batches(self._data, plan, self.device, workers=config.workers, share=True)

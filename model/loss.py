@@ -18,7 +18,7 @@ LABEL_SPREAD = 0.045        # standard deviation of a thickness label, as a shar
 class ImageTargets(NamedTuple):
     """What is true of a batch of images."""
 
-    cst_um: torch.Tensor                # V
+    cst_um: torch.Tensor                # V; of the recipe pretrained NaN where none is given, as the following
     findings: torch.Tensor              # B x K, 0 / 1
     visit_findings: torch.Tensor        # V x K, 0 / 1
     has_image_labels: torch.Tensor      # V bool: whether findings are labelled for each image, not for the eye
@@ -51,11 +51,12 @@ class VisitLoss(ImageLoss):
         return torch.stack([regression + FINDINGS_WEIGHT * classification, regression, classification])
 
     def judge_findings(self, findings: torch.Tensor, visit_findings: torch.Tensor, batch: Any) -> torch.Tensor:
-        """Mean cross entropy over the visits: of a visit's images where these are labelled, else of the visit."""
+        """Mean cross entropy over the visits: of a visit's images where these are labelled, else of the visit. A label
+        that is not given costs nothing.
+        """
         targets = batch.targets
-        entropy = functional.binary_cross_entropy_with_logits
-        of_images = entropy(findings, targets.findings, reduction="none").mean(dim=1)               # B
-        of_visits = entropy(visit_findings, targets.visit_findings, reduction="none").mean(dim=1)   # V
+        of_images = _find_entropy(findings, targets.findings)                   # B
+        of_visits = _find_entropy(visit_findings, targets.visit_findings)       # V
         if batch.visits is None:        # each image stands alone
             return of_images.mean()
         member = batch.visits.float()
@@ -63,11 +64,18 @@ class VisitLoss(ImageLoss):
         return torch.where(targets.has_image_labels, mean_of_images, of_visits).mean()
 
 
+def _find_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Mean cross entropy of each row (N x K -> N); 0 of a label that is NaN."""
+    entropy = functional.binary_cross_entropy_with_logits(logits, labels.nan_to_num(), reduction="none")
+    return (entropy * labels.isfinite()).mean(dim=1)
+
+
 class DistributionLoss(VisitLoss):
     """How far the distribution of thickness is from the label's, and the findings as VisitLoss has them.
 
     The label's distribution is a normal one of log thickness, as wide as labels are uncertain (LABEL_SPREAD); the
-    distance is Kullback's and Leibler's (1951), 0 at best. Thickness beyond the bins counts as the outermost.
+    distance is Kullback's and Leibler's (1951), 0 at best. Thickness beyond the bins counts as the outermost; one that
+    is not given costs nothing.
 
     Args:
         bins_um: N middles of the bins, evenly spaced in their logarithm.
@@ -81,9 +89,11 @@ class DistributionLoss(VisitLoss):
         """The losses of VisitModule's outputs for a model.dataset.Batch: tensor of 1 + 2."""
         thickness, findings, visit_findings = (output.float() for output in outputs)
         logs = self._logs.to(thickness.device)
-        label = batch.targets.cst_um.clamp(logs[0].exp(), logs[-1].exp()).log()[:, None]
+        cst_um = batch.targets.cst_um
+        label = cst_um.nan_to_num().clamp(logs[0].exp(), logs[-1].exp()).log()[:, None]
         target = torch.softmax(-0.5 * ((logs - label) / LABEL_SPREAD) ** 2, dim=1)              # V x N
-        distance = functional.kl_div(thickness.log_softmax(dim=1), target, reduction="batchmean")
+        distances = functional.kl_div(thickness.log_softmax(dim=1), target, reduction="none").sum(dim=1)
+        distance = (distances * cst_um.isfinite()).mean()
         classification = self.judge_findings(findings, visit_findings, batch)
         return torch.stack([distance + FINDINGS_WEIGHT * classification, distance, classification])
 

@@ -58,9 +58,12 @@ class PretrainedNetwork(ImageNetwork):
         """The specification of a new model: the config's, with the boxes of config.VIEWS and today's findings.
 
         Raises:
-            PipelineError: there is no such trunk, or it cannot see these views.
+            PipelineError: there is no such trunk, it cannot see these views, or images are to be normalised.
         """
         config = config.settle()
+        if config.normalise != "none":
+            raise PipelineError(f"{config.name}: normalise is {config.normalise}; it must be none for the recipe "
+                                "pretrained, whose trunks see images as those that they learned from.")
         views = {name: places.VIEWS[name] for name in config.views}
         try:
             for view in views.values():

@@ -68,19 +68,24 @@ def find_members(file: Path) -> list[Path]:
         return [file]
     own, members = _describe_training(folder), {}
     for other in run_folders_beside(folder):
-        if read_record(other).get("state") == "finished" and _describe_training(other) == own:
+        is_there = read_record(other).get("state") == "finished" and (other / file.name).is_file()
+        if is_there and _describe_training(other) == own:
             is_whole = fold_of(other) == "none"
             if is_whole == (fold_of(folder) == "none"):
                 members[fold_of(other), read_config_field(other, "seed", "")] = other / file.name
     return [*members.values()] or [file]
 
 
-def _describe_training(folder: Path) -> dict[str, Any]:
-    """What decides a run's result, but for seed, fold and machine."""
-    fields = json.loads(read_if_there(folder / "config.json") or b"{}")
-    apart = {"seed", "fold", "device", "workers"}
-    same = {name: value for name, value in fields.items() if name not in apart}
-    return same | {"data": read_record(folder).get("data", {}).get("train.csv")}
+def _describe_training(folder: Path) -> dict[str, Any] | None:
+    """What decides a run's result, but for seed, fold and machine; None where its config is damaged."""
+    try:
+        fields = json.loads(read_if_there(folder / "config.json") or b"")
+        built = {name: value for name, value in fields.pop("specification", {}).items() if name != "seed"}
+    except (ValueError, AttributeError):
+        return None
+    same = {name: value for name, value in fields.items() if name not in ("seed", "fold", "device", "workers")}
+    tables = {name: value for name, value in read_record(folder).get("data", {}).items() if name.endswith(".csv")}
+    return same | {"specification": built, "tables": tables}
 
 
 def find_fold_runs(paths: Paths, name: str) -> dict[str, dict[int, Path]]:

@@ -62,7 +62,9 @@ class TorchvisionTrunk(nn.Module):
 
     def __init__(self, name: str, view: View):
         super().__init__()
-        self.network = torchvision.models.get_model(name, weights=None)     # ValueError: unknown
+        if name not in torchvision.models.list_models(module=torchvision.models):   # others fetch a part of their own
+            raise ValueError("Unknown model: torchvision has no classification model of that name")
+        self.network = torchvision.models.get_model(name, weights=None)
         self.features = _cut_head(self.network, name)
         if view.channels == 1:
             _make_grey(self.network, name)
@@ -139,6 +141,8 @@ def load_trunk_weights(trunk: SegmentationTrunk | TorchvisionTrunk, name: str, w
         state = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:      # whatever is wrong with the file
         raise PipelineError(f"{file} holds no weights that can be read safely: {error}") from error
+    if not (isinstance(state, dict) and all(isinstance(value, torch.Tensor) for value in state.values())):
+        raise PipelineError(f"{file} holds no weights: it must be a dict of tensors, as state_dict() gives it.")
     network = trunk.get_submodule("network")
     _load(network, _fit_state(state, network), file)
     return str(file)

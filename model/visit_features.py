@@ -79,17 +79,20 @@ def describe_eyes(patients: pd.Series, paths: Paths) -> pd.DataFrame:
     if images.empty:
         return pd.DataFrame(np.nan, index=patients.index, columns=SCANNED)
     visits = _describe_visits(images[VISIT], measures.loc[images[c.SOURCE]].set_axis(images.index))[[*OF_SCANS]]
-    parts = [visits.xs(after, level=c.AFTER).reindex(patients).add_prefix(f"{name} ")
+    of_visit = visits.index.get_level_values(c.AFTER)
+    parts = [visits[of_visit == after].droplevel(c.AFTER).reindex(patients).add_prefix(f"{name} ")
              for after, name in enumerate(("before", "after"))]
     return pd.concat(parts, axis=1).set_axis(patients.index)
 
 
 def read_labels(paths: Paths) -> pd.DataFrame:
-    """What the tables say of each visit: CST (um) and FINDINGS, indexed by VISIT; NaN where nothing is given.
+    """What the tables say of each visit of the training eyes: CST (um) and FINDINGS, indexed by VISIT; NaN where
+    nothing is given.
 
     The findings of a visit whose images have labels of their own are the share of these.
     """
-    eyes = read_processed(paths.eye_table, c.EYE_COLUMNS).set_index(c.PATIENT)
+    eyes = read_processed(paths.eye_table, c.EYE_COLUMNS)
+    eyes = eyes[eyes[c.DATA_TYPE] == "train"].set_index(c.PATIENT)
     before = eyes[[c.PRE_CST, *c.PRE_FINDINGS]].set_axis([c.CST, *c.FINDINGS], axis=1)
     visits = pd.concat({0: before, 1: eyes[[c.CST, *c.FINDINGS]]}, names=[c.AFTER])
     return visits.astype(float).swaplevel()

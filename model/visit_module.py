@@ -9,11 +9,11 @@ import copy
 import torch
 from torch import nn
 
+from model.dataset import find_near
 from model.distribution import LEAST_UM, MOST_UM
 from model.pooling import find_pool
 from model.specification import ImageSpecification
 from model.trunks import build_trunk
-from processing.geometry import NEAR_FOVEA_UM
 
 BINS = 128              # of thickness, evenly in its logarithm, between LEAST_UM and MOST_UM
 PLACE = ("known", "away_mm", "radial")          # of a scan: see model.dataset.read_places
@@ -114,7 +114,7 @@ def find_speakers(places: torch.Tensor, visits: torch.Tensor) -> torch.Tensor:
         places: B x P.
         visits: V x B bool.
     """
-    near = (places[:, 0] > 0) & (places[:, 1] <= NEAR_FOVEA_UM / 1000)
+    near = find_near(places)
     has_near = (visits & near).any(dim=1, keepdim=True)
     return torch.where(has_near, near[None], torch.ones_like(visits))
 

@@ -26,7 +26,7 @@ def load_splits(path: Path, eyes: pd.DataFrame) -> list[set[str]]:
         eyes: DataFrame of the training eyes: patient ID, final, diagnosis, continue injection.
 
     Returns:
-        list of sets of patient IDs, one per fold.
+        list of sets of patient IDs, one per fold; an eye that the file does not list is in the fold of its fellow eye.
 
     Raises:
         PipelineError: too few persons, a damaged file, a person in two folds, an eye in none.
@@ -44,7 +44,9 @@ def load_splits(path: Path, eyes: pd.DataFrame) -> list[set[str]]:
         raise PipelineError(f"{path} is damaged: {error!r}. {_DRAW_ANEW}") from error
     if wrong:
         raise PipelineError(f"{path} is damaged: no lists of patient IDs. {_DRAW_ANEW}")
-    _check_folds(path, folds, eyes[c.PATIENT])
+    fold_of = _check_folds(path, folds, eyes[c.PATIENT])
+    for patient in eyes[c.PATIENT]:
+        folds[fold_of[c.person_of(patient)]].add(patient)
     return folds
 
 
@@ -86,6 +88,7 @@ def _fill_empty_folds(folds):
 
 
 def _check_folds(path, folds, patients):
+    """The fold of each person; raises PipelineError where one is in two, or an eye's in none."""
     fold_of = {}
     for number, fold in enumerate(folds):
         for patient in sorted(fold):
@@ -98,6 +101,7 @@ def _check_folds(path, folds, patients):
     absent = sorted(patient for patient in set(patients) if c.person_of(patient) not in fold_of)
     if absent:
         raise PipelineError(f"{path} lacks {len(absent)} eyes of train.csv, the first is {absent[0]}. {_DRAW_ANEW}")
+    return fold_of
 
 
 _DRAW_ANEW = "Delete the file, and it is drawn anew (earlier held-out figures then no longer compare)."

@@ -67,6 +67,16 @@ def test_how_many_images_of_a_visit_are_seen_differs_and_reaches_one_and_all():
     assert counts == {1, 2, 3, 4}
 
 
+def test_of_a_visit_with_scans_near_the_fovea_one_is_always_among_the_chosen():
+    visit_of_row = visits_of(25, 6, 1)
+    near = np.zeros(32, bool)
+    near[[12, 31]] = True                   # of the second visit none
+    for epoch in range(200):
+        plan = plan_epoch(visit_of_row, seed=1, epoch=epoch, batch_size=40, near=near)
+        rows = np.concatenate([portion.rows for portion in plan])
+        assert {12, 31} <= set(rows) and len(set(rows)) == len(rows) and set(visit_of_row[rows]) == {0, 1, 2}
+
+
 def test_a_batch_takes_visits_as_long_as_there_is_room():
     plan = plan_in_order(np.array([0, 0, 0, 1, 1, 2, 3, 3, 3, 3, 3, 4]), 4)
     assert [portion.rows.tolist() for portion in plan] == [[0, 1, 2], [3, 4, 5], [6, 7, 8, 9, 10], [11]]

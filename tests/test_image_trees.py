@@ -1,15 +1,21 @@
 """Recipe measured: what the trees see of a visit, that they learn what the tables call thickness, and storage."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
 from config import Paths
+from model import image_trees
 from model.eye_features import SCANNED
 from model.image_trees import ImageTrees
 from model.measures import MEASURES
 from model.metrics import auc_score, hits_thickness
+from model.run import read_config
+from model.runs import find_members
+from model.training import train
 from model.visit_features import build_features, describe_eyes, read_labels
 from model_config import IMAGE_MODELS, ConfigError, ImageConfig
 from processing import columns as c
@@ -77,6 +83,11 @@ def fit(rows, paths, config=CONFIG):
 
 def truth_of(paths, rows):
     return read_labels(paths).reindex(pd.MultiIndex.from_frame(rows[[c.PATIENT, c.AFTER]]))
+
+
+@pytest.fixture
+def small_forests(monkeypatch):
+    monkeypatch.setitem(image_trees.FOREST, "n_estimators", 5)
 
 
 @pytest.fixture(scope="module")
@@ -225,3 +236,42 @@ def test_eyes_are_described_by_what_the_scans_of_either_visit_show(world, tmp_pa
     assert list(found.columns) == SCANNED and list(found.index) == [7, 3]
     assert found.loc[3].isna().all() and found.loc[7, "before nearest_um"] == MIDDLE_UM
     assert describe_eyes(patients, Paths(tmp_path)).isna().all(axis=None)          # nothing was measured
+
+
+def test_eyes_of_which_one_visit_alone_is_measured_are_described_by_it(tmp_path):
+    paths, rows = make_world(tmp_path, 12)
+    table, after = pd.read_csv(paths.measures), rows[rows[c.AFTER] == 1]
+    write_csv(paths.measures, table[~table[c.FILE].isin(after[c.SOURCE])])
+    found = describe_eyes(rows[c.PATIENT].drop_duplicates(), paths)
+    is_before = found.columns.str.startswith("before ")
+    assert found.loc[:, is_before].notna().any(axis=None) and found.loc[:, ~is_before].isna().all(axis=None)
+
+
+def test_an_eye_that_is_trained_on_and_asked_for_has_its_training_labels(tmp_path):
+    paths, rows = make_world(tmp_path, 12)
+    eyes = pd.read_csv(paths.eye_table)
+    twice = eyes.head(1).assign(**{c.DATA_TYPE: "test", c.CST: np.nan})
+    write_csv(paths.eye_table, pd.concat([eyes, twice]))
+    assert read_labels(paths)[c.CST][eyes[c.PATIENT][0], 1] == eyes[c.CST][0]
+
+
+@pytest.mark.parametrize("recipe", ["measured", "best"])
+def test_runs_of_several_seeds_answer_together(tmp_path, recipe, small_forests):
+    paths, rows = make_world(tmp_path, 60)
+    write_csv(paths.train_table, rows.reindex(columns=c.TRAIN_COLUMNS))
+    folders = train([replace(CONFIG, recipe=recipe, seeds=2)], paths)
+    assert len({read_config(folder).seed for folder in folders}) == 2
+    assert {file.parent for file in find_members(folders[0] / f"{CONFIG.name}.pt")} == set(folders)
+    (folders[1] / "config.json").write_text("{")        # damaged: it answers no longer, and keeps no other from it
+    assert find_members(folders[0] / f"{CONFIG.name}.pt") == [folders[0] / f"{CONFIG.name}.pt"]
+
+
+def test_runs_that_learned_from_other_measures_do_not_answer_together(tmp_path, small_forests):
+    paths, rows = make_world(tmp_path, 60)
+    write_csv(paths.train_table, rows.reindex(columns=c.TRAIN_COLUMNS))
+    one, = train([CONFIG], paths)
+    table = pd.read_csv(paths.measures)
+    write_csv(paths.measures, table.assign(srf_area_mm2=0.5))
+    other, = train([replace(CONFIG, seed=7)], paths)
+    assert [file.parent for file in find_members(other / f"{CONFIG.name}.pt")] == [other]
+    assert [file.parent for file in find_members(one / f"{CONFIG.name}.pt")] == [one]

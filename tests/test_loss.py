@@ -4,7 +4,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from model.loss import CSVLoss, ImageLoss, ImageTargets, VisitLoss
+from model.loss import CSVLoss, DistributionLoss, ImageLoss, ImageTargets, VisitLoss
 
 CERTAIN, DOUBT = log(1 + 1 / e), log(2)     # cross entropy of the logits 1 for a 1, and 0 for either
 WRONG = log(1 + e)                          # of 1 for a 0
@@ -54,6 +54,26 @@ def test_visit_loss_by_hand(has_image_labels, expected):
     assert regression.item() == pytest.approx((1 + 4) / 2)
     assert classification.item() == pytest.approx(expected)
     assert total.item() == pytest.approx(2.5 + 2 * expected)
+
+
+def test_a_label_that_is_not_given_costs_nothing():
+    """Of two visits one has no thickness, and some findings are not given: as if they were met, with no gradient."""
+    nan = float("nan")
+    bins = torch.linspace(5, 7, 64).exp()
+    thickness = torch.rand(2, 64, requires_grad=True)
+    findings = torch.zeros(3, 2, requires_grad=True)
+    batch = batch_of([300.0, nan], [[1.0, nan], [nan, nan], [1, 0]], visit_findings=[[nan, nan], [1.0, nan]],
+                     visits=VISITS, has_image_labels=[True, False])
+    total, distance, classification = DistributionLoss(bins)((thickness, findings, torch.zeros(2, 2)), batch)
+    whole = batch_of([300.0, 300.0], [[1.0, 1]] * 3, visit_findings=[[1.0, 1]] * 2, visits=VISITS,
+                     has_image_labels=[True, True])
+    alone = [DistributionLoss(bins)((torch.stack([row, row]), findings, torch.zeros(2, 2)), whole)[1]
+             for row in thickness]
+    assert distance.item() == pytest.approx(alone[0].item() / 2)
+    assert classification.item() == pytest.approx((DOUBT / 4 + DOUBT / 2) / 2)      # visit 1: 1 of 4 labels; 2: 1 of 2
+    total.backward()
+    assert thickness.grad.isfinite().all() and findings.grad.isfinite().all()
+    assert not thickness.grad[1].any() and not findings.grad[1].any() and thickness.grad[0].any()
 
 
 def test_of_visits_of_one_image_both_losses_are_the_same():

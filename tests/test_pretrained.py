@@ -14,12 +14,14 @@ from config import Paths, View
 from data.pipeline import load_models
 from model import seers
 from model.checkpoint import load_checkpoint
+from model.dataset import ImageData
 from model.distribution import Judgement
 from model.ensemble import Ensemble
 from model.registry import load_model
 from model.runs import find_members
 from model.seers import find_seers, see_images
 from model.segmentation_model import WEIGHTS
+from model.specification import ImageSpecification
 from model_config import IMAGE_MODELS, ConfigError, each_training
 from processing import columns as c
 from processing.errors import PipelineError
@@ -73,6 +75,28 @@ def test_the_trunk_starts_from_the_weights_that_come_with_the_program(root):
     learned = own["learning.trunks.bscan_full.stem.0.weight"]
     assert torch.allclose(learned, first["stem.0.weight"].float(), atol=0.02)       # a step is small
     assert not torch.equal(learned, first["stem.0.weight"].float())
+
+
+def test_a_label_that_the_doctor_did_not_give_is_not_learned(root, tmp_path):
+    """train.csv holds the round's mean there, and 0 of findings."""
+    shutil.copytree(root.root / "data", tmp_path / "copy" / "data")
+    paths = Paths(tmp_path / "copy")
+    eyes = pd.read_csv(paths.eye_table)
+    rows = rows_of(paths)
+    patient, finding = rows[c.PATIENT].iloc[0], c.FINDINGS[1]
+    eyes.loc[eyes[c.PATIENT] == patient, [c.CST, finding]] = np.nan
+    eyes.to_csv(paths.eye_table, index=False)
+    what = ImageSpecification(**load_checkpoint(run_of(root, 0) / f"{NAME}.pt").specification)
+    labels = pd.DataFrame(ImageData(rows, paths, what, labelled=True)._labels.numpy(), columns=[c.CST, *what.findings])
+    own = (rows[c.PATIENT] == patient).to_numpy()
+    assert labels.loc[own, [c.CST, finding]].isna().all(axis=None) and labels.drop(columns=[c.CST, finding]).notna(
+        ).all(axis=None)
+    assert np.allclose(labels.loc[~own, c.CST], rows.loc[~own, c.CST]) and labels.loc[~own, finding].notna().all()
+
+
+def test_images_cannot_be_normalised(root):
+    with pytest.raises(PipelineError, match="normalise is image; it must be none for the recipe pretrained"):
+        train_image(root, [replace(SHORT, normalise="image")])
 
 
 def test_no_crop_of_its_view_is_kept_and_the_answers_come_with_how_sure_they_are(root):

@@ -51,6 +51,16 @@ def test_they_are_drawn_once_and_read_ever_after(tmp_path):
     assert load_splits(file, eyes) == moved
 
 
+def test_an_eye_that_comes_later_is_in_the_fold_of_its_fellow_eye(tmp_path):
+    eyes, file = make_eyes(30), tmp_path / "splits.json"
+    later = eyes[c.PATIENT].map(c.person_of).duplicated()
+    assert later.any()
+    load_splits(file, eyes[~later])
+    fold_of = {patient: number for number, fold in enumerate(load_splits(file, eyes)) for patient in fold}
+    assert set(fold_of) == set(eyes[c.PATIENT])
+    assert all(fold_of[patient] == fold_of[c.fellow_of(patient)] for patient in eyes[c.PATIENT][later])
+
+
 @pytest.mark.parametrize(
     ("edit", "message"),
     [

@@ -34,7 +34,7 @@ def test_a_view_in_colour_keeps_its_channels():
 
 
 @pytest.mark.parametrize(("name", "said"), [
-    ("resnet_18", "Unknown model"), ("vit_b_16", "takes no pictures of 96 x 64"),
+    ("resnet_18", "Unknown model"), ("fcn_resnet50", "Unknown model"), ("vit_b_16", "takes no pictures of 96 x 64"),
 ])
 def test_what_is_no_trunk_is_refused(name, said):
     with pytest.raises(ValueError, match=said):
@@ -75,14 +75,16 @@ def test_without_weights_nothing_starts_unless_it_is_asked_for(cache):
     assert load_trunk_weights(trunk, "resnet18", NO_WEIGHTS).startswith("random numbers")
 
 
-@pytest.mark.parametrize("content", ["other", "code", "text"])
+@pytest.mark.parametrize("content", ["other", "code", "text", "list", "numbers"])
 def test_a_file_that_holds_other_things_is_refused(tmp_path, content):
     file = tmp_path / "weights.pth"
     if content == "other":
         torch.save(torchvision.models.mobilenet_v3_small().state_dict(), file)
     elif content == "code":
         torch.save({"conv1.weight": print}, file)
-    else:
+    elif content == "text":
         file.write_text("nothing")
-    with pytest.raises(PipelineError, match="other weights than|read safely"):
+    else:
+        torch.save([torch.zeros(2)] if content == "list" else {"conv1.weight": 1.0}, file)
+    with pytest.raises(PipelineError, match="other weights than|read safely|it must be a dict of tensors"):
         load_trunk_weights(build_trunk("resnet18", GREY), "resnet18", str(file))
