@@ -43,10 +43,9 @@ def describe_confidence(eyes: pd.DataFrame, images: pd.DataFrame, paths: Paths) 
     remarks, rows = find_remarks(images, paths), []
     for eye in eyes.to_dict("records"):
         for item, visits in ITEMS.items():
-            said = dict.fromkeys(remark for after in visits
-                                 for remark in remarks.get((eye[c.PATIENT], after), [NO_IMAGES]))
             sure = [eye.get(name, np.nan) for name in c.sure_columns(item)]
-            rows.append([eye[c.PATIENT], c.ROUND_NAMES[int(eye[c.FINAL])], item, eye[item], *sure, "; ".join(said)])
+            rows.append([eye[c.PATIENT], c.ROUND_NAMES[int(eye[c.FINAL])], item, eye[item], *sure,
+                         _join(remarks, eye[c.PATIENT], visits)])
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -66,16 +65,42 @@ def find_remarks(images: pd.DataFrame, paths: Paths) -> dict[tuple[str, int], li
     found = {}
     for visit, scans in table.groupby(VISIT):
         remarks = []
-        if scans["away"].isna().all():
-            remarks.append(UNKNOWN_PLACE)
-        elif scans["away"].notna().all() and scans["away"].min() > NEAR_FOVEA_UM:
-            remarks.append(FAR)
+        if not (scans["away"] <= NEAR_FOVEA_UM).any():
+            remarks.append(FAR if scans["away"].notna().all() else UNKNOWN_PLACE)
         if scans["readable"].isna().all():
             remarks.append(NOT_MEASURED)
         elif scans["readable"].median() < LEAST_READABLE:
             remarks.append(POOR)
         found[visit] = remarks
     return found
+
+
+def mark_doubtful(patients: pd.Index, images: pd.DataFrame, paths: Paths) -> pd.Series:
+    """The remarks on both visits of eyes, as text; empty where there are none.
+
+    Args:
+        patients: IDs of the eyes.
+        images: of find_remarks.
+        paths: config.Paths.
+    """
+    remarks = find_remarks(images, paths)
+    said = [_join(remarks, patient, (0, 1)) for patient in patients]
+    return pd.Series(said, index=patients, name="remarks", dtype=object)
+
+
+def _join(remarks: dict[tuple[str, int], list[str]], patient: str, visits: tuple[int, ...]) -> str:
+    """The remarks on visits of an eye, each once."""
+    return "; ".join(dict.fromkeys(
+        remark for after in visits for remark in remarks.get((patient, after), [NO_IMAGES])))
+
+
+def describe_doubtful(remarks: pd.Series) -> str:
+    """How many eyes have which remark, as a sentence; empty where none has any."""
+    count = remarks[remarks != ""].str.split("; ").explode().value_counts()
+    if count.empty:
+        return ""
+    said = ", ".join(f"{remark}: {number}" for remark, number in count.items())
+    return f"Doubtful 存疑: {int((remarks != '').sum())} of {len(remarks)} eyes ({said}); see remarks in eyes.csv."
 
 
 # ---- Against the truth

@@ -11,7 +11,14 @@ from pathlib import Path
 import pandas as pd
 
 from config import PATHS, Paths
-from data.confidence import describe_coverage, pair_sure, score_coverage, trace_chances
+from data.confidence import (
+    describe_coverage,
+    describe_doubtful,
+    mark_doubtful,
+    pair_sure,
+    score_coverage,
+    trace_chances,
+)
 from data.folds import (
     LABELS,
     Data,
@@ -73,7 +80,11 @@ def evaluate(paths: Paths = PATHS, *, images: str = "auto", device: str = "auto"
     pipeline = choose_pipeline(images, runs, paths)
     folds = load_folds(select_newest(runs, pipeline), device, data)
     methods = _predict_methods(paths, data, pipeline, folds=folds, runs=runs, device=device)
-    newest = methods[MODEL]
+    newest, doubtful = methods[MODEL], []
+    if pipeline != LABELS:
+        own = data.table[data.table[c.PATIENT].isin(newest.eyes.index)].drop_duplicates(c.SOURCE)
+        newest = newest._replace(eyes=newest.eyes.join(mark_doubtful(newest.eyes.index, own, paths)))
+        doubtful = [text for text in [describe_doubtful(newest.eyes["remarks"])] if text]
     scores, groups, noise = score_methods(data, methods), score_groups(data, newest), None
     text = describe_scores(scores, groups, data=data, newest=newest, pipeline=pipeline)
     if differences := describe_differences(scores):
@@ -86,9 +97,10 @@ def evaluate(paths: Paths = PATHS, *, images: str = "auto", device: str = "auto"
     coverage = score_coverage(sure) if len(sure) else None
     if coverage is not None:
         text += "\n\n" + describe_coverage(coverage)
+    text = "\n\n".join([text, *doubtful])
     with new_timed_folder(paths.evaluation) as folder:
-        _write_tables(folder.path, {"scores": scores, "groups": groups, "noise": noise, "coverage": coverage}, methods,
-                      pipeline)
+        _write_tables(folder.path, {"scores": scores, "groups": groups, "noise": noise, "coverage": coverage},
+                      methods | {MODEL: newest}, pipeline)
         _draw(folder.path, paths, data, newest=newest, folds=folds, pipeline=pipeline)
         if noise is not None:
             picture = folder.path / "noise.png"
@@ -96,10 +108,10 @@ def evaluate(paths: Paths = PATHS, *, images: str = "auto", device: str = "auto"
         if coverage is not None:
             shown = folder.path / "coverage.png"
             try_to_write(shown, lambda: draw_coverage(shown, coverage, trace_chances(sure)))
-        origin = "\n".join(f"{_name_run(key)}: {run}" for key, run in newest.runs.items())
+        origin = "\n".join(f"{_name_run(key)}: {run}" for key, runs in newest.runs.items() for run in runs)
         write_page(folder.path, scores=scores, groups=groups, coverage=coverage, noise=noise,
-                   how=describe_way(data, newest, pipeline), notes=find_notes(paths, newest), origin=origin,
-                   commands=f"python main.py evaluate --images {pipeline}")
+                   how=describe_way(data, newest, pipeline), notes=[*find_notes(paths, methods), *doubtful],
+                   origin=origin, commands=f"python main.py evaluate --images {pipeline}")
     if pipeline != LABELS and newest.eyes[c.FOLD].nunique() == len(data.folds):
         seen = newest.eyes.reset_index()
         write_csv(paths.out_of_fold, seen.reindex(columns=[c.PATIENT, c.FOLD, *SEEN_COLUMNS, *SURE_COLUMNS]))
@@ -123,9 +135,10 @@ def _predict_methods(paths, data, pipeline, *, folds, runs, device) -> dict[str,
     return methods | predict_references(data, methods[MODEL])
 
 
-def find_notes(paths: Paths, newest: Predictions) -> list[str]:
+def find_notes(paths: Paths, methods: dict[str, Predictions]) -> list[str]:
     """What a reader of the scores should know."""
-    recipes = {read_config(run).recipe for (name, _), run in newest.runs.items() if name != CSV_MODEL}
+    recipes = {read_config(run).recipe for predictions in methods.values()
+               for (name, _), runs in predictions.runs.items() if name != CSV_MODEL for run in runs}
     if paths.truth.is_dir() and recipes & READ_BY_SEGMENTATION:
         return ["These eyes are synthetic, of the kind that Model-Segmentation learned to read: the figures flatter "
                 "what rests on it. 这些是合成的眼，与 Model-Segmentation 学习所用同类：得分偏高。"]
@@ -142,7 +155,7 @@ def _write_tables(folder: Path, tables: dict[str, pd.DataFrame | None], methods:
     for name, table in tables.items():
         if table is not None:
             write_csv(folder / f"{name}.csv", table)
-    runs = {method: {_name_run(key): str(run) for key, run in predictions.runs.items()}
+    runs = {method: {_name_run(key): list(map(str, runs)) for key, runs in predictions.runs.items()}
             for method, predictions in methods.items() if predictions.runs}
     write_json(folder / "runs.json", {"images": pipeline} | runs)
 
@@ -165,6 +178,8 @@ def _draw(folder: Path, paths: Paths, data: Data, *, newest: Predictions, folds:
     fold, models = folds[0]
     held_out = after[after[c.PATIENT].isin(data.folds[fold])]
     model = models[PIPELINES[pipeline][1]].model
-    if len(held_out) and isinstance(getattr(model, "module", None), ImageModule):     # of the others there is no map
+    if not isinstance(getattr(model, "module", None), ImageModule):
+        say("attention.png is left out: only networks of the recipes seed, fixed and resnet have a map.")
+    elif len(held_out):
         seen = predict_images(held_out, paths, PIPELINES[pipeline], models)
         try_to_write(attention, lambda: draw_attention(attention, seen, model, paths=paths))

@@ -35,7 +35,7 @@ class Predictions(NamedTuple):
 
     eyes: pd.DataFrame      # indexed by patient ID: fold, VA, continue injection, and what image models say
     images: pd.DataFrame    # of the final round: patient ID, after, image name, findings; none without image models
-    runs: dict[tuple[str, int], Path]       # (model name, fold number) -> run folder
+    runs: dict[tuple[str, int], list[Path]]     # (model name, fold number) -> folders of the runs that answer together
 
 
 class Data(NamedTuple):
@@ -171,11 +171,11 @@ def predict_held_out(
         Predictions, without truth.
     """
     parts = []
-    runs: dict[tuple[str, int], Path] = {}
+    runs: dict[tuple[str, int], list[Path]] = {}
     for fold, models in folds:
         if label:
             say(f"{label}, fold {fold}: predicting {len(data.folds[fold])} held-out eyes")
-        runs |= {(name, fold): model.files[-1].parent for name, model in models.items()}
+        runs |= {(name, fold): [file.parent for file in model.files] for name, model in models.items()}
         rows = data.table[data.table[c.PATIENT].isin(data.folds[fold])]
         if pipeline == LABELS:
             eyes, images = build_case_table(rows).drop(columns=[c.VA, c.CONTINUE]).set_index(c.PATIENT), rows.head(0)

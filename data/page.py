@@ -53,7 +53,7 @@ pre{background:#f4f4f4;padding:1em;white-space:pre-wrap;overflow-wrap:anywhere;l
 
 
 def write_page(folder: Path, *, scores: pd.DataFrame, groups: pd.DataFrame, coverage: pd.DataFrame | None,
-               noise: pd.DataFrame | None, how: str, notes: list[str], origin: str, commands: str) -> None:
+               noise: pd.DataFrame | None, how: tuple[str, str], notes: list[str], origin: str, commands: str) -> None:
     """Write report.html.
 
     Args:
@@ -61,13 +61,13 @@ def write_page(folder: Path, *, scores: pd.DataFrame, groups: pd.DataFrame, cove
         scores, groups: of data.scores.
         coverage: of data.confidence.score_coverage; None: there is none.
         noise: of data.scores.score_noise; None: there is none.
-        how: a sentence on what was scored.
+        how: a sentence on what was scored, in English and Chinese.
         notes: sentences on what flatters, or falls short.
         origin: lines that say which runs were evaluated.
         commands: how to do it again, one command a line.
     """
     parts = [
-        _head("h1", "Held-out eyes", "未参与训练的眼"), f"<p>{html.escape(how)}</p>",
+        _head("h1", "Held-out eyes", "未参与训练的眼"), _head("p", *how),
         _build_cards(scores, coverage), *(f"<p>{html.escape(note)}</p>" for note in notes),
         _head("h2", "Scores", "得分"),
         "<p>In brackets: 95 % over persons. 括号内：按人重抽样的 95 % 区间。</p>", _build_scores(scores),
@@ -134,9 +134,11 @@ def _build_differences(scores: pd.DataFrame) -> list[str]:
         marks = ["real" if row.difference_low > 0 else "worse" if row.difference_high < 0 else ""
                  for row in cells.itertuples()]
         rows.append(("" if file else "total", [(shorten(file), ""), (item, ""), *shown], marks))
+    eyes = known.groupby("method")["difference_eyes"].max()
+    heads = [f"{method}, {eyes[method]:.0f} eyes 眼" for method in methods]
     return [_head("h2", f"Difference from {first}", "与其差别"),
             "<p>Coloured: the interval of the difference does not hold 0. 着色：差别的区间不含 0。</p>",
-            _build_table(["file 文件", "item 项目", *methods], rows, words=2)]
+            _build_table(["file 文件", "item 项目", *heads], rows, words=2)]
 
 
 def _build_groups(groups: pd.DataFrame) -> str:

@@ -141,19 +141,21 @@ def to_picture(pixels: np.ndarray) -> np.ndarray:
     return np.broadcast_to(pixels[::-1].transpose(1, 2, 0), (*pixels.shape[1:], 3))
 
 
-def draw_learning(path: Path, runs: dict[tuple[str, int], Path]) -> None:
+def draw_learning(path: Path, runs: dict[tuple[str, int], list[Path]]) -> None:
     """Draw the loss curves of runs that have any, one panel per model.
 
     Args:
         path: the PNG to write.
-        runs: dict of (model name, fold number) -> run folder.
+        runs: dict of (model name, fold number) -> run folders.
     """
     panels: dict[str, list[tuple[str, pd.DataFrame]]] = {}
-    for (name, fold), folder in runs.items():
-        if not read_config(folder).recipe_of().has_epochs:
+    for name, fold, folder in ((*key, folder) for key, folders in runs.items() for folder in folders):
+        config = read_config(folder)
+        if not config.recipe_of().has_epochs:
             continue
+        label = f"fold {fold}" + (f", seed {config.seed}" if len(runs[name, fold]) > 1 else "")
         try:
-            panels.setdefault(name, []).append((f"fold {fold}", read_history(folder / "history.csv")))
+            panels.setdefault(name, []).append((label, read_history(folder / "history.csv")))
         except PipelineError as error:
             say(f"{error}\nThe curve of {folder} is left out.")
     if panels:

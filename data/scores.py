@@ -3,6 +3,7 @@
 Reads and writes nothing.
 """
 
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ import pandas as pd
 from data.folds import LABELS, Data, Predictions
 from data.references import CHANCE
 from model.metrics import FINAL_ITEMS, Score, final_score, total_score
+from model.run import read_config
 from processing import columns as c
 from processing.visits import VISIT
 
@@ -18,6 +20,7 @@ DRAWS, SEED = 1000, 2021            # of the bootstrap
 DRAWS_AT_ONCE = 50                  # more, and the images' weights fill the memory
 INTERVAL = (2.5, 97.5)              # percentiles
 TOTAL = "total"
+DIFFERENCE = ["difference", "difference_low", "difference_high", "difference_eyes"]
 ITEM_COUNT = sum(len(items) for items in FINAL_ITEMS.values())
 GROUPS = {      # column -> what it is called, and its values' names
     c.FINAL: ("round", c.ROUND_NAMES), c.DIAGNOSIS: ("diagnosis", c.DIAGNOSIS_NAMES), c.DRUG: ("drug", c.DRUG_NAMES),
@@ -72,8 +75,8 @@ def score_methods(data: Data, methods: dict[str, Predictions]) -> pd.DataFrame:
 
     Returns:
         DataFrame: method, file, item, score, low, high, rows (of the total or mean: how many items have a score); and
-        difference, difference_low, difference_high: of the score from the first method's, over the same draws of
-        persons; NaN where both do not answer the same eyes.
+        difference, difference_low, difference_high: of the score from the first method's, both over the eyes that both
+        answer, and over the same draws of persons; NaN where there are none; difference_eyes: how many.
     """
     rng, rows = np.random.default_rng(SEED), []
     persons = sorted({c.person_of(patient) for patient in data.eyes.index})
@@ -81,35 +84,57 @@ def score_methods(data: Data, methods: dict[str, Predictions]) -> pd.DataFrame:
     counts = pd.DataFrame(drawn, columns=persons)       # how often each person is in each draw
     first: _Scored | None = None
     for method, predictions in methods.items():
-        pairs = pair_truth(data, predictions)
-        scored = _Scored(final_score(pairs), _score_draws(pairs, counts), predictions.eyes.index)
+        scored = _score(data, predictions, counts)
         first = first or scored
+        off = {} if scored is first else _compare(data, scored, first, counts)
+        none = [np.nan] * 4
         for (file, item), score in scored.items.items():
             rows.append((method, file, item, score, *_find_bounds(score, scored.draws[file, item]),
-                         int(pairs[file][0][item].notna().sum()), *scored.compare(first, (file, item))))
+                         scored.rows[file, item], *off.get((file, item), none)))
         if _find_defined(scored.items) == _find_defined(first.items):      # a total over other items would not compare
-            total = _Scored({TOTAL: total_score(scored.items)}, {TOTAL: total_score(scored.draws)}, scored.eyes)
-            of_first = _Scored({TOTAL: total_score(first.items)}, {TOTAL: total_score(first.draws)}, first.eyes)
-            rows.append((method, "", _name_mean(scored.items), total.items[TOTAL],
-                         *_find_bounds(total.items[TOTAL], total.draws[TOTAL]), len(_find_defined(first.items)),
-                         *(total.compare(of_first, TOTAL) if scored is not first else [np.nan] * 3)))
-    return pd.DataFrame(rows, columns=["method", "file", "item", "score", "low", "high", "rows", "difference",
-                                       "difference_low", "difference_high"])
+            total = total_score(scored.items)
+            rows.append((method, "", _name_mean(scored.items), total, *_find_bounds(total, total_score(scored.draws)),
+                         len(_find_defined(first.items)), *off.get(TOTAL, none)))
+    return pd.DataFrame(rows, columns=["method", "file", "item", "score", "low", "high", "rows", *DIFFERENCE])
 
 
 class _Scored(NamedTuple):
-    """Scores of a method, and the same of each draw of persons."""
+    """Scores of a method, the same of each draw of persons, and how many rows have a truth."""
 
+    predictions: Predictions
     items: dict[Any, Score]
     draws: dict[Any, Score]
-    eyes: pd.Index
+    rows: dict[Any, int]
 
-    def compare(self, first: "_Scored", key: Any) -> list[float]:
-        """How far an item lies from the first method's, with its interval."""
-        if self is first or key not in first.items or not self.eyes.sort_values().equals(first.eyes.sort_values()):
-            return [np.nan] * 3
-        off = self.items[key] - first.items[key]
-        return [float(off), *_find_bounds(float(off), self.draws[key] - first.draws[key])]
+
+def _score(data: Data, predictions: Predictions, counts: pd.DataFrame) -> _Scored:
+    pairs = pair_truth(data, predictions)
+    items = final_score(pairs)
+    rows = {(file, item): int(pairs[file][0][item].notna().sum()) for file, item in items}
+    return _Scored(predictions, items, _score_draws(pairs, counts), rows)
+
+
+def _compare(data: Data, scored: _Scored, first: _Scored, counts: pd.DataFrame) -> dict[Any, list[float]]:
+    """How far each item, and the total, lies from the first method's over the eyes that both answer, with its interval
+    and the number of these eyes.
+    """
+    common = scored.predictions.eyes.index.intersection(first.predictions.eyes.index)
+    if common.empty:
+        return {}
+    own, other = (one if len(common) == len(one.predictions.eyes) else
+                  _score(data, _choose(one.predictions, common), counts) for one in (scored, first))
+    found = {key: (own.items[key] - other.items[key], own.draws[key] - other.draws[key])
+             for key in own.items if key in other.items}
+    if _find_defined(own.items) == _find_defined(other.items):
+        found[TOTAL] = (total_score(own.items) - total_score(other.items),
+                        total_score(own.draws) - total_score(other.draws))
+    return {key: [float(off), *_find_bounds(float(off), draws), len(common)] for key, (off, draws) in found.items()}
+
+
+def _choose(predictions: Predictions, eyes: pd.Index) -> Predictions:
+    """What is said of some of the eyes."""
+    images = predictions.images[predictions.images[c.PATIENT].isin(eyes)]
+    return Predictions(predictions.eyes.loc[eyes], images, predictions.runs)
 
 
 def _find_bounds(score: Score, draws: Score) -> tuple[float, float]:
@@ -151,8 +176,7 @@ def score_groups(data: Data, predictions: Predictions) -> pd.DataFrame:
     eyes, rows = select_treated(data.eyes.loc[predictions.eyes.index]), []
     for group, (_, names) in GROUPS.items():
         for value, part in eyes.groupby(eyes[group].map(names)):
-            images = predictions.images[predictions.images[c.PATIENT].isin(part.index)]
-            items = final_score(pair_truth(data, Predictions(predictions.eyes.loc[part.index], images, {})))
+            items = final_score(pair_truth(data, _choose(predictions, part.index)))
             rows += [(group, value, len(part), f"{file}: {item}", score) for (file, item), score in items.items()]
             rows.append((group, value, len(part), _name_mean(items), total_score(items)))
     return pd.DataFrame(rows, columns=["group", "value", "eyes", "item", "score"])
@@ -187,7 +211,7 @@ def describe_scores(scores: pd.DataFrame, groups: pd.DataFrame, *, data: Data, n
         pipeline: where they come from.
     """
     methods = list(dict.fromkeys(scores["method"]))
-    lines = [f"{describe_way(data, newest, pipeline)} In brackets: 95 % over persons.",
+    lines = [f"{describe_way(data, newest, pipeline)[0]} In brackets: 95 % over persons.",
              f"{'':14}{'item':20}{'rows':>6}  " + "".join(f"{method:28}" for method in methods)]
     for (file, item), part in scores.groupby(["file", "item"], sort=False):
         cells = part.set_index("method").reindex(methods)
@@ -201,12 +225,20 @@ def describe_scores(scores: pd.DataFrame, groups: pd.DataFrame, *, data: Data, n
     return "\n".join(lines)
 
 
-def describe_way(data: Data, newest: Predictions, pipeline: str) -> str:
-    """A sentence on what was scored."""
-    how = f"images by the pipeline {pipeline}"
+def describe_way(data: Data, newest: Predictions, pipeline: str) -> tuple[str, str]:
+    """What was scored, in English and Chinese."""
+    folds, of = newest.eyes[c.FOLD].nunique(), len(data.folds)
+    how = f"images by the pipeline {pipeline}", f"图像流程 {pipeline}"
     if pipeline == LABELS:
-        how = "the doctor's thickness and findings as inputs"
-    return f"Held-out treated eyes of {newest.eyes[c.FOLD].nunique()} of {len(data.folds)} folds; {how}."
+        how = "the doctor's thickness and findings as inputs", "以医生标注的厚度和征象为输入"
+    recipes = ", ".join(f"{name} {read_config(runs[-1]).recipe}" for name, runs in find_newest(newest).items())
+    return (f"Held-out treated eyes of {folds} of {of} folds; {how[0]}; recipes of the newest runs: {recipes}.",
+            f"{of} 折中 {folds} 折未参与训练的治疗眼；{how[1]}；最新训练的方案：{recipes}。")
+
+
+def find_newest(newest: Predictions) -> dict[str, list[Path]]:
+    """Runs of each model of predictions: name -> those of its last fold."""
+    return {name: runs for (name, _), runs in newest.runs.items()}
 
 
 def describe_differences(scores: pd.DataFrame) -> str:
@@ -221,7 +253,8 @@ def describe_differences(scores: pd.DataFrame) -> str:
         item = f"{shorten(row.file)} {row.item}" if row.file else row.item
         may_be_chance = row.difference_low <= 0 <= row.difference_high
         lines.append(f"{row.method}: {item} {row.difference:+.3f} [{row.difference_low:+.3f}, "
-                     f"{row.difference_high:+.3f}] against {first}" + (" (may be chance)" if may_be_chance else ""))
+                     f"{row.difference_high:+.3f}] against {first}, {row.difference_eyes:.0f} eyes"
+                     + (" (may be chance)" if may_be_chance else ""))
     return "\n".join(lines)
 
 

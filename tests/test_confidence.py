@@ -48,7 +48,8 @@ def measured(tmp_path):
 def test_what_makes_a_visit_doubtful_is_said(measured):
     paths, images = measured
     assert find_remarks(images, paths) == {
-        ("1L", 0): [], ("1L", 1): [FAR], ("2R", 0): [UNKNOWN_PLACE], ("2R", 1): [POOR], ("3L", 0): [NOT_MEASURED]}
+        ("1L", 0): [], ("1L", 1): [FAR], ("2R", 0): [UNKNOWN_PLACE], ("2R", 1): [UNKNOWN_PLACE, POOR],
+        ("3L", 0): [NOT_MEASURED]}
 
 
 def test_without_tables_everything_is_unknown(measured, tmp_path):

@@ -62,7 +62,7 @@ def test_every_eye_is_predicted_once_by_the_run_that_left_it_out(fold_copy):
         assert patient in folds[fold]
     runs = json.loads((folder / "runs.json").read_text())["model"]
     assert len(runs) == 2 * FOLDS
-    for name, run in runs.items():
+    for name, (run,) in runs.items():
         assert json.loads(Path(run, "config.json").read_text())["fold"] == name[-1]
 
 
@@ -83,7 +83,10 @@ def test_all_fourteen_items_have_a_score_an_interval_and_references(fold_copy, c
     constant = scores[(scores["method"] == "best constant") & (scores["item"] == "IRF")]
     assert constant["score"].dropna().eq(0.5).all()
     shown = capsys.readouterr().out
-    assert "images by the pipeline all" in shown
+    assert "images by the pipeline all; recipes of the newest runs: Model-Image-All fixed, Model-CSV" in shown
+    assert "Doubtful" in shown and "signal not measured: " in shown and "attention.png is left out" not in shown
+    eyes = read(folder, "eyes.csv")
+    assert eyes["remarks"].str.contains("signal not measured").all()
     assert mean in shown and "best constant" in shown
     fall = scores[(scores["method"] == "the doctor's labels") & (scores["item"] == c.VA)]
     assert len(fall) and fall["difference"].notna().all() and (fall["difference_low"] <= fall["difference_high"]).all()
@@ -220,15 +223,19 @@ def test_an_eye_without_a_prediction_is_a_miss_and_takes_part_in_no_picture(tmp_
     assert [panel[2].tolist() for panel in shown[0]] == [[300, 300], [300]]      # preCST, CST: true values
 
 
-def test_a_difference_is_told_where_both_answer_the_same_eyes_and_holds_its_interval():
+def test_a_difference_is_told_of_the_eyes_that_both_answer_and_holds_its_interval():
     known = {c.FINAL: 1, c.DIAGNOSIS: 1, c.CST: 300.0, c.PRE_CST: 300.0, c.VA: 0.5, c.CONTINUE: [0.0, 1.0] * 20}
     eyes = pd.DataFrame(known, index=pd.Index([f"{number}L" for number in range(40)], name=c.PATIENT))
     right = eyes[[c.CST, c.PRE_CST, c.VA, c.CONTINUE]]
     half = right.assign(**{c.CST: [300.0, 900.0] * 20})
-    methods = {name: Predictions(answers, pd.DataFrame(), {})
-               for name, answers in (("first", right), ("half", half), ("few", half.head(20)))}
+    others = half.tail(10).rename(lambda patient: f"9{patient}")
+    eyes = pd.concat([eyes, eyes.tail(10).set_axis(others.index)])
+    none = pd.DataFrame(columns=[c.PATIENT])
+    methods = {name: Predictions(answers, none, {}) for name, answers in (
+        ("first", right), ("half", half), ("few", half.iloc[1:21:2]), ("others", others))}
     scores = score_methods(Data(pd.DataFrame(), eyes, []), methods).set_index(["method", "item"])
-    assert scores.loc["first", "difference"].isna().all() and scores.loc["few", "difference"].isna().all()
+    assert scores.loc[["first", "others"], "difference"].isna().all()
+    assert scores.loc[("few", c.CST), ["difference", "difference_eyes"]].tolist() == [-1, 10]       # all of them missed
     row = scores.loc[("half", c.CST)]
     assert row["difference"] == -0.5 and -0.75 < row["difference_low"] < -0.5 < row["difference_high"] < -0.25
     assert scores.loc[("half", c.VA), "difference"] == scores.loc[("half", c.VA), "difference_high"] == 0

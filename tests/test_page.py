@@ -7,16 +7,17 @@ import pandas as pd
 import pytest
 
 from data.page import write_page
+from data.scores import DIFFERENCE
 from processing import columns as c
 
-COLUMNS = ["method", "file", "item", "score", "low", "high", "rows", "difference", "difference_low", "difference_high"]
+COLUMNS = ["method", "file", "item", "score", "low", "high", "rows", *DIFFERENCE]
 NAN = np.nan
 SCORES = pd.DataFrame([
-    ["model", c.STAGE1, c.VA, 0.6, 0.5, 0.7, 40, NAN, NAN, NAN],
-    ["model", "", "total", 0.71, 0.6, 0.8, 14, NAN, NAN, NAN],
-    ["fixed recipe", c.STAGE1, c.VA, 0.4, 0.3, 0.5, 40, -0.2, -0.3, -0.1],
-    ["fixed recipe", "", "total", 0.72, 0.6, 0.8, 14, 0.01, -0.1, 0.1],
-    ["as <before>", c.STAGE1, c.VA, NAN, NAN, NAN, 40, NAN, NAN, NAN],
+    ["model", c.STAGE1, c.VA, 0.6, 0.5, 0.7, 40, NAN, NAN, NAN, NAN],
+    ["model", "", "total", 0.71, 0.6, 0.8, 14, NAN, NAN, NAN, NAN],
+    ["fixed recipe", c.STAGE1, c.VA, 0.4, 0.3, 0.5, 40, -0.2, -0.3, -0.1, 30],
+    ["fixed recipe", "", "total", 0.72, 0.6, 0.8, 14, 0.01, -0.1, 0.1, 30],
+    ["as <before>", c.STAGE1, c.VA, NAN, NAN, NAN, 40, NAN, NAN, NAN, NAN],
 ], columns=COLUMNS)
 GROUPS = pd.DataFrame([[c.FINAL, "final", 12, "x", 0.3], [c.FINAL, "final", 12, "total", 0.4]],
                       columns=["group", "value", "eyes", "item", "score"])
@@ -29,7 +30,7 @@ COVERAGE = pd.DataFrame([[c.CST, "final", "all", 30, 0.8, 0.5, 0.55, 0.2],
 @pytest.fixture
 def page(tmp_path):
     (tmp_path / "roc.png").write_bytes(b"a picture")
-    write_page(tmp_path, scores=SCORES, groups=GROUPS, coverage=COVERAGE, noise=None, how="Eyes & folds.",
+    write_page(tmp_path, scores=SCORES, groups=GROUPS, coverage=COVERAGE, noise=None, how=("Eyes & folds.", "眼与折。"),
                notes=["It flatters."], origin="Model-CSV, fold 0: <run>", commands="python main.py evaluate")
     return (tmp_path / "report.html").read_text(encoding="utf-8")
 
@@ -58,7 +59,7 @@ def test_it_speaks_both_languages_and_holds_the_pictures_that_are_there(page):
 
 def test_without_intervals_and_other_methods_there_are_no_empty_tables(tmp_path):
     alone = SCORES[SCORES["method"] == "model"]
-    write_page(tmp_path, scores=alone, groups=GROUPS, coverage=None, noise=None, how="", notes=[], origin="",
+    write_page(tmp_path, scores=alone, groups=GROUPS, coverage=None, noise=None, how=("", ""), notes=[], origin="",
                commands="")
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "Difference" not in page and "How sure" not in page and page.count("<table>") == 2

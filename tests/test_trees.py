@@ -11,6 +11,7 @@ from sklearn.base import BaseEstimator
 from sklearn.ensemble import HistGradientBoostingClassifier
 from threadpoolctl import threadpool_info, threadpool_limits
 
+from config import Paths
 from model.checkpoint import save_checkpoint
 from model.csv_trees import CSVTrees
 from model.eye_features import CST_NOISE, EIGHTY_PERCENT, EXTRAS, INPUTS, SCANNED, add_noise, build_features, mark_exact
@@ -104,6 +105,16 @@ def test_trees_of_another_version_say_which(fitted, tmp_path, monkeypatch, packa
         monkeypatch.setattr(skops.io, "loads", mock.Mock(side_effect=error))
         with pytest.raises(PipelineError, match=f"fitted with {then}, and this is scikit-learn .*Train it again"):
             load_model(tmp_path / "trees.pt", CPU)
+
+
+def test_eyes_that_are_not_measured_are_said_where_the_trees_learned_from_measures(fitted, tmp_path, capsys):
+    model = CSVTrees({"seed": 2021, "means": {}}, CPU)
+    model.load_state_dict(fitted.state_dict())
+    model.predict(make_eyes(5), Paths(tmp_path))
+    assert "not measured" not in capsys.readouterr().out
+    model._trees = mock.Mock(columns=[SCANNED[0]], predict=lambda eyes: eyes[[c.AGE]])
+    model.predict(make_eyes(5), Paths(tmp_path))
+    assert "those of 5 of 5 eyes are not measured" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("number", [0, 1, 7])
