@@ -4,6 +4,7 @@ B scans, H and W pixels, h = H / 2 and w = W / 2 places of an answer.
 """
 
 import copy
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from functools import partial
@@ -16,7 +17,7 @@ import pandas as pd
 import torch
 
 from config import PATHS, Paths
-from model.device import one_thread
+from model.device import halve_until_it_fits, one_thread
 from model.lessons import HELD_OUT, TRAINING, WHOLE_EACH, LessonBatch, fingerprint_lessons, read_lessons
 from model.measures import MEASURES, ScanReading, measure_scan
 from model.module import fold_batch_norm
@@ -62,6 +63,7 @@ class SegmentationNetwork(EpochNetwork):
         parts = {name: tuple(values) for name, values in specification.items()}
         self.module = SegmentationModule(**parts).to(device).to(memory_format=torch.channels_last)
         self.plain_loss = SegmentationLoss(self.module.fluids)
+        self._most = sys.maxsize        # scans at once that the memory has been found to hold
 
     @classmethod
     def specify(cls, config: SegmentationConfig, rows: pd.DataFrame) -> dict[str, Any]:
@@ -145,6 +147,20 @@ class SegmentationNetwork(EpochNetwork):
 
     def _read_portion(self, module: SegmentationModule, portion: list[tuple[Bscan, Seen]]
                       ) -> list[tuple[Bscan, ScanReading]]:
+        """All at once, or as many as the memory holds; that many from then on."""
+        most = min(len(portion), self._most)
+
+        def read(size: int) -> list[tuple[Bscan, ScanReading]]:
+            starts = range(0, len(portion), size)
+            found = [pair for start in starts for pair in self._read_batch(module, portion[start:start + size])]
+            if size < most:
+                self._most = size
+            return found
+
+        return halve_until_it_fits(read, most)
+
+    def _read_batch(self, module: SegmentationModule, portion: list[tuple[Bscan, Seen]]
+                    ) -> list[tuple[Bscan, ScanReading]]:
         images = torch.from_numpy(np.stack([seen.pixels for _, seen in portion]))[:, None].to(self.device)
         with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16,
                                                     enabled=self.device.type == "cuda"):

@@ -139,6 +139,24 @@ def test_membranes_are_found_to_a_few_um_and_never_cross(network):
     assert np.median(np.concatenate(off)) < 4
 
 
+def test_too_little_memory_halves_the_batch_once_and_for_all(network, monkeypatch, capsys):
+    _, scans = make_scans(5, rows=64, columns=64)
+    read, sizes = network._read_batch, []
+
+    def hold_two(module, portion):
+        sizes.append(len(portion))
+        if len(portion) > 2:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
+        return read(module, portion)
+
+    monkeypatch.setattr(network, "_read_batch", hold_two)
+    monkeypatch.setattr(network, "_most", network._most)
+    assert [scan for scan, _ in network.read(scans, batch_size=4)] == scans
+    assert sorted(sizes) == [1, 2, 2, 4] and "going on with batches of 2" in capsys.readouterr().out
+    sizes.clear()
+    assert [scan for scan, _ in network.read(scans[:4], batch_size=4)] == scans[:4] and sizes == [2, 2]
+
+
 @pytest.mark.parametrize("shape", [(496, 512), (495, 767), (300, 333), (64, 64), (1024, 512), (2500, 300), (240, 3000)])
 def test_scans_of_any_size_are_read_in_their_own_pixels(network, shape):
     pixels = draw_lesson([3, 5], rows=shape[0], columns=shape[1]).image
