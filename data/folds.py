@@ -182,7 +182,7 @@ def predict_held_out(
         else:
             images = predict_images(rows.drop_duplicates(c.SOURCE), paths, PIPELINES[pipeline], models)
             eyes, images = average_eyes(images), images[images[c.FINAL] == 1]
-        inputs = _hide_filled(eyes[eyes[[c.PRE_CST, c.CST]].notna().all(axis=1)], data, pipeline)   # both visits there
+        inputs = _hide_filled(eyes, data, pipeline)
         if pipeline == LABELS:
             inputs = add_noise(inputs, np.random.default_rng([NOISE_SEED, fold]), noise)
         answers = predict_eyes(inputs, models[CSV_MODEL], paths)

@@ -116,7 +116,7 @@ def _score(data: Data, predictions: Predictions, counts: pd.DataFrame) -> _Score
 
 def _compare(data: Data, scored: _Scored, first: _Scored, counts: pd.DataFrame) -> dict[Any, list[float]]:
     """How far each item, and the total, lies from the first method's over the eyes that both answer, with its interval
-    and the number of these eyes.
+    and the number of these that are scored.
     """
     common = scored.predictions.eyes.index.intersection(first.predictions.eyes.index)
     if common.empty:
@@ -128,7 +128,8 @@ def _compare(data: Data, scored: _Scored, first: _Scored, counts: pd.DataFrame) 
     if _find_defined(own.items) == _find_defined(other.items):
         found[TOTAL] = (total_score(own.items) - total_score(other.items),
                         total_score(own.draws) - total_score(other.draws))
-    return {key: [float(off), *_find_bounds(float(off), draws), len(common)] for key, (off, draws) in found.items()}
+    count = len(select_treated(data.eyes.loc[common]))
+    return {key: [float(off), *_find_bounds(float(off), draws), count] for key, (off, draws) in found.items()}
 
 
 def _choose(predictions: Predictions, eyes: pd.Index) -> Predictions:

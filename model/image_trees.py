@@ -17,7 +17,7 @@ import pandas as pd
 import skops.io
 import torch
 from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor
-from sklearn.model_selection import GroupKFold, cross_val_predict
+from sklearn.model_selection import GroupKFold
 
 from config import PATHS, Paths
 from model.csv_trees import name_packages
@@ -120,10 +120,12 @@ class ImageTrees:
         self._learned |= {"columns": list(visits.columns), "image columns": list(images.columns)}
         labels = read_labels(paths).reindex(visits.index)
         self._fit_thickness(labels[c.CST].to_numpy(), visits)
-        own = (rows[c.FINAL] == 1).to_numpy()       # images that have labels of their own
+        own = rows[rows[c.FINAL] == 1]              # images that have labels of their own, where their visit has any
+        given = labels.loc[pd.MultiIndex.from_frame(own[VISIT]), self._findings].notna().set_axis(own.index)
+        own_labels = own[self._findings].astype(float).where(given)
         self._learned["findings"] = {
             name: [self._fit_finding(visits, labels[name].to_numpy()),
-                   self._fit_finding(images[own], rows.loc[own, name].to_numpy(float))]
+                   self._fit_finding(images.loc[own.index], own_labels[name].to_numpy())]
             for name in self._findings
         }
         run.save_fitted(self)
@@ -137,13 +139,25 @@ class ImageTrees:
                                 f"is known; {LEAST_VISITS} of {LEAST_PERSONS} are needed. Use more data, or recipe "
                                 "fixed.")
         features, ratio = _to_array(visits)[known], np.log(target[known] / find_base(visits)[known])
-        forest = ExtraTreesRegressor(**FOREST, random_state=self._seed)
-        folds = GroupKFold(min(FOLDS, persons.nunique()))
-        missed = ratio - cross_val_predict(forest, features, ratio, groups=persons, cv=folds)
+        missed = self._find_missed(features, ratio, persons, np.ones(len(ratio)))
         usual = max(float(np.median(np.abs(missed))), 1e-3)
         weights = 1 / (1 + (missed / (OUTLIER * usual)) ** 2)       # a wrong label counts less
-        forest.fit(features, ratio, weights).set_params(n_jobs=1)   # threads would add up in any order
+        missed = self._find_missed(features, ratio, persons, weights)
+        forest = self._grow_forest(features, ratio, weights)
         self._learned |= {"forest": forest, "leaves": forest.apply(features).astype(np.int32), "missed": missed}
+
+    def _find_missed(self, features: np.ndarray, ratio: np.ndarray, persons: pd.Index, weights: np.ndarray
+                     ) -> np.ndarray:
+        """By how much forests like the one that answers miss each visit when they have not learned from its person."""
+        missed = np.empty_like(ratio)
+        for learned, left in GroupKFold(min(FOLDS, persons.nunique())).split(features, groups=persons):
+            forest = self._grow_forest(features[learned], ratio[learned], weights[learned])
+            missed[left] = ratio[left] - forest.predict(features[left])
+        return missed
+
+    def _grow_forest(self, features: np.ndarray, ratio: np.ndarray, weights: np.ndarray) -> ExtraTreesRegressor:
+        forest = ExtraTreesRegressor(**FOREST, random_state=self._seed)
+        return forest.fit(features, ratio, weights).set_params(n_jobs=1)    # threads would add up in any order
 
     def _fit_finding(self, features: pd.DataFrame, labels: np.ndarray) -> Any:
         """A classifier of whether there is any; the share of the only label there is; None without a label."""

@@ -48,7 +48,7 @@ class EpochNetwork(ABC):
         """The held-out data in batches."""
 
     def begin(self, config: Any) -> None:
-        """Make first weights of the random ones, where a new training begins without a start; most kinds leave them."""
+        """Make first weights of the random ones, or a start's, where a new training begins; most kinds leave them."""
         return
 
     def group_parameters(self, config: Any) -> list[dict[str, Any]]:

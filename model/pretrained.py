@@ -30,6 +30,7 @@ from processing import columns as c
 from processing.errors import PipelineError
 from processing.parallel import keep_freed_memory
 from processing.terminal import progress, say
+from processing.visits import number_visits
 
 TRUNK_RATE = 0.1        # of the learning rate, for weights that have learned before
 
@@ -75,15 +76,16 @@ class PretrainedNetwork(ImageNetwork):
                                   OWN_VISIT, config.normalise).to_plain()
 
     def begin(self, config: ImageConfig) -> None:
-        """Load the trunks' first weights.
+        """Load the trunks' first weights, unless there is a start, and let the average begin with the first weights.
 
         Raises:
             PipelineError: there are none, or they do not fit.
         """
-        for trunk in self.module.learning.trunks.values():
-            origin = load_trunk_weights(trunk, config.trunk, config.weights)
-        self.module.averaged.load_state_dict(self.module.learning.state_dict())
-        say(f"{config.name}: the trunk {config.trunk} starts from {origin}")
+        if not config.init_from:
+            for trunk in self.module.learning.trunks.values():
+                origin = load_trunk_weights(trunk, config.trunk, config.weights)
+            say(f"{config.name}: the trunk {config.trunk} starts from {origin}")
+        self.module.begin_average()
 
     def group_parameters(self, config: ImageConfig) -> list[dict[str, Any]]:
         """A smaller step for the trunks, unless they start from random numbers."""
@@ -136,6 +138,8 @@ class PretrainedNetwork(ImageNetwork):
                     bar.update(len(batch.rows))
 
         halve_until_it_fits(ask, PREDICT_BATCH_SIZE)
+        if not data.takes_visits and data.near is not None:
+            chances = _share_near(chances, number_visits(rows), data.near)
         finer = distribution.BINS // BINS       # bins of a distribution for each of the network's
         chances = np.repeat(chances / finer, finer, axis=1)
         return Judgement(chances, pd.DataFrame(findings, columns=list(self._what.findings), index=rows.index))
@@ -145,3 +149,13 @@ class PretrainedNetwork(ImageNetwork):
         """Chances of thickness, and probabilities of the images' and the visits' findings."""
         thickness, findings, visit_findings = module(*batch.arguments)
         return thickness.float().softmax(dim=1), findings.float().sigmoid(), visit_findings.float().sigmoid()
+
+
+def _share_near(chances: np.ndarray, visit_of_row: np.ndarray, near: np.ndarray) -> np.ndarray:
+    """One distribution for all images of a visit, where each was judged alone (N x BINS): the mean of those near the
+    fovea; of all where none is, or is known to.
+    """
+    speaks = near | ~np.isin(visit_of_row, visit_of_row[near])
+    sums = np.zeros((visit_of_row.max(initial=-1) + 1, chances.shape[1]))
+    np.add.at(sums, visit_of_row[speaks], chances[speaks])
+    return (sums / np.bincount(visit_of_row[speaks], minlength=len(sums))[:, None])[visit_of_row].astype(np.float32)

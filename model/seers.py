@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 
 from config import Paths
-from model.distribution import MIDDLES_UM, Judgement, find_interval, join_judgements
+from model.distribution import MIDDLES_UM, Judgement, find_interval
 from model.registry import load_model
 from model.runs import find_fold_runs
 from model_config import FOLDS, ImageConfig
@@ -37,7 +37,7 @@ def find_seers(paths: Paths, config: ImageConfig) -> Seers:
 
 
 def see_images(rows: pd.DataFrame, paths: Paths, seers: Seers, device: torch.device) -> pd.DataFrame:
-    """What the runs see of images: each by the run that left its eye out; eyes of no fold by all of them.
+    """What the runs see of images: each by the run that left its eye out; eyes of no fold by all of them, on average.
 
     Args:
         rows: N rows of train.csv or test.csv.
@@ -68,10 +68,10 @@ def see_images(rows: pd.DataFrame, paths: Paths, seers: Seers, device: torch.dev
         is_own = (fold_of_row[judgement.findings.index] == number).to_numpy()
         parts.append(_describe(Judgement(judgement.chances[is_own], judgement.findings[is_own])))
     if not known.all():
-        unseen = rows.index[~known]
-        parts.append(_describe(join_judgements([
-            Judgement(one.chances[one.findings.index.isin(unseen)], one.findings.loc[unseen])
-            for one in by_fold.values()])))
+        unseen = rows.index[~known]     # each run's own spread, not that of all runs together: trees learned from such
+        seen = [_describe(Judgement(one.chances[one.findings.index.isin(unseen)], one.findings.loc[unseen]))
+                for one in by_fold.values()]
+        parts.append(sum(seen[1:], seen[0]) / len(seen))
     return pd.concat(parts).reindex(rows.index)
 
 

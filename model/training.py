@@ -126,12 +126,12 @@ def _prepare(paths: Paths, table: pd.DataFrame, config: Config, *, folder: Path 
     if folder and checkpoint:
         load_weights_of(checkpoint, model, folder)
         learned = read_learned(checkpoint)
-    elif isinstance(model, EpochNetwork) and not config.init_from:
-        model.begin(config)
     elif config.init_from:
         start = _load_start(paths, model, config, unfinished=unfinished)
         refuse_learned(start, held_out, whose=config.init_from, advice=OTHER_STARTS)
         learned = None if start is None else own | start
+    if isinstance(model, EpochNetwork) and not folder:
+        model.begin(config)
     return Job(config, model, rows, unseen, data, learned, run)
 
 

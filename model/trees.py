@@ -36,7 +36,7 @@ from processing.errors import PipelineError
 OTHER_ROUND_WEIGHT = 0.3            # of the other round's eyes, their VA brought into this round's unit
 # Candidates for logMAR, in steps of the tolerance; decimal acuity takes so few values that find_candidates finds them
 LOGMAR_CANDIDATES = (
-    *np.arange(0, 1.11, 0.05).round(2), 1.2, 1.3, 1.4, 1.5, 1.6, 1.7, 1.85, 2.0, 2.15, 2.3, 2.5, 2.7, 3.0,
+    *np.arange(0, 1.11, 0.05).round(2), 1.2, 1.3, 1.4, 1.5, 1.6, 1.7, 1.85, 2.0, 2.15, 2.3, 2.5, 2.7, 2.85, 3.0,
 )
 STEPS = (-0.1, -0.05, 0.0, 0.05, 0.1)       # candidates around preVA
 MISSING = -9999.0                   # stands for NaN: scikit-learn cannot bin a column that no row knows
@@ -179,7 +179,7 @@ class TreeModel:
             used = np.repeat(np.tile(known & np.isfinite(va), 2), count)
             judge = HistGradientBoostingClassifier(
                 max_iter=150, learning_rate=0.05, max_leaf_nodes=8, min_samples_leaf=40, l2_regularization=10,
-                random_state=self.seed,
+                early_stopping=False, random_state=self.seed,
             )
             hits = np.concatenate(hits)[used]
             if len(np.unique(hits)) < 2:
@@ -194,6 +194,8 @@ class TreeModel:
         """
         learned = final if final in self.judges else 1 - final
         pre_va = convert_va(eyes[c.PRE_VA], eyes[c.FINAL], learned)
+        if learned:
+            pre_va = _nearest(pre_va, self.outcomes[learned])       # as it was learned
         table, _ = self._pairs(features, pre_va, learned)
         hit = self.judges[learned].predict_proba(table)[:, 1].reshape(len(eyes), -1)        # N x K
         best, chance = decide(self._candidates_of(pre_va, learned), hit)
@@ -281,15 +283,18 @@ def find_candidates(values: ArrayLike) -> np.ndarray:
         values: array of known VA.
 
     Returns:
-        Sorted array: the middle of each stretch of answers that hits a set of values which no other set includes.
+        Sorted array: the middle of each stretch of answers (or the one answer) that hits a set of values which no
+        other set includes.
 
     >>> find_candidates([0.25, 0.32, 1.0]).round(3).tolist()
     [0.285, 1.0]
+    >>> find_candidates([0.4, 0.5]).tolist()
+    [0.45]
     """
     distinct = np.unique(np.asarray(values, float).round(3))
     tolerance = acuity_tolerance(distinct)
     edges = np.unique(np.concatenate([distinct - tolerance, distinct + tolerance]).round(6))
-    middles = (edges[:-1] + edges[1:]) / 2
+    middles = np.concatenate([(edges[:-1] + edges[1:]) / 2, edges])     # an edge may hit two values by itself
     hits = hits_acuity(distinct, middles[:, None])          # middles x values
     hits, places = np.unique(hits, axis=0, return_index=True)
     sizes = hits.sum(axis=1)

@@ -66,6 +66,12 @@ class VisitModule(nn.Module):
         return self.learning.pool
 
     @torch.no_grad()
+    def begin_average(self) -> None:
+        """Before the first step: the average is the network."""
+        self.steps.zero_()
+        self.averaged.load_state_dict(self.learning.state_dict())
+
+    @torch.no_grad()
     def average(self) -> None:
         """After a step: move the average a little towards the network."""
         self.steps.add_(1)
@@ -74,7 +80,10 @@ class VisitModule(nn.Module):
         for average, own in zip(self.averaged.parameters(), self.learning.parameters(), strict=True):
             average.lerp_(own, 1 - kept)
         for copied, counted in zip(self.averaged.buffers(), self.learning.buffers(), strict=True):
-            copied.copy_(counted)
+            if copied.is_floating_point():      # batch norm's means belong to the weights, and are averaged alike
+                copied.lerp_(counted, 1 - kept)
+            else:
+                copied.copy_(counted)
 
 
 class VisitNetwork(nn.Module):

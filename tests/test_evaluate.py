@@ -243,6 +243,14 @@ def test_a_difference_is_told_of_the_eyes_that_both_answer_and_holds_its_interva
     assert total["difference"] == pytest.approx(-0.5 / 4) and total["difference_high"] < 0
 
 
+def test_an_eye_with_images_of_one_visit_is_answered_as_options_4_and_5_do(fold_copy):
+    table = pd.read_csv(fold_copy.train_table, dtype={c.PATIENT: str})
+    patient = table[c.PATIENT].iloc[0]
+    table[~((table[c.PATIENT] == patient) & (table[c.AFTER] == 1))].to_csv(fold_copy.train_table, index=False)
+    answers = read(evaluate(fold_copy, images="all"), "eyes.csv").set_index(c.PATIENT).loc[patient]
+    assert np.isnan(answers[c.CST]) and answers[c.PRE_CST] > 0 and answers[c.VA] >= 0 and 0 <= answers[c.CONTINUE] <= 1
+
+
 def test_the_best_constant():
     values = pd.Series([0.1, 0.18, 0.5, 1.0])
     assert acuity_score(values, np.full(4, find_constant(values, acuity_score))) == 0.5

@@ -15,7 +15,7 @@ from config import Paths
 from model.checkpoint import save_checkpoint
 from model.csv_trees import CSVTrees
 from model.eye_features import CST_NOISE, EIGHTY_PERCENT, EXTRAS, INPUTS, SCANNED, add_noise, build_features, mark_exact
-from model.metrics import acuity_score, auc_score
+from model.metrics import acuity_score, auc_score, hits_acuity
 from model.registry import load_model
 from model.trees import TreeModel, find_candidates
 from processing import columns as c
@@ -143,8 +143,9 @@ def test_candidates_are_the_middles_of_what_can_be_hit_together():
     assert find_candidates([0.25, 0.32, 1.0]) == pytest.approx([0.285, 1.0])
     assert find_candidates([0.5]) == pytest.approx([0.5])
     values = np.random.default_rng(0).uniform(0, 0.95, 200).round(2)
-    best = max((np.abs(values - point) <= 0.05).sum() for point in np.arange(0, 1, 0.005))
-    assert max((np.abs(values - point) <= 0.05).sum() for point in find_candidates(values)) == best
+    assert find_candidates([0.4, 0.5]) == pytest.approx([0.45])         # both are 0.05 away
+    best = max(hits_acuity(values, point).sum() for point in np.arange(0, 1, 0.005))
+    assert max(hits_acuity(values, point).sum() for point in find_candidates(values)) == best
 
 
 def test_the_fellow_eye_is_looked_up_and_implausible_thickness_is_none():

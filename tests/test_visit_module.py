@@ -64,6 +64,17 @@ def test_the_answers_come_from_the_average_of_the_weights():
     assert all(not parameter.requires_grad for parameter in module.averaged.parameters())
 
 
+def test_what_batch_norm_counted_is_averaged_as_the_weights_are():
+    module = build()
+    name = next(name for name, _ in module.learning.named_buffers() if name.endswith("running_mean"))
+    module.learning.get_buffer(name).fill_(1)
+    before = module.averaged.get_buffer(name).clone()
+    module.average()
+    assert torch.allclose(module.averaged.get_buffer(name), before + (1 - before) * (1 - 2 / 11), atol=1e-5)
+    module.begin_average()
+    assert torch.equal(module.averaged.get_buffer(name), module.learning.get_buffer(name)) and module.steps == 0
+
+
 def make_targets(cst_um, finding):
     """Of the first visit images are labelled, of the second the eye."""
     return ImageTargets(torch.tensor(cst_um), torch.full((4, 4), finding), torch.full((2, 4), finding),
