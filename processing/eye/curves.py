@@ -112,6 +112,8 @@ def draw_curves(rng: Rng, frame: Frame) -> Curves:
     srf_um, is_fluid = _draw_subretinal(rng, frame, sick_um)
     ped_um, ped_grey = _draw_detachments(rng, frame, sick_um)
     greys[ELM - 1] *= 1 - (1 - pick(rng, v.FOVEA_SHADE)) * bell(distance_um, 0, 400)
+    greys[SRF - 1] = pick(rng, v.INTERDIGITATION_GREY) * greys[SRF - 1] / greys[SRF - 1].mean()
+    greys[RPE] *= pick(rng, v.RPE_SHADE)
     greys[SRF] = pick(rng, v.SRF_GREY) if is_fluid else pick(rng, v.MATERIAL_GREY) + 12 * wave(rng, frame.columns, 30)
     greys[PED] = ped_grey
     rpe_um = pick(rng, v.RPE_UM) * (1 + 0.12 * wave(rng, frame.columns, 25))
@@ -156,6 +158,7 @@ def _stack_layers(rng: Rng, neural_um: np.ndarray, distance_um: np.ndarray, swel
     """Upper surfaces of RNFL to interdigitation (10 x W) of a retina that lies flat: the thickness, shared out."""
     tops_um = OUTER_TOPS_UM[:4, None]
     thinner = 1 - pick(rng, (0, 0.25)) * (1 - bell(distance_um, 0, 900))
+    thinner *= 1 + pick(rng, v.OUTER_FOVEA) * bell(distance_um, 0, 450)
     outer_um = np.minimum(tops_um * pick(rng, v.OUTER) * thinner, 0.62 * neural_um * tops_um / OUTER_TOPS_UM[0])
     above_um = neural_um - outer_um[0]
     onl_um = pick(rng, (28, 60)) + pick(rng, (35, 80)) * bell(distance_um, 0, 550) + pick(rng, (0.15, 0.7)) * swelling
@@ -192,7 +195,7 @@ def _draw_subretinal(rng: Rng, frame: Frame, sick_um: float) -> tuple[np.ndarray
             high = pick_small(rng, v.SRF_UM if is_fluid else v.MATERIAL_UM)
             radius = max(pick_small(rng, v.SRF_RADIUS_UM), 1.5 * high)
             place_um = _pick_place(rng, frame, sick_um)
-            height = np.maximum(height, high * dome(frame.x_um, place_um, radius, pick(rng, (0.5, 1.4))))
+            height = np.maximum(height, high * dome(frame.x_um, place_um, radius, pick(rng, v.SRF_EDGE)))
         height *= 1 + pick(rng, (0, 0.12)) * wave(rng, frame.columns, 250 / frame.um_across)
     return np.maximum(height, 0), is_fluid
 
@@ -228,6 +231,9 @@ def _place(rng: Rng, frame: Frame, thickness_um: np.ndarray) -> np.ndarray:
     x_um = frame.x_um + aside_um
     height_um = pick(rng, v.TILT) * x_um + pick(rng, v.CURVATURE_UM) * (x_um / 4400) ** 2
     height_um = height_um + pick(rng, v.WOBBLE_UM) * wave(rng, frame.columns, 500 / frame.um_across)
+    if rng.random() >= v.LEAVES:
+        room_um = max(0.0, v.SPAN * frame.rows * frame.um_down - float(thickness_um.max()))
+        height_um *= min(1.0, room_um / max(float(np.ptp(height_um)), 1.0))
     curve = -(height_um - np.median(height_um)) / frame.um_down
     top = curve - thickness_um / frame.um_down
     row = pick(rng, v.BM_ROW) * frame.rows

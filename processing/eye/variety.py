@@ -13,6 +13,7 @@ WHOLE_UM = 8800                     # a scan of 768 columns; narrower pictures a
 BM_ROW = (0.42, 0.88)               # share of the rows: operators place it high or low
 TILT = (-0.22, 0.22)                # um down for each um across: a scan off the pupil's middle
 CURVATURE_UM = (-60, 420)           # by which the retina rises 4.4 mm from the middle: flat, myopic, mirrored rarely
+SPAN, LEAVES = 0.94, 0.08            # of the rows, that the retina fills at most; chance that it leaves the picture
 WOBBLE_UM = (0, 14)                 # of all that lies beneath, by choroid and eye movement
 OFF_FOVEA_UM = (0, 3200)            # distance of a line from the fovea: volumes reach 3 mm
 THROUGH_FOVEA = 0.5                 # chance that it goes through it
@@ -32,8 +33,11 @@ WRINKLED, WRINKLES_UM = 0.15, (2, 16)       # folds under an epiretinal membrane
 
 # ---- Layers
 OUTER = (0.72, 1.2)                 # thickness of ELM to BM, of the phantom's: thin far out and in disease
+OUTER_FOVEA = (0, 0.35)             # by which ELM to RPE is thicker at the fovea, where outer segments are longer
 RPE_UM = (13, 30)                   # the bright band above BM: 3 to 8 rows
 RPE_FOVEA = (0, 0.4)                # by which it is thicker at the fovea, where its cells are taller
+RPE_SHADE = (0.75, 1.1)             # of its grey: the ellipsoid zone may outshine it
+INTERDIGITATION_GREY = (70, 225)    # a dark gap above the RPE, or a third bright band
 CAPILLARIES_UM = (0.5, 18)          # choriocapillaris, about 10: as bright as the RPE or hardly told from what follows
 CONTRAST = (0.45, 1.35)             # of the layers among one another
 LAYER_NOISE = 14                    # standard deviation of a layer's grey from scan to scan
@@ -50,19 +54,21 @@ FOVEAL_CYST_UM = (80, 750)          # of one that fills the fovea
 PILLAR_UM = (25, 140)               # of those that stand side by side, nearly as high as the retina
 CYST_SHAPE = (0.35, 1.6)            # height to width: lying, round, upright
 AT_PEAK = 0.6                       # chance that they lie where the retina is thickest
-CYST_DARKNESS = (0.0, 0.62)         # of the tissue's grey that is left in it: nearly black to little darker
+CYST_DARKNESS = (0.0, 0.75)         # its grey as a share of the darkest tissue's about it: black to little darker
+DARKEST = 10                        # percentile of the tissue's grey that counts as the darkest
 CYST_WALL_UM = (4, 14)              # tissue between neighbours, where they do not merge
 CYST_ROUGHNESS = (0.05, 0.55)       # how irregular the outline is
 ROUGH_UM = 60                       # half width from which on it may be smoother
 LEAST_CYST_PX = (3.2, 2.2)          # height, width: below that nobody could tell it from speckle, and it is not drawn
 LEAST_CYST_BLUR = 2.2               # nor if it is not so many times as large as the blur
-LEAST_CONTRAST = 1.1                # to the tissue, in standard deviations of the noise: else made darker, or left out
-LEAST_SMALL_CONTRAST = 1.9          # of small ones, and of foci
-LEAST_GREYS = 8                     # and of 255: what JPEG leaves
+LEAST_CONTRAST = 1.5                # to that tissue, in standard deviations of the noise: else made darker, or left out
+LEAST_SMALL_CONTRAST = 2.4          # of small ones, and of foci
+LEAST_GREYS = 14                    # and of 255: what JPEG leaves
 
 # ---- Subretinal fluid, pigment epithelial detachment, material
 SRF, SRF_UM, SRF_RADIUS_UM = 0.32, (16, 600), (250, 4500)       # a trace to a blister that fills the scan
 SRF_GREY = (2, 46)
+SRF_EDGE = (0.25, 1.4)              # steepness of its dome: blunt as a blister to running out flat
 PED, PED_UM, PED_RADIUS_UM = 0.22, (50, 600), (250, 1800)
 PED_SHADE, SHADED_UM = (0.08, 1), (80, 300)     # light that a lifted RPE lets through, and from which height on
 TOGETHER, TOGETHER_UM = 0.5, 700                # chance that what lifts the retina lies about one place, and how near
@@ -86,7 +92,8 @@ VITREOUS_GREY = (0, 26)
 # ---- Shadows
 VESSELS, VESSEL_UM, VESSEL_LIGHT = (0, 9), (35, 160), (0.25, 0.85)
 CLOUD, CLOUD_LIGHT, CLOUD_UM = 0.25, (0.03, 0.8), (200, 1800)   # lens, floaters, pupil's edge
-READABLE_LIGHT = 0.22               # columns with less than this share of the light are not readable
+READABLE_CONTRAST, READABLE_GREYS = 2.0, 14     # of the bright layers to black, in standard deviations of the noise and
+                                    # of 255: columns with less are not readable
 FALL_OFF = (-0.35, 0.35)            # of the light from the top row to the last
 
 # ---- Noise and display
