@@ -91,7 +91,7 @@ def test_a_cyst_is_even_and_can_be_told_from_the_darkest_tissue_about_it():
                 seen += 1
                 assert np.ptp(image[piece]) < 1e-3
                 assert image[piece][0] <= 70 - variety.LEAST_CONTRAST * camera.find_noise(np.float32(70)) + 1e-3
-    assert seen > 60
+    assert seen > 40
 
 
 def test_noise_that_black_cuts_off_is_not_taken_for_less():
@@ -111,7 +111,7 @@ def test_the_retina_seldom_leaves_the_picture():
         rng = np.random.default_rng([6, seed])
         curves = draw_curves(rng, draw_frame(rng, 496, 768))
         leaves.append((curves.bm_row > 495).any() or (curves.ilm_row < 0).any())
-    assert 0.05 < np.mean(leaves) < 0.25
+    assert 0.02 < np.mean(leaves) < 0.12
 
 
 def test_lessons_differ_widely(lessons):
