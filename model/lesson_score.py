@@ -31,8 +31,9 @@ def score_lessons(network: SegmentationNetwork, count: int = 500) -> dict[str, f
     Returns:
         membranes_mean_um: mean distance of both membranes from the truth, over the columns that are readable and were
         read; ilm_mean_um, bm_mean_um; membranes_within_10um: share of these columns and membranes; readable_read: share
-        of the readable columns that were read; unreadable_read: of the others; and for each fluid dice (mean over the
-        scans that have LEAST_PX of it) and auc (is there any? ranked by model.measures.find_chance).
+        of the readable columns that were read; unreadable_read: of the others; and for each fluid dice (in the columns
+        that are readable; mean over the scans that have LEAST_PX of it there) and auc (is there any? ranked by
+        model.measures.find_chance).
     """
     off: dict[str, list[np.ndarray]] = {"ilm": [], "bm": []}
     read = []
@@ -45,8 +46,9 @@ def score_lessons(network: SegmentationNetwork, count: int = 500) -> dict[str, f
         read.append(np.stack([lesson.is_readable, reading.is_readable]))
         for name, mask in zip(FLUIDS, lesson.masks, strict=True):
             presence[name].append((bool(mask.any()), find_chance(reading.fluids[name])))
-            if mask.sum() >= LEAST_PX:
-                dice[name].append(measure_dice(mask, stretch(reading.fluids[name], mask.shape) >= LIKELY))
+            if mask[:, lesson.is_readable].sum() >= LEAST_PX:
+                marked = stretch(reading.fluids[name], mask.shape) >= LIKELY
+                dice[name].append(measure_dice(mask[:, lesson.is_readable], marked[:, lesson.is_readable]))
     ilm, bm = np.concatenate(off["ilm"]), np.concatenate(off["bm"])
     true, found = np.concatenate(read, axis=1)
     return {

@@ -4,6 +4,10 @@ import cv2
 import numpy as np
 import pytest
 
+from processing.eye import variety
+from processing.eye.camera import Camera
+from processing.eye.curves import draw_curves, draw_frame
+from processing.eye.lesions import RING, measure_heights, paint_cysts
 from processing.eye.lesson import FLUIDS, draw_lesson
 from processing.eye.others import draw_other
 
@@ -61,6 +65,44 @@ def test_what_is_marked_can_be_seen(lessons):
                 seen.append(sign * (image[mask].mean() - image[around].mean()) > 0)
     assert np.mean(lit) == np.mean(darker) == np.mean(brighter) == 1
     assert min(len(lit), len(darker), len(brighter)) >= 10
+
+
+def plain_camera(**how):
+    """A device that shows greys as they are."""
+    usual = {"blur_px": (0, 0), "grain_px": (0, 0), "speckle": 0.2, "floor": 5, "lifted": 0, "fall_off": 0, "gamma": 1,
+             "gain": 1, "offset": 0}
+    return Camera(**{**usual, **how})
+
+
+def test_a_cyst_is_even_and_can_be_told_from_the_darkest_tissue_about_it():
+    """Across layers of 70 and 120 each piece has one grey, below 70 by as much as the noise there demands."""
+    camera, seen = plain_camera(), 0
+    for seed in range(30):
+        rng = np.random.default_rng([4, seed])
+        curves = draw_curves(rng, draw_frame(rng, 496, 384))
+        heights = measure_heights(curves)
+        image = np.where(heights // 40 % 2, 120, 70).astype(np.float32)
+        mask = paint_cysts(rng, image, heights, curves, camera, np.ones(384, np.float32))
+        count, pieces = cv2.connectedComponents(mask.astype(np.uint8), connectivity=4)
+        for number in range(1, count):
+            piece = pieces == number
+            ring = cv2.dilate(piece.astype(np.uint8), RING).astype(bool) & ~mask
+            if ring.any() and (np.abs(image[ring] - 70) < 1e-3).mean() > 0.3:
+                seen += 1
+                assert np.ptp(image[piece]) < 1e-3
+                assert image[piece][0] <= 70 - variety.LEAST_CONTRAST * camera.find_noise(np.float32(70)) + 1e-3
+    assert seen > 40
+
+
+def test_noise_that_black_cuts_off_is_not_taken_for_less():
+    camera = plain_camera(offset=-20, speckle=0, floor=10)         # noise of 6 greys; what is below 20 is black
+    assert camera.find_noise(np.float32([100, 22, 18])) == pytest.approx([6, 6, 4])
+
+
+def test_columns_without_light_cannot_be_read_and_dim_ones_can():
+    noisy, clear = plain_camera(floor=25), plain_camera(floor=2)
+    assert noisy.find_hidden(np.float32([10, 29, 40, 120])).tolist() == [True, True, False, False]
+    assert clear.find_hidden(np.float32([10, 29, 40, 120])).tolist() == [True, False, False, False]
 
 
 def test_lessons_differ_widely(lessons):

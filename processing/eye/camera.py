@@ -30,14 +30,21 @@ class Camera(NamedTuple):
         return np.sqrt((self.speckle * grey) ** 2 + (0.6 * self.floor) ** 2)
 
     def find_noise(self, grey: np.ndarray) -> np.ndarray:
-        """Standard deviation of the noise on greys, as displayed."""
-        noise = self.measure_noise(grey)
-        return (self.show(grey + noise) - self.show(grey - noise)) / 2
+        """Standard deviation of the noise on greys, as displayed; beside black or white, where half of it is cut off,
+        that of the other half.
+        """
+        noise, shown = self.measure_noise(grey), self.show(grey)
+        return np.maximum(self.show(grey + noise) - shown, shown - self.show(grey - noise))
 
     def show(self, grey: np.ndarray) -> np.ndarray:
         """Greys as displayed, 0 to 255."""
         signal = np.clip((grey + self.lifted * self.floor) / 255, 0, 1.2)
         return np.clip(signal ** self.gamma * (255 * self.gain) + self.offset, 0, 255)
+
+    def find_hidden(self, grey: np.ndarray) -> np.ndarray:
+        """Whether tissue of these greys cannot be told from black: bool, as many."""
+        contrast = self.show(grey) - self.show(0 * grey)
+        return contrast < np.maximum(v.READABLE_CONTRAST * self.find_noise(grey), v.READABLE_GREYS)
 
 
 def draw_camera(rng: Rng) -> Camera:

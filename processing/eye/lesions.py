@@ -14,6 +14,8 @@ from processing.eye.camera import Camera
 from processing.eye.curves import ELM, RPE, Curves, Rng, make_texture, pick, pick_count, pick_small
 
 LEAST_CYST_AREA_PX, SMALL_CYST_PX = 12, 120
+RING_PX = 2                 # of tissue about a cyst that it is told from
+RING = np.ones((2 * RING_PX + 1, 2 * RING_PX + 1), np.uint8)
 SUBPIXEL = 4                # fractional bits of the coordinates that OpenCV draws with
 FOCUS_CONTRAST = 45         # a bright dot in a bright layer is none
 
@@ -50,11 +52,10 @@ def paint_cysts(rng: Rng, image: np.ndarray, heights: np.ndarray, curves: Curves
         smaller = min(1.0, v.ROUGH_UM / min(site.wide_um, site.high_um)) ** smooth
         _add_cyst(mask, left, site, rough, curves, roughness=roughness * smaller, wall_um=wall_um, darkness=own)
     mask &= (heights > curves.surfaces_um[ELM] + 5) & (heights < curves.surfaces_um[0] - 9)
-    mask = _keep_visible(mask, left, image * light, camera)
+    mask = _fill(image, mask, left, light, camera)
     if rng.random() < 0.4:
         rim = cv2.dilate(mask.view(np.uint8), np.ones((3, 3), np.uint8)).astype(bool) & ~mask
         image[rim] += pick(rng, (4, 28))
-    image[mask] = image[mask] * left[mask] + pick(rng, (0, 14)) * left[mask]
     return mask
 
 
@@ -144,7 +145,7 @@ def _room(curves: Curves, column: float) -> float:
 
 def _add_cyst(mask: np.ndarray, left: np.ndarray, site: Site, rough: np.ndarray, curves: Curves, *, roughness: float,
               wall_um: float, darkness: float) -> None:
-    """Set `mask` where the cyst is and `left` to the share of grey that stays; its wall cuts into its neighbours."""
+    """Set `mask` where the cyst is and `left` to its darkness; its wall cuts into its neighbours."""
     frame, at = curves.frame, int(np.clip(site.column, 0, curves.frame.columns - 1))
     wide = max(site.wide_um / frame.um_across, v.LEAST_CYST_PX[1] / 2)
     high = max(site.high_um / frame.um_down, v.LEAST_CYST_PX[0] / 2)
@@ -165,22 +166,29 @@ def _add_cyst(mask: np.ndarray, left: np.ndarray, site: Site, rough: np.ndarray,
     left[box][inside > 0] = darkness
 
 
-def _keep_visible(mask: np.ndarray, left: np.ndarray, lit: np.ndarray, camera: Camera) -> np.ndarray:
-    """The pieces of `mask` that can be told from the noise, if need be made darker in `left`."""
-    _, pieces, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=4)
-    area = stats[:, cv2.CC_STAT_AREA]
+def _fill(image: np.ndarray, mask: np.ndarray, left: np.ndarray, light: np.ndarray, camera: Camera) -> np.ndarray:
+    """Fill the pieces of `mask` that can be told from the noise, each with one grey: the share `left` of the darkest
+    tissue about it, less if need be. Returns these pieces: bool H x W.
+    """
+    count, pieces, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=4)
     least_px = np.maximum(v.LEAST_CYST_PX, v.LEAST_CYST_BLUR * np.array(camera.blur_px))
-    keep = (area >= LEAST_CYST_AREA_PX) & (stats[:, cv2.CC_STAT_HEIGHT] >= least_px[0])
-    keep &= stats[:, cv2.CC_STAT_WIDTH] >= least_px[1]
-    tissue, own = (np.bincount(pieces.ravel(), values.ravel()) / area for values in (lit, left))
-    contrast = camera.show(tissue) - camera.show(0 * tissue)
-    least = np.where(area < SMALL_CYST_PX, v.LEAST_SMALL_CONTRAST, v.LEAST_CONTRAST) * camera.find_noise(tissue)
-    keep &= contrast >= np.maximum(least, v.LEAST_GREYS)
-    keep[0] = False
-    most = np.clip(1 - least / np.maximum(contrast, 1), 0, 1)
-    left += np.minimum(most - own, 0)[pieces]
-    np.clip(left, 0, None, out=left)
-    return keep[pieces]
+    lit, kept, tissue = image * light, np.zeros_like(mask), image.copy()
+    for number in range(1, count):
+        column, row, wide, high, area = stats[number]
+        if area < LEAST_CYST_AREA_PX or high < least_px[0] or wide < least_px[1]:
+            continue
+        top, first = max(0, row - RING_PX), max(0, column - RING_PX)
+        box = slice(top, row + high + RING_PX), slice(first, column + wide + RING_PX)
+        piece = pieces[box] == number
+        about = cv2.dilate(piece.view(np.uint8), RING).astype(bool)
+        darkest, shown = (np.percentile(grey[box][about], v.DARKEST) for grey in (tissue, lit))
+        contrast = camera.show(shown) - camera.show(0 * shown)
+        wanted = v.LEAST_SMALL_CONTRAST if area < SMALL_CYST_PX else v.LEAST_CONTRAST
+        least = max(wanted * camera.find_noise(shown), v.LEAST_GREYS)
+        if contrast >= least:
+            image[box][piece] = darkest * min(left[box][piece].mean(), 1 - least / contrast)
+            kept[box] |= piece
+    return kept
 
 
 # ---- Foci

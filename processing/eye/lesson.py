@@ -6,7 +6,8 @@ import numpy as np
 
 from processing.eye import variety as v
 from processing.eye.camera import compress, draw_camera, draw_cloud, expose
-from processing.eye.curves import PED, RPE, SRF, Curves, Rng, draw_curves, draw_frame, make_texture, pick
+from processing.eye.curves import (
+    ELLIPSOID, ELM, PED, RPE, SRF, Curves, Rng, draw_curves, draw_frame, make_texture, pick)
 from processing.eye.lesions import measure_heights, paint_cysts, paint_foci, paint_vessels
 from processing.eye.surroundings import add_marks, add_rims, paint_choroid, paint_front
 
@@ -57,7 +58,8 @@ def draw_lesson(seed: int | list[int], *, rows: int = 496, columns: int = 768) -
     shown = compress(rng, expose(rng, image, camera, cloud))
     add_marks(rng, shown)
     rims = add_rims(rng, shown)
-    hidden = disc | (cloud < v.READABLE_LIGHT)
+    inner, outer = curves.greys[:ELM].max(axis=0), curves.greys[[ELLIPSOID, RPE]].max(axis=0)
+    hidden = disc | camera.find_hidden(np.minimum(inner, outer) * cloud)
     return _tell_truth(shown, curves, heights, cysts, foci & ~cysts, hidden=hidden, rims=rims)
 
 

@@ -25,7 +25,7 @@ def paint_choroid(rng: Rng, image: np.ndarray, heights: np.ndarray, curves: Curv
     floor = pick(rng, (0, 60))
     fade = np.exp(-(depth / thick_um) ** pick(rng, (1.0, 2.4)))
     grey = floor + np.maximum(stroma - floor, 0) * fade * (1 - pick(rng, (0.1, 0.9)) * lumen)
-    grey += np.maximum(bright - grey, 0) * np.exp(-(depth / capillaries_um) ** 4)
+    grey += np.maximum(bright - grey, 0) * np.exp(-np.square(np.square(depth / capillaries_um)))
     np.copyto(image, grey, where=heights < 0)
 
 

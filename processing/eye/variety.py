@@ -50,15 +50,16 @@ FOVEAL_CYST_UM = (80, 750)          # of one that fills the fovea
 PILLAR_UM = (25, 140)               # of those that stand side by side, nearly as high as the retina
 CYST_SHAPE = (0.35, 1.6)            # height to width: lying, round, upright
 AT_PEAK = 0.6                       # chance that they lie where the retina is thickest
-CYST_DARKNESS = (0.0, 0.62)         # of the tissue's grey that is left in it: nearly black to little darker
+CYST_DARKNESS = (0.0, 0.75)         # its grey as a share of the darkest tissue's about it: black to little darker
+DARKEST = 10                        # percentile of the tissue's grey that counts as the darkest
 CYST_WALL_UM = (4, 14)              # tissue between neighbours, where they do not merge
 CYST_ROUGHNESS = (0.05, 0.55)       # how irregular the outline is
 ROUGH_UM = 60                       # half width from which on it may be smoother
 LEAST_CYST_PX = (3.2, 2.2)          # height, width: below that nobody could tell it from speckle, and it is not drawn
 LEAST_CYST_BLUR = 2.2               # nor if it is not so many times as large as the blur
-LEAST_CONTRAST = 1.1                # to the tissue, in standard deviations of the noise: else made darker, or left out
-LEAST_SMALL_CONTRAST = 1.9          # of small ones, and of foci
-LEAST_GREYS = 8                     # and of 255: what JPEG leaves
+LEAST_CONTRAST = 1.3                # to that tissue, in standard deviations of the noise: else made darker, or left out
+LEAST_SMALL_CONTRAST = 2.2          # of small ones, and of foci
+LEAST_GREYS = 11                    # and of 255: what JPEG leaves
 
 # ---- Subretinal fluid, pigment epithelial detachment, material
 SRF, SRF_UM, SRF_RADIUS_UM = 0.32, (16, 600), (250, 4500)       # a trace to a blister that fills the scan
@@ -86,7 +87,8 @@ VITREOUS_GREY = (0, 26)
 # ---- Shadows
 VESSELS, VESSEL_UM, VESSEL_LIGHT = (0, 9), (35, 160), (0.25, 0.85)
 CLOUD, CLOUD_LIGHT, CLOUD_UM = 0.25, (0.03, 0.8), (200, 1800)   # lens, floaters, pupil's edge
-READABLE_LIGHT = 0.22               # columns with less than this share of the light are not readable
+READABLE_CONTRAST, READABLE_GREYS = 2.0, 14     # of the bright layers to black, in standard deviations of the noise and
+                                    # of 255: columns with less are not readable
 FALL_OFF = (-0.35, 0.35)            # of the light from the top row to the last
 
 # ---- Noise and display
