@@ -119,8 +119,6 @@ def _compare(data: Data, scored: _Scored, first: _Scored, counts: pd.DataFrame) 
     and the number of these that are scored.
     """
     common = scored.predictions.eyes.index.intersection(first.predictions.eyes.index)
-    if common.empty:
-        return {}
     own, other = (one if len(common) == len(one.predictions.eyes) else
                   _score(data, _choose(one.predictions, common), counts) for one in (scored, first))
     found = {key: (own.items[key] - other.items[key], own.draws[key] - other.draws[key])

@@ -236,6 +236,9 @@ def test_a_difference_is_told_of_the_eyes_that_both_answer_and_holds_its_interva
     scores = score_methods(Data(pd.DataFrame(), eyes, []), methods).set_index(["method", "item"])
     assert scores.loc[["first", "others"], "difference"].isna().all()
     assert scores.loc[("few", c.CST), ["difference", "difference_eyes"]].tolist() == [-1, 10]       # all of them missed
+    few = {"first": methods["half"], "few": methods["few"]}      # the same answers
+    assert score_methods(Data(pd.DataFrame(), eyes, []), few).set_index(["method", "item"]).loc[
+        ("few", c.CST), "difference"] == 0
     row = scores.loc[("half", c.CST)]
     assert row["difference"] == -0.5 and -0.75 < row["difference_low"] < -0.5 < row["difference_high"] < -0.25
     assert scores.loc[("half", c.VA), "difference"] == scores.loc[("half", c.VA), "difference_high"] == 0

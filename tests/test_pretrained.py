@@ -184,8 +184,10 @@ def test_a_run_of_another_config_or_that_is_not_finished_does_not_join(root, tmp
     unfinished = tmp_path / NAME / run_of(root, 4).name
     record = json.loads((unfinished / "run.json").read_text())
     (unfinished / "run.json").write_text(json.dumps(record | {"state": "stopped"}))
+    empty = tmp_path / NAME / run_of(root, 2).name
+    (empty / f"{NAME}.pt").unlink()
     found = {member.parent.name for member in find_members(tmp_path / NAME / run_of(root, 0).name / f"{NAME}.pt")}
-    assert found == runs - {other.name, unfinished.name} | {run_of(root, 0, seed=7).name}
+    assert found == runs - {other.name, unfinished.name, empty.name} | {run_of(root, 0, seed=7).name}
 
 
 def test_seeds_are_trainings_and_only_recipes_that_join_have_them():

@@ -75,16 +75,27 @@ def test_without_weights_nothing_starts_unless_it_is_asked_for(cache):
     assert load_trunk_weights(trunk, "resnet18", NO_WEIGHTS).startswith("random numbers")
 
 
+class Code:
+    """What runs when a file that holds it is read without care."""
+
+    def __init__(self, trace):
+        self.trace = trace
+
+    def __reduce__(self):
+        return open, (str(self.trace), "w")
+
+
 @pytest.mark.parametrize("content", ["other", "code", "text", "list", "numbers"])
 def test_a_file_that_holds_other_things_is_refused(tmp_path, content):
     file = tmp_path / "weights.pth"
     if content == "other":
         torch.save(torchvision.models.mobilenet_v3_small().state_dict(), file)
     elif content == "code":
-        torch.save({"conv1.weight": print}, file)
+        torch.save({"conv1.weight": Code(tmp_path / "it ran")}, file)
     elif content == "text":
         file.write_text("nothing")
     else:
         torch.save([torch.zeros(2)] if content == "list" else {"conv1.weight": 1.0}, file)
     with pytest.raises(PipelineError, match="other weights than|read safely|it must be a dict of tensors"):
         load_trunk_weights(build_trunk("resnet18", GREY), "resnet18", str(file))
+    assert not (tmp_path / "it ran").exists()

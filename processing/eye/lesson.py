@@ -7,7 +7,18 @@ import numpy as np
 from processing.eye import variety as v
 from processing.eye.camera import compress, draw_camera, draw_cloud, expose
 from processing.eye.curves import (
-    ELLIPSOID, ELM, PED, RPE, SRF, Curves, Rng, draw_curves, draw_frame, make_texture, pick)
+    ELLIPSOID,
+    ELM,
+    PED,
+    RPE,
+    SRF,
+    Curves,
+    Rng,
+    draw_curves,
+    draw_frame,
+    make_texture,
+    pick,
+)
 from processing.eye.lesions import measure_heights, paint_cysts, paint_foci, paint_vessels
 from processing.eye.surroundings import add_marks, add_rims, paint_choroid, paint_front
 
