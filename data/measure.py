@@ -38,7 +38,7 @@ from processing.terminal import progress, say
 
 NAME = "Model-Segmentation"
 NUMBERS = [*MEASURES, "um_down", "um_across"]
-PICTURE, MAP = "-measured.png", "etdrs.png"      # how the names of pictures end
+PICTURE, MAP = "-measured.png", "etdrs.png"      # how the pictures' names end; what the map is called
 COLUMNS = [c.FILE, *NUMBERS, "scale", c.PROBLEM]        # of measures.csv
 SAVE_SHARE = 0.03                               # of the time, that may go into writing what was measured so far
 SAVE_EACH = 100                                 # scans: not asked more often whether it is time
@@ -231,7 +231,7 @@ def _find_images(named: list[Path]) -> list[Path]:
     for path in named:
         if path.is_dir():
             found += [file for file in sorted(path.rglob("*")) if is_image(file) and file.is_file()
-                      and not file.name.endswith((PICTURE, MAP))]
+                      and not file.name.endswith(PICTURE) and file.name != MAP]
         elif path.is_file():
             found.append(path)
         else:

@@ -165,7 +165,7 @@ MUTANTS = list(starmap(Mutant, [
     ("data.measure._read_known", "[row[name] for name in c.MEASURED_STATE] == states.get(row[c.FILE])", "True", "measure", "new_or_changed"),
     ("data.measure._read_known", "except PipelineError", "except KeyError", "measure", "spreadsheet"),
     ("data.measure.measure_all", "_save(paths, files, rows)", "", "measure", "interrupted"),
-    ("data.measure._find_images", "not file.name.endswith((PICTURE, MAP))", "True", "measure", "folder_of_scans"),
+    ("data.measure._find_images", "not file.name.endswith(PICTURE)", "True", "measure", "folder_of_scans"),
     ("data.measure._name_pictures", "{file.name.lower() for file in files}", "set()", "measure", "never_replaced"),
     ("data.measure._try_to_save", "except PipelineError", "except KeyError", "measure", "open_elsewhere"),
     ("data.measure._try_folder", "except OSError", "except KeyError", "measure", "cannot_be_written_to"),

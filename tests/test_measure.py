@@ -63,6 +63,19 @@ def folder(tmp_path, clear):
     return place
 
 
+def interrupt_at(patch, number):
+    """Ctrl-C while that scan is measured."""
+    measure_scan, done = own.measure_scan, []
+
+    def stop(scan, reading):
+        done.append(scan)
+        if len(done) == number:
+            raise KeyboardInterrupt
+        return measure_scan(scan, reading)
+
+    patch.setattr(own, "measure_scan", stop)
+
+
 # ---- The data set
 
 def test_every_image_is_measured_once(demo_copy, capsys):
@@ -114,16 +127,8 @@ def test_only_what_is_new_or_changed_is_measured(measured, capsys):
 
 
 def test_an_interrupted_measuring_goes_on(demo_copy, monkeypatch, capsys):
-    measure_scan, done = own.measure_scan, []
-
-    def stop_at_the_tenth(scan, reading):
-        done.append(scan)
-        if len(done) == 10:
-            raise KeyboardInterrupt
-        return measure_scan(scan, reading)
-
     with monkeypatch.context() as patched:
-        patched.setattr(own, "measure_scan", stop_at_the_tenth)
+        interrupt_at(patched, 10)
         with pytest.raises(KeyboardInterrupt):
             measure_all(demo_copy)
     assert len(pd.read_csv(demo_copy.measures)) == 9
@@ -230,16 +235,8 @@ def test_a_folder_that_cannot_be_written_to_is_said_before_the_work(folder, monk
 
 
 def test_what_was_measured_of_named_files_outlives_an_interruption(folder, monkeypatch, capsys):
-    measure_scan, done = own.measure_scan, []
-
-    def stop_at_the_third(scan, reading):
-        done.append(scan)
-        if len(done) == 3:
-            raise KeyboardInterrupt
-        return measure_scan(scan, reading)
-
     monkeypatch.setattr(own, "draw_picture", lambda *_: None)
-    monkeypatch.setattr(own, "measure_scan", stop_at_the_third)
+    interrupt_at(monkeypatch, 3)
     with pytest.raises(KeyboardInterrupt):
         measure_files([str(folder)])
     assert [Path(file).name for file in pd.read_csv(folder / "measured" / "measures.csv")["file"]] == ["0.png", "1.png"]
