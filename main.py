@@ -98,7 +98,8 @@ def demo(arguments: Namespace) -> None:
 def measure(arguments: Namespace) -> None:
     files, own, shared = flags.read_measure(arguments)
     with hold_signals():
-        from data.measure import measure_all, measure_files
+        from data.measure import measure_all
+        from data.measure_files import measure_files
     if files or arguments.lines:
         measure_files(files, **own, **shared)
     else:

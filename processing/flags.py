@@ -249,7 +249,7 @@ def add_measure_flags(parser: ArgumentParser) -> None:
 
 
 def read_measure(arguments: Namespace) -> tuple[list[str], dict[str, Any], dict[str, Any]]:
-    """The files that are named, the flags that are for them alone, and the others; for data.measure.
+    """The files that are named, the flags that are for them alone, and the others; for option 11.
 
     Raises:
         ConfigError: flags for files without any file.

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from config import PATHS
-from data.measure import draw_picture
+from data.measure_files import draw_picture
 from model.etdrs import FIELDS, average_fields, map_thickness, place_columns, read_volume
 from model.lesson_score import measure_dice, score_lessons, stretch
 from model.measures import LIKELY, explain, find_chance, measure_scan, measure_thickness

@@ -9,9 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import data.measure as own
 from config import Paths
-from data.measure import COLUMNS, measure_all, measure_files
+from data import measure, measuring
+from data import measure_files as named
+from data.measure import measure_all
+from data.measure_files import measure_files
+from data.measuring import COLUMNS
 from model.lessons import TEST
 from processing import columns as c
 from processing.check import check_data
@@ -65,7 +68,7 @@ def folder(tmp_path, clear):
 
 def interrupt_at(patch, number):
     """Ctrl-C while that scan is measured."""
-    measure_scan, done = own.measure_scan, []
+    measure_scan, done = measuring.measure_scan, []
 
     def stop(scan, reading):
         done.append(scan)
@@ -73,7 +76,7 @@ def interrupt_at(patch, number):
             raise KeyboardInterrupt
         return measure_scan(scan, reading)
 
-    patch.setattr(own, "measure_scan", stop)
+    patch.setattr(measuring, "measure_scan", stop)
 
 
 # ---- The data set
@@ -108,9 +111,9 @@ def test_only_what_is_new_or_changed_is_measured(measured, capsys):
     shutil.copyfile(measured.root / files[0], changed)
     gone.unlink()
     asked = []
-    read = own.read_bscan
+    read = measure.read_bscan
     own_read = pytest.MonkeyPatch()
-    own_read.setattr(own, "read_bscan", lambda path, **how: asked.append(path) or read(path, **how))
+    own_read.setattr(measure, "read_bscan", lambda path, **how: asked.append(path) or read(path, **how))
     try:
         measured.measures_picture.unlink()
         measure_all(measured)
@@ -148,8 +151,8 @@ def test_a_table_that_a_spreadsheet_saved_or_damaged_is_no_harm(measured, capsys
 
 
 def test_other_weights_measure_anew(measured, monkeypatch, capsys):
-    load = own._load_network
-    monkeypatch.setattr(own, "_load_network", lambda *arguments: (load(*arguments)[0], "other"))
+    load = measure.load_network
+    monkeypatch.setattr(measure, "load_network", lambda *arguments: (load(*arguments)[0], "other"))
     measure_all(measured)
     assert "24 of them now" in capsys.readouterr().out
 
@@ -222,20 +225,21 @@ def test_where_no_retina_is_found_no_membrane_and_no_number_is_drawn(folder, mon
     drawn = {}
     monkeypatch.setattr("processing.overlays.draw_scan", lambda path, title, painted, curve, um: drawn.update(
         {path.name: (painted, curve)}))
-    monkeypatch.setattr(own, "explain", lambda measures: c.NO_RETINA)
+    for room in (measuring, named):
+        monkeypatch.setattr(room, "explain", lambda measures: c.NO_RETINA)
     measure_files([str(folder / "0.png")])
     painted, curve = drawn["0-measured.png"]
     assert np.isnan(curve).all() and np.array_equal(painted, read_image(folder / "0.png"))
 
 
 def test_a_folder_that_cannot_be_written_to_is_said_before_the_work(folder, monkeypatch):
-    monkeypatch.setattr(own, "measure_each", lambda *_: pytest.fail("measured"))
+    monkeypatch.setattr(named, "measure_each", lambda *_: pytest.fail("measured"))
     with pytest.raises(PipelineError, match="notes.txt cannot be written to: .*Name another folder with --out"):
         measure_files([str(folder)], out=str(folder / "notes.txt"))
 
 
 def test_what_was_measured_of_named_files_outlives_an_interruption(folder, monkeypatch, capsys):
-    monkeypatch.setattr(own, "draw_picture", lambda *_: None)
+    monkeypatch.setattr(named, "draw_picture", lambda *_: None)
     interrupt_at(monkeypatch, 3)
     with pytest.raises(KeyboardInterrupt):
         measure_files([str(folder)])
@@ -245,9 +249,9 @@ def test_what_was_measured_of_named_files_outlives_an_interruption(folder, monke
 
 def test_a_table_that_is_open_elsewhere_does_not_end_the_measuring(demo_copy, monkeypatch, capsys):
     """It is tried again, in the end in earnest."""
-    monkeypatch.setattr(own.Pace, "is_due", lambda self: True)
-    monkeypatch.setattr(own, "SAVE_EACH", 5)
-    write, refused = own.write_csv, []
+    monkeypatch.setattr(measure.Pace, "is_due", lambda self: True)
+    monkeypatch.setattr(measure, "SAVE_EACH", 5)
+    write, refused = measure.write_csv, []
 
     def refuse_twice(path, table):
         if path == demo_copy.measures and len(refused) < 2:
@@ -255,7 +259,7 @@ def test_a_table_that_is_open_elsewhere_does_not_end_the_measuring(demo_copy, mo
             raise PipelineError(f"{path} could not be written.")
         write(path, table)
 
-    monkeypatch.setattr(own, "write_csv", refuse_twice)
+    monkeypatch.setattr(measure, "write_csv", refuse_twice)
     assert len(pd.read_csv(measure_all(demo_copy))) == 24
     assert capsys.readouterr().out.count("measures.csv could not be written. The measuring goes on") == 2
 
@@ -311,9 +315,9 @@ def test_lines_take_their_own_scans_and_no_others_of_their_names(tmp_path):
     own_um, other_um = np.full(100, 300.0), np.full(100, 500.0)
     beside, other, third = tmp_path / "a" / "1.png", tmp_path / "b" / "1.png", tmp_path / "c" / "1.png"
     curves = {beside.resolve(): own_um, other.resolve(): other_um}
-    assert own._find_line(beside, curves) is own_um
-    assert np.isnan(own._find_line(third, curves)).all()
-    assert own._find_line(third, {other.resolve(): other_um}) is other_um      # scans may lie elsewhere
+    assert named._find_line(beside, curves) is own_um
+    assert np.isnan(named._find_line(third, curves)).all()
+    assert named._find_line(third, {other.resolve(): other_um}) is other_um      # scans may lie elsewhere
 
 
 def test_a_scan_without_a_retina_is_no_part_of_the_map(tmp_path, clear):

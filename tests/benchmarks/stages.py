@@ -24,7 +24,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from config import VIEWS, Paths
-from data.measure import measure_each
+from data.measuring import measure_each
 from model.batches import read_batches
 from model.cache import open_cache
 from model.csv_model import CASE_ORDER_SEED, CSVNetwork
