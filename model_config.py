@@ -33,7 +33,7 @@ class Recipe:
 
 # What a recipe has where it says nothing else: B-scans alone, each by itself, as they are, Adam's step the same always
 PLAIN: dict[str, Any] = {"views": ("bscan",), "pool": "image", "augment": "none", "normalise": "none",
-                         "schedule": "constant", "weight_decay": 0.0}
+                         "schedule": "constant", "weight_decay": 0.0, "precision": "float32"}
 
 # The classification losses of the 2021 system expect logits and get Sigmoid outputs, so a finding's loss cannot fall
 # below log(1 + 1/e) = 0.313 for a positive and log 2 = 0.693 for a negative label. The recipe seed leaves that so.
@@ -48,7 +48,7 @@ IMAGE_RECIPES = {
     "pretrained": Recipe("PretrainedNetwork", heads="distribution", joins=True,
                          help="a trunk that has seen pictures before",
                          own={"views": ("bscan_full",), "pool": "visit", "augment": "scan", "schedule": "warm",
-                              "weight_decay": 0.05}),
+                              "weight_decay": 0.05, "precision": "card"}),
 }
 CSV_RECIPES = {
     "seed": Recipe("CSVNetwork", heads="sigmoid", help="as in 2021"),
@@ -58,7 +58,7 @@ CSV_RECIPES = {
 SEGMENTATION_RECIPE = Recipe("SegmentationNetwork", help="the only one")
 FIELDS_OF_EPOCHS = ("epochs", "learning_rate", "batch_size")        # of no use to a recipe that has no epochs
 DEVICES = ("auto", "cuda", "mps", "cpu")            # auto: the first of the others that is there
-PRECISIONS = ("float32", "bf16")
+PRECISIONS = ("float32", "bf16", "card")             # card: bf16 on a graphics card, float32 elsewhere
 POOLS = {"image": "ImagePool", "visit": "GatedAttention"}      # name -> class of model/pooling.py
 SCHEDULES = ("constant", "cosine", "warm")
 AUTO = "auto"           # of a field: as the recipe has it
@@ -171,7 +171,6 @@ class ImageConfig:
     fold: str = setting("none", FOLD, "eyes to leave out and measure on; all: five trainings")
     device: str = setting("auto", DEVICE, "where it runs; auto: on a card where there is one")
     workers: int = setting(-1, whole(-1), "threads that read images; -1: chosen for the machine")
-    precision: str = setting("float32", one_of(PRECISIONS), "bf16: half the memory, faster where the machine has it")
     trunk: str = setting("segmentation", TRUNK, "of the recipe pretrained: segmentation, or a classification model of "
                          "torchvision, as convnext_tiny")
     weights: str = setting("", PATH, "that the trunk starts from: a file; none: random numbers; empty: those that come "
@@ -186,6 +185,8 @@ class ImageConfig:
                             "after a slow start")
     weight_decay: float = setting(RECIPES_OWN, DECAY, "how much each step pulls the weights towards 0; -1: as the "
                                   "recipe has it")
+    precision: str = setting(AUTO, one_of((AUTO, *PRECISIONS)), "bf16: half the memory, faster where the machine has "
+                             "it; card: so on a graphics card only")
 
     def __post_init__(self) -> None:
         if isinstance(self.views, list):        # as JSON and the command line give it
@@ -199,6 +200,10 @@ class ImageConfig:
     def recipe_of(self) -> Recipe:
         """What the recipe's name stands for."""
         return IMAGE_RECIPES[self.recipe]
+
+    def variant(self) -> str:
+        """The recipe's name, and the trunk's where it is another than the program's own."""
+        return self.recipe if self.trunk == type(self).trunk else f"{self.recipe} {self.trunk}"
 
     def settle(self) -> "ImageConfig":
         """The same with what was left to the recipe."""
@@ -229,6 +234,10 @@ class CSVConfig:
         """What the recipe's name stands for."""
         return CSV_RECIPES[self.recipe]
 
+    def variant(self) -> str:
+        """The recipe's name."""
+        return self.recipe
+
     def settle(self) -> "CSVConfig":
         """The same: it leaves nothing to the recipe."""
         return self
@@ -246,7 +255,8 @@ class SegmentationConfig:
     seed: int = setting(2021, SEED, "first weights, and the scans")
     device: str = setting("auto", DEVICE, "where it runs; auto: on a card where there is one")
     workers: int = setting(-1, whole(-1), "threads that draw scans; -1: chosen for the machine")
-    precision: str = setting("float32", one_of(PRECISIONS), "bf16: half the memory, faster where the machine has it")
+    precision: str = setting("float32", one_of(PRECISIONS), "bf16: half the memory, faster where the machine has it; "
+                             "card: so on a graphics card only")
     schedule: str = setting("cosine", one_of(SCHEDULES), "of AdamW's step; cosine: it falls to the end")
     weight_decay: float = setting(1e-4, DECAY, "how much each step pulls the weights towards 0")
     fold: ClassVar[str] = "none"        # it learns from no eyes, so none is to be left out

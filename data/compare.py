@@ -76,8 +76,9 @@ def _find_run(paths, run):
 
 
 def _read_curve(folder):
-    """The history of a run; None, and said, where its file cannot be read."""
+    """The history of a run; None, and said, where its files cannot be read."""
     try:
+        read_config(folder)
         return read_history(folder / "history.csv")
     except PipelineError as error:
         say(f"{error}\nThe curve of {folder} is left out.")

@@ -16,8 +16,10 @@ from data.scores import select_treated
 from model.metrics import hits_acuity, hits_thickness
 from processing import columns as c
 from processing.crop_record import GeometryRecord
+from processing.errors import PipelineError
 from processing.geometry import NEAR_FOVEA_UM
 from processing.tables import read_measures
+from processing.terminal import say
 from processing.visits import VISIT
 
 ITEMS = {c.PRE_CST: (0,), c.CST: (1,), c.VA: (0, 1)}    # answer -> the visits that it rests on
@@ -58,8 +60,11 @@ def find_remarks(images: pd.DataFrame, paths: Paths) -> dict[tuple[str, int], li
     """
     places = GeometryRecord(paths.geometry_table).table(images[c.SOURCE]).set_index(c.SOURCE)["distance_um"]
     readable = pd.Series(dtype=float)
-    if paths.measures.is_file():
-        readable = read_measures(paths.measures, ["readable_share"]).set_index(c.FILE)["readable_share"]
+    try:
+        if paths.measures.is_file():
+            readable = read_measures(paths.measures, ["readable_share"]).set_index(c.FILE)["readable_share"]
+    except PipelineError as error:      # answers do not wait for what is said of them
+        say(f"{error}\nWhose signal is poor is not told.")
     table = images[[*VISIT]].assign(away=places.reindex(images[c.SOURCE]).abs().to_numpy(),
                                     readable=readable.reindex(images[c.SOURCE]).to_numpy())
     found = {}

@@ -41,13 +41,14 @@ from data.scores import (
     describe_noise,
     describe_scores,
     describe_way,
+    find_newest,
     pair_truth,
     score_groups,
     score_methods,
     score_noise,
     select_treated,
 )
-from model.csv_trees import SEEN_COLUMNS, SURE_COLUMNS
+from model.csv_trees import SEEN_COLUMNS, SURE_COLUMNS, TOLD_BY
 from model.module import ImageModule
 from model.run import read_config
 from processing import columns as c
@@ -113,8 +114,10 @@ def evaluate(paths: Paths = PATHS, *, images: str = "auto", device: str = "auto"
                    how=describe_way(data, newest, pipeline), notes=[*find_notes(paths, methods), *doubtful],
                    origin=origin, commands=f"python main.py evaluate --images {pipeline}")
     if pipeline != LABELS and newest.eyes[c.FOLD].nunique() == len(data.folds):
-        seen = newest.eyes.reset_index()
-        write_csv(paths.out_of_fold, seen.reindex(columns=[c.PATIENT, c.FOLD, *SEEN_COLUMNS, *SURE_COLUMNS]))
+        told_by = "; ".join(f"{name} {read_config(folders[-1]).variant()}" for name, folders
+                            in find_newest(newest).items() if name != CSV_MODEL)
+        seen = newest.eyes.reset_index().assign(**{TOLD_BY: told_by})
+        write_csv(paths.out_of_fold, seen.reindex(columns=[c.PATIENT, c.FOLD, *SEEN_COLUMNS, *SURE_COLUMNS, TOLD_BY]))
     say(text)
     say(f"Tables, pictures and report.html: {folder.path}")
     return folder.path
@@ -123,14 +126,14 @@ def evaluate(paths: Paths = PATHS, *, images: str = "auto", device: str = "auto"
 def _predict_methods(paths, data, pipeline, *, folds, runs, device) -> dict[str, Predictions]:
     """What the newest runs say, those of every other recipe for which there are runs, and the references."""
     methods = {MODEL: predict_held_out(paths, data, pipeline, folds, label="newest runs")}
-    for recipe, chosen in select_recipes(runs, pipeline).items():
+    for recipes, chosen in select_recipes(runs, pipeline).items():
         others = load_folds(chosen, device, data)
         only = f" ({len(others)} of {len(data.folds)} folds)" if len(others) < len(folds) else ""
-        name = f"{recipe} recipe{only}"
+        name = f"{recipes}{only}"
         methods[name] = predict_held_out(paths, data, pipeline, others, label=name)
     if pipeline != LABELS:      # how far Model-CSV falls when image models tell it what a doctor would
         eyes, newest = predict_held_out(paths, data, LABELS, folds).eyes, methods[MODEL].eyes
-        eyes = eyes.reindex(newest.index).assign(**{c.FOLD: newest[c.FOLD]})
+        eyes = eyes.loc[eyes.index.intersection(newest.index)]
         methods[DOCTOR] = Predictions(eyes, methods[MODEL].images.head(0), {})
     return methods | predict_references(data, methods[MODEL])
 

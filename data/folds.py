@@ -97,18 +97,18 @@ def select_newest(runs: Runs, pipeline: str) -> dict[str, Folders]:
 
 
 def select_recipes(runs: Runs, pipeline: str) -> dict[str, dict[str, Folders]]:
-    """Select the runs of each recipe but those that select_newest gives: recipe -> model name -> Folders.
+    """Select the runs of each recipe but those that select_newest gives: what it is called -> model name -> Folders.
 
-    Of a recipe that Model-CSV lacks, its newest runs answer; of one that image models lack, there is nothing, unless
-    they are not asked (LABELS).
+    Of a recipe that Model-CSV lacks, its newest runs answer; of one that only Model-CSV has, the image models' newest.
     """
     newest, chosen = select_newest(runs, pipeline), {}
     names = _model_names(pipeline)
     for recipe in dict.fromkeys(recipe for name in names for recipe in runs.get(name, {})):
-        own = {name: runs.get(name, {}).get(recipe, newest[name] if name == CSV_MODEL and len(names) > 1 else {})
+        of_images = any(recipe in runs.get(name, {}) for name in names if name != CSV_MODEL)
+        own = {name: runs.get(name, {}).get(recipe, newest[name] if of_images == (name == CSV_MODEL) else {})
                for name in names}
         if _common_folds(own) and own != newest:
-            chosen[recipe] = own
+            chosen[f"{recipe} recipe" if of_images else f"{CSV_MODEL} {recipe}"] = own
     return chosen
 
 

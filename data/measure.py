@@ -84,7 +84,8 @@ def _try_to_save(paths: Paths, files: list[str], rows: dict[str, dict[str, Any]]
 
 def _save(paths: Paths, files: list[str], rows: dict[str, dict[str, Any]]) -> None:
     known = [rows[file] for file in files if file in rows]
-    write_csv(paths.measures, build_table(known, [*COLUMNS, *c.MEASURED_STATE]))
+    if known:
+        write_csv(paths.measures, build_table(known, [*COLUMNS, *c.MEASURED_STATE]))
 
 
 def _read_known(table: Path, states: dict[str, list[str]]) -> dict[str, dict[str, Any]]:

@@ -98,10 +98,12 @@ def tabulate(measured: Measured) -> dict[str, Any]:
 
 
 def build_table(rows: list[dict[str, Any]], columns: list[str]) -> pd.DataFrame:
+    """Rows of tabulate as a table with these columns."""
     return pd.DataFrame(rows, columns=columns).astype({"foci_count": "Int64"})
 
 
 def say_table(table: pd.DataFrame) -> None:
+    """Print what matters most of a table of COLUMNS, as far as it goes on a terminal."""
     shown = table.head(SHOWN_ROWS)
     width = min(48, max(len(Path(file).name) for file in shown[c.FILE]))
     say(f"{'file':<{width}} " + " ".join(f"{name:>10}" for name in SHOWN))
@@ -114,12 +116,14 @@ def say_table(table: pd.DataFrame) -> None:
 
 
 def format_measure(name: str, value: float) -> str:
+    """A number as a person reads it: `name` is of SHOWN, or empty for a thickness."""
     if pd.isna(value):
         return "-"
     return f"{100 * value:.0f}" if name == "read %" else f"{value:.3f}" if "mm²" in name else f"{value:.0f}"
 
 
 def say_problems(table: pd.DataFrame) -> None:
+    """Say how many scans of a table of COLUMNS are not measured wholly, and the first of them."""
     odd = table[table[c.PROBLEM] != ""]
     if len(odd):
         say(f"{len(odd)} of {len(table)} scans are not measured, or not wholly; see the column {c.PROBLEM}:")
@@ -128,6 +132,7 @@ def say_problems(table: pd.DataFrame) -> None:
 
 
 def say_scale(table: pd.DataFrame) -> None:
+    """Say where a scale was assumed, and which."""
     assumed = int(table["scale"].isin(["assumed", "given in part"]).sum())
     if assumed:
         say(f"{assumed} scans have no scale bars; the Spectralis' scale is assumed where none is given, {UM_DOWN} µm a "

@@ -23,7 +23,7 @@ from data.pipeline import (
 from data.submission import Sheet, Submission, read_templates, write_submission
 from model.device import select_device
 from model.means import fill_missing, fit_case_means
-from model.runs import describe_runs, find_checkpoint, find_members, fold_of, read_config_field
+from model.runs import describe_runs, find_checkpoint, find_members, find_newer, fold_of, read_config_field
 from processing import columns as c
 from processing.errors import PipelineError
 from processing.tables import build_case_table, read_processed
@@ -88,6 +88,9 @@ def _load_models(paths, image_models, checkpoints, *, device, unfinished):
                 + ("" if fold == "none" else f" (trained without fold {fold})"))
         if len(files) > 1:
             say(f"{name}: these {len(files)} answer together")
+        if not chosen and (passed := find_newer(paths, name, file)):
+            say(f"{name}: {len(passed)} newer runs are passed over, as each left a fold out; name one to ask it instead"
+                f" (the newest: {passed[-1]})")
     return models
 
 

@@ -37,7 +37,8 @@ def predict_references(data: Data, newest: Predictions) -> dict[str, Predictions
             for column, score in {c.PRE_CST: thickness_score, c.CST: thickness_score, c.VA: acuity_score}.items():
                 constant.loc[own.index, column] = find_constant(known[column].dropna(), score)
             before.loc[own.index, c.VA] = own[c.PRE_VA].fillna(known[c.PRE_VA].mean())
-    before[c.CST] = newest.eyes[c.PRE_CST] if c.PRE_CST in newest.eyes else eyes[c.PRE_CST].fillna(eyes[c.CST].mean())
+    if c.PRE_CST in newest.eyes:
+        before[c.CST] = newest.eyes[c.PRE_CST]
     constant[[c.CONTINUE, *c.FINDINGS]] = CHANCE
     images = newest.images.assign(**dict.fromkeys(c.FINDINGS, CHANCE))
     columns = newest.eyes.columns

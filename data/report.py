@@ -25,6 +25,7 @@ from model.metrics import (
 from model.run import read_config
 from processing import columns as c
 from processing.acuity import UNITS
+from processing.crop_record import GeometryRecord
 from processing.errors import PipelineError
 from processing.files import try_to_write
 from processing.overlays import explain_colors
@@ -82,9 +83,8 @@ def draw_gallery_of_eyes(
     count = min(GALLERY, len(off) // 2)
     if not count:
         return
-    groups = images.sort_values(c.SOURCE).groupby(c.PATIENT)
-    middle = pd.concat([part.iloc[[len(part) // 2]] for _, part in groups])
-    shown = middle.set_index(c.PATIENT).loc[[*off.index[:count], *off.index[::-1][:count]]].reset_index()
+    scans = _choose_scans(images, paths)
+    shown = scans.loc[[*off.index[:count], *off.index[::-1][:count]]].reset_index()
     pictures, legend = _paint(paths, shown, VIEWS["bscan"])
     picture_of, rows = dict(zip(shown[c.PATIENT], pictures, strict=True)), []
     for title, chosen in (("best", off.index[:count]), ("worst", off.index[::-1][:count])):
@@ -97,6 +97,16 @@ def draw_gallery_of_eyes(
         ]
         rows.append((f"{title}: thickness off by {off[chosen].mean():.0%} on average", row))
     draw_gallery(path, rows, legend=legend)
+
+
+def _choose_scans(images: pd.DataFrame, paths: Paths) -> pd.DataFrame:
+    """Of each eye the image nearest the fovea, or, where that is not known, the middle one: indexed by patient ID."""
+    images = images.sort_values(c.SOURCE)
+    places = GeometryRecord(paths.geometry_table).table(images[c.SOURCE]).set_index(c.SOURCE)["distance_um"]
+    away = places.reindex(images[c.SOURCE]).abs().set_axis(images.index)
+    nearest = away.dropna().groupby(images[c.PATIENT]).idxmin()
+    middle = {patient: part.index[len(part) // 2] for patient, part in images.groupby(c.PATIENT)}
+    return images.loc[list((middle | nearest.to_dict()).values())].set_index(c.PATIENT)
 
 
 def _paint(paths: Paths, images: pd.DataFrame, view: View) -> tuple[list[np.ndarray], list[Any]]:

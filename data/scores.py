@@ -76,7 +76,8 @@ def score_methods(data: Data, methods: dict[str, Predictions]) -> pd.DataFrame:
     Returns:
         DataFrame: method, file, item, score, low, high, rows (of the total or mean: how many items have a score); and
         difference, difference_low, difference_high: of the score from the first method's, both over the eyes that both
-        answer, and over the same draws of persons; NaN where there are none; difference_eyes: how many.
+        answer, and over the same draws of persons; NaN where there are none; difference_eyes: how many (of an
+            item per image, images).
     """
     rng, rows = np.random.default_rng(SEED), []
     persons = sorted({c.person_of(patient) for patient in data.eyes.index})
@@ -126,8 +127,8 @@ def _compare(data: Data, scored: _Scored, first: _Scored, counts: pd.DataFrame) 
     if _find_defined(own.items) == _find_defined(other.items):
         found[TOTAL] = (total_score(own.items) - total_score(other.items),
                         total_score(own.draws) - total_score(other.draws))
-    count = len(select_treated(data.eyes.loc[common]))
-    return {key: [float(off), *_find_bounds(float(off), draws), count] for key, (off, draws) in found.items()}
+    rows = own.rows | {TOTAL: len(select_treated(data.eyes.loc[common]))}
+    return {key: [float(off), *_find_bounds(float(off), draws), rows[key]] for key, (off, draws) in found.items()}
 
 
 def _choose(predictions: Predictions, eyes: pd.Index) -> Predictions:
@@ -230,7 +231,7 @@ def describe_way(data: Data, newest: Predictions, pipeline: str) -> tuple[str, s
     how = f"images by the pipeline {pipeline}", f"图像流程 {pipeline}"
     if pipeline == LABELS:
         how = "the doctor's thickness and findings as inputs", "以医生标注的厚度和征象为输入"
-    recipes = ", ".join(f"{name} {read_config(runs[-1]).recipe}" for name, runs in find_newest(newest).items())
+    recipes = ", ".join(f"{name} {read_config(runs[-1]).variant()}" for name, runs in find_newest(newest).items())
     return (f"Held-out treated eyes of {folds} of {of} folds; {how[0]}; recipes of the newest runs: {recipes}.",
             f"{of} 折中 {folds} 折未参与训练的治疗眼；{how[1]}；最新训练的方案：{recipes}。")
 

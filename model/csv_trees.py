@@ -28,6 +28,7 @@ from processing.terminal import say
 # Of an eye, by the image models; and how sure its thickness is, where they tell
 SEEN_COLUMNS = [c.PRE_CST, *c.PRE_FINDINGS, c.CST, *c.FINDINGS]
 SURE_COLUMNS = [*c.sure_columns(c.PRE_CST), *c.sure_columns(c.CST)]
+TOLD_BY = "told by"         # of out_of_fold.csv: which image models, of which recipes
 
 
 def name_packages() -> dict[str, str]:
@@ -121,7 +122,7 @@ class CSVTrees:
         self._trees.fit(eyes, seen)
         run.save_fitted(self)
         how = "with noise of the image models' size" if seen is None else \
-            f"as image models saw them ({paths.out_of_fold})"
+            f"as image models saw them ({_describe_origin(paths)})"
         say(f"{run.name}: trees fitted to {len(eyes)} eyes, as labelled and {how}")
 
     def predict(self, rows: pd.DataFrame, paths: Paths = PATHS, *, label: str = "predict") -> pd.DataFrame:
@@ -144,6 +145,14 @@ class CSVTrees:
                 "measured: its answers there are worse. Option 11 (measure) measures what is new.")
         answers = self._trees.predict(eyes.join(scanned))
         return answers.set_axis(rows.index)
+
+
+def _describe_origin(paths):
+    """Which image models told what out_of_fold.csv holds, as text."""
+    told = []
+    if TOLD_BY in read_header(paths.out_of_fold):
+        told = pd.read_csv(paths.out_of_fold, usecols=[TOLD_BY], dtype=str)[TOLD_BY].dropna().unique().tolist()
+    return ", ".join([str(paths.out_of_fold), *told])
 
 
 def read_out_of_fold(paths: Paths, fold: str, patients: pd.Series, held_out: pd.Series) -> pd.DataFrame:

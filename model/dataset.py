@@ -84,12 +84,15 @@ class ImageData:
         self.places = torch.from_numpy(read_places(rows, paths)) if placed else None
         self._labels = None         # N x (1 + K) float32: CST in um, findings; of OWN_VISIT NaN where none is given
         if labelled:
-            columns = [specification.target, *specification.findings]
+            columns, visits = [specification.target, *specification.findings], number_visits(rows)
             if specification.target == OWN_VISIT:
                 rows = _label_own_visits(rows, paths, columns)
             else:
                 check_finite(rows, columns, list(map(self.name, range(len(rows)))))
             self._labels = torch.tensor(rows[columns].to_numpy(np.float32))
+            if self.near is not None and not self.takes_visits:     # images alone: far ones do not speak for thickness
+                has_near = pd.Series(self.near).groupby(visits).transform("any").to_numpy()
+                self._labels[has_near & ~self.near, 0] = torch.nan
 
     def __len__(self) -> int:
         return len(self.visit_of_row)

@@ -14,7 +14,7 @@ INPUTS = [c.PATIENT, c.FINAL, c.GENDER, c.AGE, c.DIAGNOSIS, c.DRUG, c.SIDE, c.PR
           c.CST, *c.FINDINGS]
 PLAUSIBLE_CST_UM = (100, 1500)      # beyond, a thickness is an error (the real tables hold 6109), not signal
 DIAGNOSES = (1, 2, 3, 4, 5, 6, 9)
-DRUGS = (0, 1, 2, 3, 5, 6, 10)
+DRUGS = tuple(c.DRUG_NAMES)
 # Noise of what the image models see, for the second copy of each training eye: the published submissions hit 30 % of
 # thicknesses within 7.5 %, which is a spread of a fifth, and their findings have an AUC of 0.7-0.8.
 CST_NOISE, FINDINGS_NOISE = 0.2, 0.35

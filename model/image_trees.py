@@ -49,7 +49,7 @@ class ImageTrees:
     """Follows model.registry.Model.
 
     Args:
-        specification: seed and findings.
+        specification: of specify; seed and findings are needed.
         device: torch.device; trees compute on the CPU.
     """
 
@@ -64,8 +64,10 @@ class ImageTrees:
 
     @classmethod
     def specify(cls, config: ImageConfig, rows: pd.DataFrame) -> dict[str, Any]:
-        """The specification of a new model: the config's seed, today's findings and packages."""
-        return {"seed": config.seed, "findings": list(c.FINDINGS), "packages": name_packages(),
+        """The specification of a new model: whose pretrained runs it asks (none: ""), the config's seed, today's
+        findings and packages."""
+        asked = config.name if config.recipe == BEST else ""
+        return {"pretrained": asked, "seed": config.seed, "findings": list(c.FINDINGS), "packages": name_packages(),
                 "outputs": {c.CST: "um, of the visit", "findings": "probability"}}
 
     @classmethod
@@ -97,9 +99,12 @@ class ImageTrees:
                              f"{self.specification.get('packages')}, and this is {name_packages()}") from error
 
     def fingerprint(self, rows: pd.DataFrame, held_out: pd.DataFrame, paths: Paths) -> dict[str, str]:
-        """The tables that its features come from."""
+        """The tables and the pretrained runs that its features come from."""
         files = paths.image_table, paths.eye_table, paths.measures, paths.geometry_table
-        return {file.name: fingerprint_table(file) for file in files if file.is_file()}
+        asked = self.specification.get("pretrained")
+        runs = [seer["run"] for seer in find_seers(paths, asked).values()] if asked else []
+        return {file.name: fingerprint_table(file) for file in files if file.is_file()} | (
+            {"pretrained runs": " ".join(runs) or "none"} if asked else {})
 
     def fit(self, rows: pd.DataFrame, run: Run, paths: Paths, *, held_out: pd.DataFrame) -> None:
         """Learn from images whose scans are measured. A visit's labels are its own: thickness and findings as eyes.csv
@@ -114,7 +119,8 @@ class ImageTrees:
         Raises:
             PipelineError: option 11 has not measured them all, or there are too few visits.
         """
-        self._learned = {"seers": find_seers(paths, run.config) if run.config.recipe == BEST else {}}
+        asked = self.specification.get("pretrained")
+        self._learned = {"seers": find_seers(paths, asked, tell=True) if asked else {}}
         images, visits = self._build_features(rows, paths)
         say(f"{run.name}: fitting trees to {len(visits)} visits; that takes a minute or two for 5,000")
         self._learned |= {"columns": list(visits.columns), "image columns": list(images.columns)}

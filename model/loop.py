@@ -120,7 +120,7 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, config: Any, epoch: int)
     rate, done = config.learning_rate, (epoch - 1) / max(1, config.epochs - 1)
     if config.schedule in ("cosine", "warm"):
         rate *= LEAST_RATE + (1 - LEAST_RATE) * (1 + math.cos(math.pi * done)) / 2
-    if config.schedule == "warm" and done < WARM_SHARE:
+    if config.schedule == "warm" and done < WARM_SHARE and config.epochs > 1:
         rate *= WARM_RATE
     for group in optimizer.param_groups:
         group["lr"] = rate * group.get("scale", 1.0)

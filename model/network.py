@@ -86,7 +86,7 @@ class EpochNetwork(ABC):
         """
         config = run.config.settle()
         visits = self.open_data(rows, run, paths, held_out)
-        self.is_bf16 = config.precision == "bf16"
+        self.is_bf16 = config.precision == "bf16" or (config.precision == "card" and self.device.type == "cuda")
         self.loss_function = SharedLoss(self.plain_loss) if this_process().count > 1 else self.plain_loss
         groups = self.group_parameters(config)
         parameters: list[nn.Parameter] = [parameter for group in groups for parameter in group["params"]]

@@ -22,6 +22,7 @@ from model.image_model import ImageNetwork
 from model.loss import DistributionLoss
 from model.module import fold_batch_norm
 from model.portable import NotPortable, Portable
+from model.provenance import fingerprint_table
 from model.specification import OWN_VISIT, ImageSpecification
 from model.trunks import NO_WEIGHTS, build_trunk, load_trunk_weights
 from model.visit_module import BINS, VisitModule, find_bins
@@ -94,6 +95,11 @@ class PretrainedNetwork(ImageNetwork):
         others = [parameter for parameter in self.module.learning.parameters() if id(parameter) not in own]
         scale = 1.0 if config.weights == NO_WEIGHTS else TRUNK_RATE
         return [{"params": others, "scale": 1.0}, {"params": trunks, "scale": scale}]
+
+    def fingerprint(self, rows: pd.DataFrame, held_out: pd.DataFrame, paths: Paths) -> dict[str, str]:
+        """The images that it learns from, where they lie, and the labels of their visits."""
+        files = [file for file in (paths.eye_table, paths.geometry_table) if file.is_file()]
+        return super().fingerprint(rows, held_out, paths) | {file.name: fingerprint_table(file) for file in files}
 
     def finish_step(self) -> None:
         """Average the weights."""

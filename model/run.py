@@ -208,8 +208,9 @@ class Run:
 
     def save_fitted(self, model: Any) -> None:
         """Write a model that is fitted at once, without epochs."""
-        save_checkpoint(self.folder / f"{self.name}.pt", model, model.state_dict(), name=self.name,
-                        learned=self._list_learned())
+        if self._writes:
+            save_checkpoint(self.folder / f"{self.name}.pt", model, model.state_dict(), name=self.name,
+                            learned=self._list_learned())
 
     def _save(self) -> None:
         """Write the last complete epoch. The history first: a run killed in between has a row too many, not too few."""

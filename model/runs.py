@@ -54,6 +54,13 @@ def find_checkpoint(paths: Paths, name: str, chosen: str | Path | None = None, *
     return (of_all_eyes or files)[-1]
 
 
+def find_newer(paths: Paths, name: str, file: Path) -> list[Path]:
+    """The finished runs of a model that were begun after that of a checkpoint file, oldest first."""
+    folders = run_folders(paths, name)
+    later = folders[folders.index(file.parent) + 1:] if file.parent in folders else []
+    return [folder for folder in later if read_record(folder).get("state") == "finished"]
+
+
 def find_members(file: Path) -> list[Path]:
     """The checkpoint files that answer together with this one of an image model, itself among them.
 
@@ -84,14 +91,14 @@ def _describe_training(folder: Path) -> dict[str, Any] | None:
     except (ValueError, AttributeError):
         return None
     same = {name: value for name, value in fields.items() if name not in ("seed", "fold", "device", "workers")}
-    tables = {name: value for name, value in read_record(folder).get("data", {}).items() if name.endswith(".csv")}
-    return same | {"specification": built, "tables": tables}
+    data = {name: value for name, value in read_record(folder).get("data", {}).items() if name != "images"}
+    return same | {"specification": built, "data": data}
 
 
 def find_fold_runs(paths: Paths, name: str) -> dict[str, dict[int, Path]]:
     """The finished runs of a model that left a fold of the present splits out: recipe -> fold -> the newest folder.
 
-    The recipe of the newest run comes last.
+    Runs of other trunks are of other recipes (ImageConfig.variant). The recipe of the newest run comes last.
     """
     splits = fingerprint_table(paths.splits)
     found: dict[str, dict[int, Path]] = {}
@@ -99,7 +106,7 @@ def find_fold_runs(paths: Paths, name: str) -> dict[str, dict[int, Path]]:
         record = read_record(folder)
         if record.get("state") == "finished" and record.get("data", {}).get(paths.splits.name) == splits:
             config = read_config(folder)
-            found[config.recipe] = found.pop(config.recipe, {}) | {int(config.fold): folder}
+            found[config.variant()] = found.pop(config.variant(), {}) | {int(config.fold): folder}
     return found
 
 

@@ -14,7 +14,7 @@ from config import Paths
 from model.distribution import MIDDLES_UM, Judgement, find_interval
 from model.registry import load_model
 from model.runs import find_fold_runs
-from model_config import FOLDS, ImageConfig
+from model_config import FOLDS
 from processing import columns as c
 from processing.splits import load_splits
 from processing.tables import read_processed
@@ -22,18 +22,34 @@ from processing.terminal import say
 
 PRETRAINED = "pretrained"
 
-Seers = dict[str, str]      # fold, as text -> run folder, relative to model/ckpt
+# Fold, as text -> the run that left it out ("run", its folder relative to model/ckpt) and whom ("eyes", patient IDs)
+Seers = dict[str, dict[str, Any]]
 
 
-def find_seers(paths: Paths, config: ImageConfig) -> Seers:
-    """The pretrained runs of this model that left each fold out; none where one is missing, which is said."""
-    runs = find_fold_runs(paths, config.name).get(PRETRAINED, {}) if paths.splits.is_file() else {}
+def find_seers(paths: Paths, name: str, *, tell: bool = False) -> Seers:
+    """The pretrained runs of a model that left each fold out; none where one is missing.
+
+    Args:
+        paths: config.Paths.
+        name: the model's.
+        tell: whether it is said that one is missing.
+
+    Returns:
+        Seers of one trunk: of those with runs of all folds the one trained last.
+    """
+    found = find_fold_runs(paths, name) if paths.splits.is_file() else {}
+    of_trunks = [runs for variant, runs in found.items() if variant.split()[0] == PRETRAINED] or [{}]
+    runs = next((runs for runs in reversed(of_trunks) if len(runs) == FOLDS), of_trunks[-1])
     absent = sorted(set(range(FOLDS)) - set(runs))
     if absent:
-        say(f"{config.name}: no pretrained run has left out fold {', '.join(map(str, absent))}; the recipe best is the "
-            "recipe measured without them (train_image --recipe pretrained --fold all).")
+        if tell:
+            say(f"{name}: no pretrained run has left out fold {', '.join(map(str, absent))}; the recipe best is the "
+                "recipe measured without them (train_image --recipe pretrained --fold all).")
         return {}
-    return {str(fold): folder.relative_to(paths.ckpt).as_posix() for fold, folder in sorted(runs.items())}
+    eyes = read_processed(paths.train_table, c.TRAIN_COLUMNS).drop_duplicates(c.PATIENT)
+    folds = load_splits(paths.splits, eyes)
+    return {str(fold): {"run": folder.relative_to(paths.ckpt).as_posix(), "eyes": sorted(folds[fold])}
+            for fold, folder in sorted(runs.items())}
 
 
 def see_images(rows: pd.DataFrame, paths: Paths, seers: Seers, device: torch.device) -> pd.DataFrame:
@@ -51,18 +67,16 @@ def see_images(rows: pd.DataFrame, paths: Paths, seers: Seers, device: torch.dev
     Raises:
         PipelineError: a run is no longer there or cannot be loaded, or an image cannot be read.
     """
-    eyes = read_processed(paths.train_table, c.TRAIN_COLUMNS).drop_duplicates(c.PATIENT)
-    folds = load_splits(paths.splits, eyes)
-    of_eye = {patient: fold for fold, patients in enumerate(folds) for patient in patients}
+    of_eye = {patient: int(fold) for fold, seer in seers.items() for patient in seer["eyes"]}
     fold_of_row = rows[c.PATIENT].map(of_eye)
     by_fold: dict[int, Judgement] = {}
     parts = []
-    for fold, folder in seers.items():
+    for fold, seer in seers.items():
         own = rows[(fold_of_row == int(fold)) | fold_of_row.isna()]
         if len(own):
-            place = Path(paths.ckpt / folder)
+            place = Path(paths.ckpt / seer["run"])
             model: Any = load_model(place / f"{place.parent.name}.pt", device, unit="images")
-            by_fold[int(fold)] = model.judge(own, paths, label=f"{folder} sees")
+            by_fold[int(fold)] = model.judge(own, paths, label=f"{seer['run']} sees")
     known = fold_of_row.notna()
     for number, judgement in by_fold.items():
         is_own = (fold_of_row[judgement.findings.index] == number).to_numpy()

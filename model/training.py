@@ -130,7 +130,7 @@ def _prepare(paths: Paths, table: pd.DataFrame, config: Config, *, folder: Path 
         start = _load_start(paths, model, config, unfinished=unfinished)
         refuse_learned(start, held_out, whose=config.init_from, advice=OTHER_STARTS)
         learned = None if start is None else own | start
-    if isinstance(model, EpochNetwork) and not folder:
+    if isinstance(model, EpochNetwork) and checkpoint is None:      # also of a run that has no epoch done
         model.begin(config)
     return Job(config, model, rows, unseen, data, learned, run)
 

@@ -41,6 +41,7 @@ LOGMAR_CANDIDATES = (
 STEPS = (-0.1, -0.05, 0.0, 0.05, 0.1)       # candidates around preVA
 MISSING = -9999.0                   # stands for NaN: scikit-learn cannot bin a column that no row knows
 NOISY_WEIGHT = 0.5
+TOO_FEW = "Recipe best: too few treated eyes with and without continued injection."
 SHARED_FROM = 50_000         # eyes: fewer are fitted and asked by one thread
 # All that a stored TreeModel may hold beside plain values; any other class in it is refused
 TRUSTED = [
@@ -222,7 +223,8 @@ class TreeModel:
         """N x K candidates: the round's, and some around each eye's preVA."""
         pre_va = np.where(np.isnan(pre_va), np.median(self.candidates[final]), pre_va)
         shared = np.broadcast_to(self.candidates[final], (len(pre_va), len(self.candidates[final])))
-        return np.concatenate([shared, pre_va[:, None] + np.array(STEPS)], axis=1).clip(0, 1 if final else 3)
+        most = max(1.0, self.outcomes[final][-1]) if final else 3.0
+        return np.concatenate([shared, (pre_va[:, None] + np.array(STEPS)).clip(0, most)], axis=1)
 
     def _pairs(self, features, pre_va, final, va=None):
         """Each eye with each candidate: N*K x F+6 features, and whether `va` would be hit."""
@@ -251,10 +253,10 @@ class TreeModel:
         persons = eyes[c.PATIENT].map(c.person_of).to_numpy()
         fewest = min(len(set(persons[known & answer])), len(set(persons[known & ~answer])))
         if fewest < 2:
-            raise PipelineError("Recipe best: too few treated eyes with and without continued injection.")
+            raise PipelineError(TOO_FEW)
         used = np.tile(known, 2)
-        folds = StratifiedGroupKFold(min(4, fewest))
-        places = list(folds.split(features[used], np.tile(answer, 2)[used], np.tile(persons, 2)[used]))
+        answer, persons = np.tile(answer, 2)[used], np.tile(persons, 2)[used]
+        places = _split_persons(answer, persons, min(4, fewest))
         voters = [
             ("extra", ExtraTreesClassifier(150, min_samples_leaf=8, max_features=0.4, random_state=self.seed)),
             ("boosted", HistGradientBoostingClassifier(
@@ -265,7 +267,7 @@ class TreeModel:
                 LogisticRegression(C=0.03, max_iter=2000))),
         ]
         self.continues = CalibratedClassifierCV(VotingClassifier(voters, voting="soft"), cv=places, ensemble=False)
-        self.continues.fit(features[used].to_numpy(), np.tile(answer, 2)[used])
+        self.continues.fit(features[used].to_numpy(), answer)
 
     # ---- What the trees see
 
@@ -300,6 +302,19 @@ def find_candidates(values: ArrayLike) -> np.ndarray:
     sizes = hits.sum(axis=1)
     included = (hits <= hits[:, None]).all(axis=2) & (sizes < sizes[:, None])       # row holds column, and more
     return np.sort(middles[places[~included.any(axis=0) & (sizes > 0)]].clip(min=0))
+
+
+def _split_persons(answer, persons, most):
+    """Parts of rows, at most so many, such that both answers are among the others of each: (others, part) of each.
+
+    Raises:
+        PipelineError: there are none such.
+    """
+    for count in range(most, 1, -1):
+        places = list(StratifiedGroupKFold(count).split(answer, answer, persons))
+        if all(len(np.unique(answer[others])) == 2 for others, _ in places):
+            return places
+    raise PipelineError(TOO_FEW)
 
 
 def _nearest(va, values):

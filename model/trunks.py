@@ -39,7 +39,7 @@ class SegmentationTrunk(nn.Module):
         """B x 1 x H x W float32 in 0-1 -> B x F."""
         fill = (0, -images.shape[3] % MULTIPLE, 0, -images.shape[2] % MULTIPLE)
         spread, mean = torch.std_mean(images, dim=(1, 2, 3), keepdim=True)
-        x, found = self.stem(nn.functional.pad((images - mean) / (spread + LEAST_SPREAD), fill)), []
+        x, found = self.stem((nn.functional.pad(images, fill) - mean) / (spread + LEAST_SPREAD)), []
         for number, down in enumerate(self.downs):
             x = down(x)
             if number >= len(self.downs) - LEVELS:

@@ -27,6 +27,7 @@ BASE = "near thickness_0_5mm_um"        # what a visit's thickness is compared w
 OTHERS = [BASE, "near thickness_fovea_um", "most irf_chance", "most srf_chance", "most ped_chance"]
 COMPARED = ("near ", "least ", "mean thickness")    # lengths that are features as shares of BASE, too
 CLINICAL = [c.FINAL, c.AFTER, c.SIDE, c.GENDER, c.AGE, c.DIAGNOSIS, c.DRUG, c.PRE_VA]
+FILLED = [c.AGE, c.PRE_VA]              # of these: where nothing is given, the rows hold a mean over others
 
 
 def build_features(rows: pd.DataFrame, paths: Paths) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -53,8 +54,11 @@ def build_features(rows: pd.DataFrame, paths: Paths) -> tuple[pd.DataFrame, pd.D
     visits = visits.join(compared.div(find_base(visits), axis=0).add_suffix(" / base"))
     visits = visits.join(_look_up(visits, lambda patient, after: (patient, 1 - after), "other "))
     visits = visits.join(_look_up(visits, lambda patient, after: (c.fellow_of(patient), after), "fellow "))
-    clinical = rows.groupby(VISIT)[CLINICAL].first().astype(float).add_prefix("clinical ")
-    visits = visits.reindex(clinical.index).join(clinical)
+    clinical = rows.groupby(VISIT)[CLINICAL].first().astype(float)
+    given = read_processed(paths.eye_table, c.EYE_COLUMNS).drop_duplicates(c.PATIENT).set_index(c.PATIENT)[FILLED]
+    is_given = given.reindex(clinical.index.get_level_values(c.PATIENT)).notna().set_axis(clinical.index)
+    clinical[FILLED] = clinical[FILLED].where(is_given)
+    visits = visits.reindex(clinical.index).join(clinical.add_prefix("clinical "))
     own = measures.loc[rows[c.SOURCE], [*THICKNESS, *FLUID, *QUALITY, "distance_um"]].add_prefix("own ")
     of_visit = visits.reindex(pd.MultiIndex.from_frame(rows[VISIT]))
     return pd.concat([own.set_axis(rows.index), of_visit.set_axis(rows.index)], axis=1), visits

@@ -75,13 +75,12 @@ class VisitModule(nn.Module):
     def average(self) -> None:
         """After a step: move the average a little towards the network."""
         self.steps.add_(1)
-        steps = int(self.steps)
-        kept = min(MOST_AVERAGE, (1 + steps) / (10 + steps))
+        moved = (9 / (10 + self.steps)).clamp(min=1 - MOST_AVERAGE)      # a tensor: no step waits for the card
         for average, own in zip(self.averaged.parameters(), self.learning.parameters(), strict=True):
-            average.lerp_(own, 1 - kept)
+            average.lerp_(own, moved)
         for copied, counted in zip(self.averaged.buffers(), self.learning.buffers(), strict=True):
             if copied.is_floating_point():      # batch norm's means belong to the weights, and are averaged alike
-                copied.lerp_(counted, 1 - kept)
+                copied.lerp_(counted, moved)
             else:
                 copied.copy_(counted)
 

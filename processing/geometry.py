@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from processing.bscans import FUNDUS_PX, SCAN_ROWS, UM_ACROSS
+from processing.screens import NARROW_SCREEN, SCREEN
 
 FUNDUS_UM = 768 * UM_ACROSS / FUNDUS_PX     # of a pixel of the fundus picture: it is as wide as a whole scan is long
 COUNTER_PX = (26, 64)                       # rows and columns of "1 / 6" at the upper left, which is green too
@@ -68,11 +69,12 @@ def read_geometry(screen: np.ndarray) -> Geometry:
         screen: uint8 H x W x 3, blue first.
 
     Returns:
-        Geometry; NOTHING where no such line is found.
+        Geometry; NOTHING where no such line is found, or the screen has another size than the device gives it: its
+        scale is not known.
     """
-    picture = screen[:SCAN_ROWS, :FUNDUS_PX]
-    if picture.shape[:2] != (SCAN_ROWS, FUNDUS_PX):
+    if screen.shape[1::-1] not in (SCREEN, NARROW_SCREEN):
         return NOTHING
+    picture = screen[:SCAN_ROWS, :FUNDUS_PX]
     blue, green, red = cv2.split(picture)
     greenness = cv2.subtract(green, cv2.max(blue, red))
     greenness[:COUNTER_PX[0], :COUNTER_PX[1]] = 0

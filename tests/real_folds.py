@@ -2,7 +2,7 @@
 
     python -m tests.real_folds                  one table, on the terminal
     python -m tests.real_folds --docs           into docs/training.md as well
-    python -m tests.real_folds --root FOLDER    where the data root is made, and kept; what was trained there stays
+    python -m tests.real_folds --root FOLDER    where the data root is made, and kept; what was judged there is not again
 
 The scans of ../shared/oct_real/masks are laid into screens, their marks become the findings of images (cysts IRF, fluid
 SRF, foci HRF), and the program's own recipes learn from four fifths of the persons and judge the others. A finding is
@@ -46,12 +46,13 @@ FINDINGS = {"cysts": "IRF", "fluid": "SRF", "foci": "HRF"}     # masks/ -> a fin
 WANTED = {"cysts": 0.97, "fluid": 0.97, "foci": 0.85}
 DRAWS, SEED = 2000, 2021            # of persons, for the intervals
 USUAL_UM = 300.0                    # nobody says how thick these retinas are, and nobody asks
+EPOCHS = 20
 CONFIG = replace(IMAGE_MODELS[2], fold="all", device="cpu", batch_size=8, learning_rate=1e-3, pool="image")
 VARIANTS = {
     "measured": {"recipe": "measured"},
     "pretrained, trunk segmentation": {"recipe": "pretrained"},
     "pretrained, random weights": {"recipe": "pretrained", "weights": "none"},
-    "resnet": {"recipe": "resnet", "augment": "mild", "schedule": "warm"},
+    "resnet": {"recipe": "resnet", "augment": "mild", "schedule": "warm", "epochs": 8},   # as long as the trunks take
 }
 
 
@@ -101,18 +102,22 @@ def is_marked(mask):
     return bool((cv2.imread(str(mask), cv2.IMREAD_GRAYSCALE) > 127).any())
 
 
-def judge(paths, rows, folds, variant, epochs):
-    """Findings of every image by the run that left its person out: N x K."""
+def judge(paths, rows, folds, name):
+    """Findings of every image by the run that left its person out: N x K; kept in the root."""
+    kept, variant = paths.root / f"{name}.csv", VARIANTS[name]
+    if kept.is_file():
+        return pd.read_csv(kept).set_axis(rows.index)
     is_measured = variant["recipe"] == "measured"
     write_csv(paths.train_table, rows if is_measured else rows.fillna(dict.fromkeys(c.FINDINGS, 0)))
-    epochs_of = {} if is_measured else {"epochs": epochs}
-    folders = train([replace(CONFIG, **variant, **epochs_of)], paths)
+    folders = train([replace(CONFIG, **({} if is_measured else {"epochs": EPOCHS}) | variant)], paths)
     parts = []
     for fold, folder in enumerate(folders):
         own = rows[rows[c.PATIENT].isin(folds[fold])]
         model = load_models([folder / f"{CONFIG.name}.pt"], CONFIG.name, select_device("cpu")).model
         parts.append(model.predict(own, paths)[list(FINDINGS.values())])
-    return pd.concat(parts).loc[rows.index]
+    answers = pd.concat(parts).loc[rows.index]
+    write_csv(kept, answers)
+    return answers
 
 
 def score(rows, is_control, answers):
@@ -142,7 +147,6 @@ def tell(scores, other=None):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--root", help="a folder of its own")
     parser.add_argument("--docs", action="store_true")
     parser.add_argument("--only", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
@@ -156,8 +160,7 @@ def main():
         rows = read_processed(paths.train_table, c.TRAIN_COLUMNS)
         folds = load_splits(paths.splits, rows.drop_duplicates(c.PATIENT))
         assert len(folds) == FOLDS
-        scores = {name: score(rows, is_control, judge(paths, rows, folds, VARIANTS[name], arguments.epochs))
-                  for name in arguments.only}
+        scores = {name: score(rows, is_control, judge(paths, rows, folds, name)) for name in arguments.only}
     lines = [f"| {' | '.join(['', *(f'{kind} (wanted {WANTED[kind]:.2f})' for kind in FINDINGS)])} |",
              "|---" * (1 + len(FINDINGS)) + "|"]
     lines += [f"| {name} | {' | '.join(tell(found[kind]) for kind in FINDINGS)} |" for name, found in scores.items()]

@@ -667,7 +667,8 @@ def test_eyes_and_doubled_rows_of_the_real_tables(real_findings):
 
 
 def test_visits_without_a_scan_near_the_fovea_are_named(demo_copy):
-    assert not {"lines-unknown", "visit-off-fovea"} & {each.kind for each in check_data(demo_copy)}
+    kinds = {"lines-unknown", "visit-off-fovea", "visit-place-unknown"}
+    assert not kinds & {each.kind for each in check_data(demo_copy)}
     table = pd.read_csv(demo_copy.geometry_table)
     eye = table[c.SOURCE].str.contains("9501L/Pre")
     table.loc[eye, "distance_um"] = 900.0
@@ -677,15 +678,15 @@ def test_visits_without_a_scan_near_the_fovea_are_named(demo_copy):
     found = check_data(demo_copy)
     off, = only(found, "visit-off-fovea")
     assert off.file == table[c.SOURCE][eye].iloc[0] and off.value == "900 um" and off.severity == "warns"
-    assert {each.file for each in only(found, "lines-unknown")} == set(
-        table[c.SOURCE][after])
+    assert {each.file for each in only(found, "lines-unknown")} == set(table[c.SOURCE][after])
+    assert "visit-place-unknown" not in {each.kind for each in found}
 
 
-def test_a_visit_one_of_whose_scans_lies_anywhere_is_not_named(tmp_path):
+def test_a_visit_one_of_whose_scans_lies_anywhere_may_have_been_near(tmp_path):
     paths, files = Paths(tmp_path), ["a.jpg", "b.jpg", "c.jpg"]
     images = pd.DataFrame({c.SOURCE: files, c.PATIENT: "1L", c.AFTER: 0, c.DATA_TYPE: "train"})
     table = pd.DataFrame({c.SOURCE: files, "pattern": "volume", "distance_um": [900.0, -800.0, None]})
     paths.geometry_table.parent.mkdir(parents=True)
     table.reindex(columns=GEOMETRY_COLUMNS).to_csv(paths.geometry_table, index=False)
-    assert check_geometry(paths, images) == []
-    assert [one.value for one in check_geometry(paths, images.head(2))] == ["800 um"]
+    assert [one.kind for one in check_geometry(paths, images)] == ["visit-place-unknown"]
+    assert [(one.kind, one.value) for one in check_geometry(paths, images.head(2))] == [("visit-off-fovea", "800 um")]

@@ -99,6 +99,13 @@ def test_a_damaged_history_is_left_out_and_named(trained_copy, capsys, how):
         compare_runs(trained_copy, [str(folder)])
 
 
+def test_a_run_of_an_earlier_version_is_left_out_and_named(trained_copy, capsys):
+    folder, = (trained_copy.ckpt / "Model-CSV").iterdir()
+    (folder / "config.json").write_text("{}")
+    assert compare_runs(trained_copy).is_file()
+    assert f"The curve of {folder} is left out." in capsys.readouterr().out
+
+
 def test_a_history_that_a_spreadsheet_saved_is_read(trained_copy, capsys):
     folder, = (trained_copy.ckpt / "Model-CSV").iterdir()
     before = plots.read_history(folder / "history.csv")

@@ -58,6 +58,14 @@ def test_without_tables_everything_is_unknown(measured, tmp_path):
         (UNKNOWN_PLACE, NOT_MEASURED)}
 
 
+def test_a_table_of_measures_that_cannot_be_read_keeps_no_answer_back(measured, capsys):
+    paths, images = measured
+    header = paths.measures.read_text().splitlines()[0]
+    paths.measures.write_text(header + "\n")
+    assert find_remarks(images, paths)["1L", 1] == [FAR, NOT_MEASURED]
+    assert "Whose signal is poor is not told." in capsys.readouterr().out
+
+
 def test_each_answer_of_an_eye_has_a_row(measured):
     paths, images = measured
     eyes = pd.DataFrame({c.PATIENT: ["1L", "3L"], c.FINAL: [0, 1], c.PRE_CST: [300.0, 310], c.CST: [250.0, 260],

@@ -5,7 +5,7 @@ import json
 import re
 import shutil
 import subprocess
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from unittest import mock
 
@@ -16,13 +16,14 @@ import torch
 
 from config import Paths
 from data.evaluate import evaluate
-from data.folds import Data, Predictions, find_runs
+from data.folds import Data, Predictions, find_runs, select_newest, select_recipes
 from data.references import find_constant
 from data.report import draw_pictures
 from data.scores import describe_noise, pair_truth, score_methods
 from model.checkpoint import load_checkpoint, save_checkpoint
 from model.csv_trees import read_out_of_fold
 from model.metrics import FINAL_ITEMS, acuity_score, final_score, thickness_score
+from model.provenance import fingerprint_table
 from model.registry import build_model
 from model_config import CSV_MODEL, FOLDS, IMAGE_MODELS
 from processing import columns as c
@@ -196,13 +197,36 @@ def test_a_seed_run_of_one_fold_is_named_so_and_has_a_total_only_over_the_same_i
     for recipe in ("seed", "fixed"):        # the recipe that was trained last is the one that is evaluated
         train_csv(fold_copy, replace(CSV, fold="0", recipe=recipe))
     folder = evaluate(fold_copy, images="labels")
-    assert "seed recipe (1 of 5 folds)" in capsys.readouterr().out
+    assert "Model-CSV seed (1 of 5 folds)" in capsys.readouterr().out
     scores = pd.read_csv(folder / "scores.csv", keep_default_na=False, na_values=[""])
     defined = {method: set(part.dropna(subset="score")["item"] + part["file"].astype(str))
                for method, part in scores[scores["file"].notna()].groupby("method")}
     with_total = set(scores[scores["file"].isna()]["method"])
     assert with_total == {method for method, items in defined.items() if items == defined["model"]}
     assert "as before" not in with_total and "best constant" in with_total
+
+
+def test_every_recipe_with_runs_of_its_own_is_compared(tmp_path):
+    """One that only Model-CSV has, too, beside the newest image models; and each trunk for itself."""
+    paths = Paths(tmp_path)
+    paths.splits.parent.mkdir(parents=True)
+    paths.splits.write_text("{}")
+    data = {paths.splits.name: fingerprint_table(paths.splits)}
+    images = [replace(IMAGE_MODELS[2], recipe=recipe, trunk=trunk, fold="1") for recipe, trunk in (
+        ("pretrained", "resnet18"), ("pretrained", "segmentation"), ("measured", "segmentation"))]
+    for number, config in enumerate([*images, *(replace(CSV, recipe=recipe, fold="1") for recipe in ("seed", "best"))]):
+        folder = paths.ckpt / config.name / f"20261129000{number}"
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text(json.dumps(asdict(config) | {"specification": {}}))
+        (folder / "run.json").write_text(json.dumps({
+            "state": "finished", "data": data, "started": f"2026-11-29T00:0{number}:00+00:00"}))
+    runs = find_runs(paths)
+    newest = select_newest(runs, "all")
+    assert [folders[1].name[-1] for folders in newest.values()] == ["2", "4"]
+    assert {name: [folders[1].name[-1] for folders in own.values()] for name, own in select_recipes(
+        runs, "all").items()} == {
+            "pretrained resnet18 recipe": ["0", "4"], "pretrained recipe": ["1", "4"], "Model-CSV seed": ["2", "3"]}
+    assert list(select_recipes(runs, "labels")) == ["Model-CSV seed"]
 
 
 def test_an_eye_without_a_prediction_is_a_miss_and_takes_part_in_no_picture(tmp_path):
@@ -248,10 +272,16 @@ def test_a_difference_is_told_of_the_eyes_that_both_answer_and_holds_its_interva
 
 def test_an_eye_with_images_of_one_visit_is_answered_as_options_4_and_5_do(fold_copy):
     table = pd.read_csv(fold_copy.train_table, dtype={c.PATIENT: str})
-    patient = table[c.PATIENT].iloc[0]
+    eyes = read(fold_copy.eye_table.parent, fold_copy.eye_table.name)
+    known = eyes[c.PATIENT][(eyes[c.DIAGNOSIS] != c.UNTREATED) & eyes[c.VA].notna()]
+    patient = table[c.PATIENT][table[c.PATIENT].isin(known)].iloc[0]
     table[~((table[c.PATIENT] == patient) & (table[c.AFTER] == 1))].to_csv(fold_copy.train_table, index=False)
-    answers = read(evaluate(fold_copy, images="all"), "eyes.csv").set_index(c.PATIENT).loc[patient]
+    folder = evaluate(fold_copy, images="all")
+    answers = read(folder, "eyes.csv").set_index(c.PATIENT).loc[patient]
     assert np.isnan(answers[c.CST]) and answers[c.PRE_CST] > 0 and answers[c.VA] >= 0 and 0 <= answers[c.CONTINUE] <= 1
+    scores = read(folder, "scores.csv")         # the doctor's labels answer eyes of both visits only
+    rows = scores[scores["item"] == c.VA].groupby("method")["rows"].sum()
+    assert rows["the doctor's labels"] == rows["model"] - 1
 
 
 def test_the_best_constant():

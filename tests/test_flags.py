@@ -72,13 +72,14 @@ def test_without_flags_configs_are_those_of_model_config():
 
 def test_what_came_after_2021_is_off():
     assert {name: getattr(IMAGE.settle(), name) for name in NEW} == NEW
+    assert IMAGE.settle().precision == "float32"
 
 
 def test_what_is_left_to_the_recipe_is_as_it_has_it_and_what_is_said_stays():
     left = replace(IMAGE, recipe="pretrained", schedule="constant", weight_decay=0.0)
     config = left.settle()
     assert (config.views, config.pool, config.augment) == (("bscan_full",), "visit", "scan")
-    assert (config.schedule, config.weight_decay) == ("constant", 0)
+    assert (config.schedule, config.weight_decay, config.precision) == ("constant", 0, "card")
     assert config.settle() == config and left.views == ("auto",)
     assert replace(IMAGE, views=("fundus",), pool="visit").settle().views == ("fundus",)
 
@@ -117,7 +118,7 @@ def test_a_new_view_is_one_entry(monkeypatch):
     (IMAGE, "fold", 0, "one of none, all, 0, 1, 2, 3, 4"),
     (CSV, "device", "cuda:x", "one of auto, cuda, mps, cpu, or cuda:<number>"),
     (IMAGE, "workers", -2, "a whole number, -1 or more"),
-    (IMAGE, "precision", "fp16", "one of float32, bf16"),
+    (IMAGE, "precision", "fp16", "one of auto, float32, bf16, card"),
     (IMAGE, "visit", "never", "one of before, after, all"),
     (IMAGE, "target", "cst", "one of preCST, CST"),
     (IMAGE, "name", "a/b", "a plain folder name"),

@@ -57,6 +57,14 @@ def test_a_picture_without_room_for_a_fundus_has_no_lines():
     assert read_geometry(np.zeros((300, 400, 3), np.uint8)) == pytest.approx(NOTHING, nan_ok=True)
 
 
+@pytest.mark.parametrize("factor", [0.8, 1.25])
+def test_a_screen_of_another_size_has_no_scale_and_so_no_distances(factor):
+    drawn = draw_screen([7, 1])
+    assert judge(drawn) == "right"
+    resized = cv2.resize(drawn.screen, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+    assert read_geometry(resized) == pytest.approx(NOTHING, nan_ok=True)
+
+
 def test_one_line_alone_has_a_place_but_no_pattern():
     screen = np.full((596, 1264, 3), 120, np.uint8)
     cv2.line(screen, (50, 300), (450, 200), (0, 255, 0), 2, cv2.LINE_AA)

@@ -230,6 +230,18 @@ def test_a_finding_that_is_not_given_is_not_learned_as_absent(tmp_path, small_fo
     assert model._learned["findings"]["IRF"][1] is None and model._learned["findings"]["SRF"][1] is not None
 
 
+def test_a_mean_that_stands_in_for_an_age_is_none_of_the_features(tmp_path):
+    """train.csv and test.csv hold one, of others; eyes.csv holds nothing there."""
+    paths, rows = make_world(tmp_path, 6)
+    eyes = pd.read_csv(paths.eye_table)
+    eyes.loc[2, c.AGE] = np.nan
+    eyes.to_csv(paths.eye_table, index=False)
+    _, visits = build_features(rows, paths)
+    known = visits[f"clinical {c.AGE}"].notna().groupby(c.PATIENT).all()
+    assert not known[eyes[c.PATIENT][2]] and known.sum() == 5
+    assert visits[f"clinical {c.PRE_VA}"].notna().all()
+
+
 def test_what_is_not_measured_is_named(tmp_path):
     paths, rows = make_world(tmp_path, 12)
     table = pd.read_csv(paths.measures)

@@ -90,7 +90,7 @@ def test_measuring_without_a_batch_gives_no_number_and_changes_nothing(paths):
     ("constant", 3, [0.2, 0.2, 0.2]),
     ("cosine", 5, [0.2, 0.2 * (0.01 + 0.99 * (1 + 0.5**0.5) / 2), 0.2 * 0.505, 0.2 * (0.01 + 0.99 * (1 - 0.5**0.5) / 2),
                    0.002]),
-    ("cosine", 1, [0.2]),
+    ("cosine", 1, [0.2]), ("warm", 1, [0.2]), ("warm", 2, [0.04, 0.002]),
 ])
 def test_the_rate_of_an_epoch_follows_from_its_number_alone(schedule, epochs, rates):
     optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=9)

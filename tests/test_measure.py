@@ -139,6 +139,14 @@ def test_an_interrupted_measuring_goes_on(demo_copy, monkeypatch, capsys):
     assert "24 images are measured, 15 of them now" in capsys.readouterr().out
 
 
+def test_what_ends_before_the_first_scan_leaves_no_empty_table(demo_copy, monkeypatch):
+    with monkeypatch.context() as patched:
+        interrupt_at(patched, 1)
+        with pytest.raises(KeyboardInterrupt):
+            measure_all(demo_copy)
+    assert not demo_copy.measures.exists()
+
+
 def test_a_table_that_a_spreadsheet_saved_or_damaged_is_no_harm(measured, capsys):
     table = pd.read_csv(measured.measures)
     table.to_csv(measured.measures, sep=";", index=False, encoding="utf-8-sig")

@@ -8,6 +8,7 @@ from config import VIEWS, Paths
 from data import report
 from data.painted import paint_views
 from processing import columns as c
+from processing.crop_record import GEOMETRY_COLUMNS
 from processing.errors import PipelineError
 from processing.images import crop_image, read_image
 from processing.overlays import BM_COLOR, ILM_COLOR
@@ -49,7 +50,7 @@ def test_where_screens_are_gone_the_crops_are_shown_and_that_is_said(demo_root, 
 
 
 def test_the_gallery_shows_the_eyes_that_it_names(demo_root, tmp_path, monkeypatch):
-    """Each eye's picture is that of its own middle scan after treatment."""
+    """Each eye's picture is that of a scan of its own after treatment."""
     train = read_processed(demo_root.train_table, c.TRAIN_COLUMNS)
     after = train[train[c.AFTER] == 1].drop_duplicates(c.SOURCE)
     eyes = train.drop_duplicates(c.PATIENT).set_index(c.PATIENT)
@@ -62,3 +63,14 @@ def test_the_gallery_shows_the_eyes_that_it_names(demo_root, tmp_path, monkeypat
     assert pictures and len({source for _, source, _ in pictures}) == len(pictures)
     source_of = after.set_index(c.SOURCE)[c.PATIENT]
     assert all(source_of[source] == caption.split(":")[0] for caption, source, _ in pictures)
+
+
+def test_the_gallery_shows_the_scan_nearest_the_fovea(tmp_path):
+    paths, scans = Paths(tmp_path), [("1L", "a", 900), ("1L", "b", 480), ("1L", "c", -240), ("1L", "d", None),
+                                     ("2R", "e", None), ("2R", "f", None), ("2R", "g", None)]
+    table = pd.DataFrame(scans, columns=[c.PATIENT, c.SOURCE, "distance_um"])
+    paths.geometry_table.parent.mkdir(parents=True)
+    table.reindex(columns=GEOMETRY_COLUMNS).to_csv(paths.geometry_table, index=False)
+    images = table[[c.PATIENT, c.SOURCE]].iloc[::-1]
+    assert report._choose_scans(images, paths)[c.SOURCE].to_dict() == {"1L": "c", "2R": "f"}
+    assert report._choose_scans(images, Paths(tmp_path / "none"))[c.SOURCE].to_dict() == {"1L": "c", "2R": "f"}

@@ -206,9 +206,12 @@ def test_a_run_that_left_a_fold_out_is_taken_only_where_there_is_no_other(traine
     whole = find_checkpoint(trained_copy, "Model-CSV")
     train_csv(trained_copy, replace(CSV_MODEL, epochs=1, fold="0"))
     assert find_checkpoint(trained_copy, "Model-CSV") == whole
+    predict_all(trained_copy)
+    assert "Model-CSV: 1 newer runs are passed over, as each left a fold out" in capsys.readouterr().out
     shutil.rmtree(whole.parent)
     predict_all(trained_copy)
-    assert "(trained without fold 0)" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "(trained without fold 0)" in out and "passed over" not in out
 
 
 def test_an_image_that_stands_in_the_test_table_twice_is_refused(trained_copy):

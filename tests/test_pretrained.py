@@ -17,11 +17,13 @@ from model.checkpoint import load_checkpoint
 from model.dataset import ImageData
 from model.distribution import Judgement
 from model.ensemble import Ensemble
+from model.image_trees import ImageTrees
 from model.registry import load_model
 from model.runs import find_members
 from model.seers import find_seers, see_images
 from model.segmentation_model import WEIGHTS
 from model.specification import ImageSpecification
+from model.trunks import SegmentationTrunk, load_trunk_weights
 from model_config import IMAGE_MODELS, ConfigError, each_training
 from processing import columns as c
 from processing.errors import PipelineError
@@ -94,6 +96,51 @@ def test_a_label_that_the_doctor_did_not_give_is_not_learned(root, tmp_path):
     assert np.allclose(labels.loc[~own, c.CST], rows.loc[~own, c.CST]) and labels.loc[~own, finding].notna().all()
 
 
+@pytest.mark.parametrize("pool", ["image", "visit"])
+def test_only_scans_near_the_fovea_speak_for_thickness_when_it_is_learned(root, tmp_path, pool):
+    """Of an image alone, too; where no scan of the visit is known to be near, all speak."""
+    shutil.copytree(root.root / "data", tmp_path / "copy" / "data")
+    paths = Paths(tmp_path / "copy")
+    rows = read_processed(paths.train_table, c.TRAIN_COLUMNS).assign(**{c.AFTER: 1})        # visits of two scans
+    geometry = pd.read_csv(paths.geometry_table)
+    eye, other = rows[c.PATIENT].unique()[:2]
+    far = rows[c.SOURCE][rows[c.PATIENT] == eye].iloc[0]
+    geometry.loc[geometry[c.SOURCE] == far, "distance_um"] = 900.0
+    geometry.loc[geometry[c.SOURCE].isin(rows[c.SOURCE][rows[c.PATIENT] == other]), "distance_um"] = np.nan
+    geometry.to_csv(paths.geometry_table, index=False)
+    whole = load_checkpoint(run_of(root, 0) / f"{NAME}.pt").specification
+    what = replace(ImageSpecification(**whole), pool=pool)
+    data = ImageData(rows, paths, what, labelled=True, placed=True)
+    silent = np.isnan(data._labels[:, 0].numpy())
+    assert rows[c.SOURCE][silent].tolist() == ([far] if pool == "image" else [])
+
+
+def test_where_scans_lie_and_what_eyes_are_labelled_is_part_of_what_is_learned_from(root, tmp_path):
+    """A run that is resumed with other ones would be another."""
+    shutil.copytree(root.root / "data", tmp_path / "copy" / "data")
+    paths = Paths(tmp_path / "copy")
+    model, rows = load_model(run_of(root, 0) / f"{NAME}.pt", CPU, unit="images"), rows_of(root)
+    before = model.fingerprint(rows, rows.head(0), paths)
+    for file in (paths.geometry_table, paths.eye_table):
+        table = pd.read_csv(file)
+        table.iloc[::-1].to_csv(file, index=False)
+        after = model.fingerprint(rows, rows.head(0), paths)
+        assert {name for name in after if after[name] != before[name]} == {file.name}
+        before = after
+
+
+def test_the_trunk_sees_a_scan_as_the_network_whose_weights_it_has(root):
+    whole = load_model(WEIGHTS, CPU, unit="scans").module.eval()
+    trunk = SegmentationTrunk(config.VIEWS["bscan_full"]).eval()
+    load_trunk_weights(trunk, "segmentation", "")
+    seen = []
+    for module in (whole, trunk):
+        module.downs[-1].register_forward_hook(lambda _module, _inputs, output: seen.append(output))
+        with torch.inference_mode():
+            module(torch.rand(2, 1, 496, 384, generator=torch.Generator().manual_seed(1)) ** 3)
+    assert torch.allclose(*seen, atol=1e-4)
+
+
 def test_images_that_are_judged_alone_agree_on_their_visits_thickness(root):
     chances = np.eye(6, 8, dtype=np.float32)
     visits, near = np.array([0, 0, 0, 1, 1, 2]), np.array([True, False, True, False, False, True])
@@ -128,21 +175,23 @@ def test_no_crop_of_its_view_is_kept_and_the_answers_come_with_how_sure_they_are
     assert answers.groupby(rows[c.PATIENT])[c.CST].nunique().eq(1).all()
 
 
-def test_a_resumed_run_ends_as_one_that_went_through(root, tmp_path, monkeypatch, one_thread):
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_a_resumed_run_ends_as_one_that_went_through(root, tmp_path, monkeypatch, one_thread, epoch):
+    """Stopped in its first epoch it has no checkpoint, and begins with the trunk's weights again."""
     monkeypatch.setitem(config.VIEWS, "bscan_full", SMALL)
     shutil.copytree(root.root / "data", tmp_path / "copy" / "data")
     paths = Paths(tmp_path / "copy")
     whole, = train_image(paths, [SHORT])
     step, steps = pretrained.PretrainedNetwork.finish_step, []
 
-    def stop_in_the_second_epoch(self):
+    def stop(self):
         step(self)
         steps.append(1)
-        if len(steps) == count + 1:
+        if len(steps) == (epoch - 1) * count + 1:
             raise KeyboardInterrupt
 
     count = int(load_checkpoint(whole / f"{NAME}.pt").state["steps"]) // 2
-    monkeypatch.setattr(pretrained.PretrainedNetwork, "finish_step", stop_in_the_second_epoch)
+    monkeypatch.setattr(pretrained.PretrainedNetwork, "finish_step", stop)
     with pytest.raises(KeyboardInterrupt):
         train_image(paths, [SHORT])
     monkeypatch.setattr(pretrained.PretrainedNetwork, "finish_step", step)
@@ -186,8 +235,12 @@ def test_a_run_of_another_config_or_that_is_not_finished_does_not_join(root, tmp
     (unfinished / "run.json").write_text(json.dumps(record | {"state": "stopped"}))
     empty = tmp_path / NAME / run_of(root, 2).name
     (empty / f"{NAME}.pt").unlink()
+    redrawn = tmp_path / NAME / run_of(root, 1).name         # it left others out
+    record = json.loads((redrawn / "run.json").read_text())
+    record["data"][root.splits.name] = "other"
+    (redrawn / "run.json").write_text(json.dumps(record))
     found = {member.parent.name for member in find_members(tmp_path / NAME / run_of(root, 0).name / f"{NAME}.pt")}
-    assert found == runs - {other.name, unfinished.name, empty.name} | {run_of(root, 0, seed=7).name}
+    assert found == runs - {other.name, unfinished.name, empty.name, redrawn.name} | {run_of(root, 0, seed=7).name}
 
 
 def test_seeds_are_trainings_and_only_recipes_that_join_have_them():
@@ -201,9 +254,10 @@ def test_seeds_are_trainings_and_only_recipes_that_join_have_them():
 # ---- What the recipe best sees
 
 def test_each_eye_is_seen_by_the_run_that_left_it_out_and_others_by_all(root, monkeypatch):
-    found = find_seers(root, SHORT)
+    found = find_seers(root, SHORT.name)
     runs = [run_of(root, 0, seed=7), *(run_of(root, fold) for fold in range(1, 5))]      # the newest of each
-    assert found == {str(fold): f"{NAME}/{run.name}" for fold, run in enumerate(runs)}
+    assert {fold: seer["run"] for fold, seer in found.items()} == {
+        str(fold): f"{NAME}/{run.name}" for fold, run in enumerate(runs)}
     asked = {}
 
     class Seer:
@@ -232,9 +286,19 @@ def test_each_eye_is_seen_by_the_run_that_left_it_out_and_others_by_all(root, mo
     assert (spread < 1e-3).all()        # of others too: what the trees learned from is a run's own spread
 
 
+def test_the_runs_that_best_asks_are_part_of_what_it_learned_from(root):
+    """Runs that ask others do not answer together with it (find_members)."""
+    rows = rows_of(root)
+    data = {recipe: ImageTrees(ImageTrees.specify(replace(SHORT, recipe=recipe), rows), CPU).fingerprint(
+        rows, rows.head(0), root) for recipe in ("measured", "best")}
+    seers_of_best = data["best"].pop("pretrained runs")
+    assert seers_of_best.split() == [seer["run"] for seer in find_seers(root, NAME).values()]
+    assert data["best"] == data["measured"]
+
+
 def test_without_runs_of_all_folds_best_is_measured_and_says_so(root, tmp_path, capsys):
     shutil.copytree(root.root, tmp_path / "copy")
     paths = Paths(tmp_path / "copy")
     shutil.rmtree(paths.ckpt / NAME / run_of(root, 2).name)
-    assert find_seers(paths, SHORT) == {}
+    assert find_seers(paths, SHORT.name, tell=True) == {}
     assert "no pretrained run has left out fold 2; the recipe best is the recipe measured" in capsys.readouterr().out

@@ -17,7 +17,7 @@ from model.csv_trees import CSVTrees
 from model.eye_features import CST_NOISE, EIGHTY_PERCENT, EXTRAS, INPUTS, SCANNED, add_noise, build_features, mark_exact
 from model.metrics import acuity_score, auc_score, hits_acuity
 from model.registry import load_model
-from model.trees import TreeModel, find_candidates
+from model.trees import TreeModel, _split_persons, find_candidates
 from processing import columns as c
 from processing.errors import PipelineError
 
@@ -130,6 +130,25 @@ def test_one_round_alone_serves_both():
     model = TreeModel().fit(eyes[eyes[c.FINAL] == 0])
     answers = model.predict(eyes[eyes[c.FINAL] == 1])
     assert answers[c.VA].between(0, 1).all()
+
+
+def test_acuity_above_one_can_be_answered():
+    """1.2 and 1.5 are steps of decimal charts."""
+    eyes = make_eyes()
+    final = eyes[c.FINAL] == 1
+    eyes.loc[final, c.PRE_VA] = eyes.loc[final, c.VA] = np.where(eyes.loc[final, c.PRE_VA] > 0.3, 1.5, 1.2)
+    answers = TreeModel().fit(eyes).predict(eyes[final])
+    assert hits_acuity(eyes.loc[final, c.VA], answers[c.VA]).mean() > 0.9
+    assert (answers[[c.VA, *c.sure_columns(c.VA)[1:]]].max() > 1.4).all()
+
+
+def test_persons_are_split_such_that_both_answers_are_always_among_the_others():
+    answer, persons = np.array([True] * 6 + [False] * 2), np.array(list("aaabbbcd"))
+    places = _split_persons(answer, persons, 2)
+    assert len(places) == 2 and all(len(set(answer[others])) == 2 and not set(persons[others]) & set(persons[part])
+                                    for others, part in places)
+    with pytest.raises(PipelineError, match="too few treated eyes with and without"):
+        _split_persons(np.array([True, False, True, False]), np.array(list("aabb")), 1)
 
 
 def test_too_little_to_learn_from_is_refused():

@@ -156,15 +156,18 @@ def check_geometry(paths: Paths, images: pd.DataFrame) -> list:
         images: DataFrame with IMAGE_COLUMNS of data/source.
 
     Returns:
-        list of Finding: screens whose lines cannot be read; visits without a scan within NEAR_FOVEA_UM of the middle of
-        their pattern, of all of whose scans that is known.
+        list of Finding: screens whose lines cannot be read; visits none of whose scans is known to lie within
+        NEAR_FOVEA_UM of the middle of their pattern, though some lines can be read.
     """
     table = images.merge(GeometryRecord(paths.geometry_table).table(images[c.SOURCE]), on=c.SOURCE)
     found = [find("lines-unknown", file) for file in table[c.SOURCE][table["pattern"] == UNKNOWN]]
     for _, visit in table.groupby([c.PATIENT, c.AFTER, c.DATA_TYPE]):
         nearest = visit["distance_um"].abs().min()
-        if visit["distance_um"].notna().all() and nearest > NEAR_FOVEA_UM:
-            found.append(find("visit-off-fovea", visit[c.SOURCE].iloc[0], f"{nearest:.0f} um"))
+        if nearest <= NEAR_FOVEA_UM or (visit["pattern"] == UNKNOWN).all():     # the latter are named one by one
+            continue
+        is_known = visit["distance_um"].notna().all()
+        value = f"{nearest:.0f} um" if is_known else ""
+        found.append(find("visit-off-fovea" if is_known else "visit-place-unknown", visit[c.SOURCE].iloc[0], value))
     return found
 
 

@@ -104,6 +104,7 @@ KINDS = {
     "retina-cut": Kind(WARNS, "the retina leaves the B-scan at the top; how thick it is there is not known", _KEPT),
     "lines-unknown": Kind(NOTES, "where the scan lies on the retina cannot be read from the screen", _KEPT),
     "visit-off-fovea": Kind(WARNS, "no scan of the visit passes near the fovea, where thickness is asked for", _KEPT),
+    "visit-place-unknown": Kind(NOTES, "whether any scan of the visit passes near the fovea is not known", _KEPT),
     "measures-broken": Kind(WARNS, "it is no table of option 11", "option 11 measures all scans anew"),
     "image-identical": Kind(WARNS, "two names, one picture", _KEPT),
     "screen-odd": Kind(WARNS, "the crop box may miss the B-scan",
