@@ -33,6 +33,7 @@ from processing.visits import VISIT, visit_means
 NO_IMAGES = "no images; the training mean"
 NO_BEFORE = "no images before treatment; the training mean"
 NO_AFTER = "no images after treatment; the training mean"
+UNKNOWN = "a visit's model that does not know {}; the training mean"
 SOME_ABSENT = "some images of the template absent; the mean of the eye's visit, or else the training mean"
 PATIENTS_SHOWN = 5      # of a gap, in its warning
 
@@ -111,6 +112,9 @@ def _predict(paths, image_models, models, option):
         csv_model.model.means = fit_case_means(build_case_table(read_processed(paths.train_table, c.TRAIN_COLUMNS)))
     images = predict_images(test, paths, image_models, models)
     submission, gaps = _answer(templates, images, csv_model, paths)
+    known = (images.groupby(c.AFTER)[c.FINDINGS].count() > 0).all()
+    if not known.all():
+        gaps[UNKNOWN.format(", ".join(known.index[~known]))] = sorted(images[c.PATIENT].unique())
     for gap, patients in gaps.items():
         more = ", ..., all named in runs.json" if len(patients) > PATIENTS_SHOWN else ""
         say(f"Warning: eyes with {gap} stands in: {len(patients)}: {', '.join(patients[:PATIENTS_SHOWN])}{more}")

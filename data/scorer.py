@@ -10,17 +10,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from data.submission import KEYS as ROW_KEYS
 from model.metrics import FINAL_ITEMS, PRELIMINARY_ITEMS, Score, final_score, preliminary_score, total_score
 from processing import columns as c
 from processing.acuity import parse_decimal_va
 from processing.errors import PipelineError
 from processing.pasted import read_path, show, strip_pasted
 from processing.reader import CellError, number, parse_table, read_header
+from processing.tables import TEMPLATE_PARSERS
 
 # What says which row is meant; the image number is the template's own
 KEYS = {file: {column: parse for column, parse in keys.items() if column != c.IMAGE_NUMBER}
-        for file, keys in ROW_KEYS.items()}
+        for file, keys in TEMPLATE_PARSERS.items()}
 LEAST_VA = {c.STAGE1: -0.3, c.STAGE2_CASE: 0}       # logMAR: the best line of a chart; decimal: no light perception
 MAX_FAULTS_SHOWN = 1000                         # of a file: more eyes than either round has
 

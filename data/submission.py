@@ -16,26 +16,17 @@ from config import Paths
 from processing import columns as c
 from processing.errors import PipelineError
 from processing.files import new_timed_folder, write_bytes, write_csv, write_json
-from processing.reader import read_header, read_table, text
-from processing.tables import parse_patient, parse_visit
+from processing.reader import read_header, read_table
+from processing.tables import TEMPLATE_PARSERS
 
 DECIMALS = 6
-# What says which row is meant, by file: column -> how its cells are read
-KEYS = {
-    c.STAGE1: {c.PATIENT: parse_patient},
-    c.STAGE2_CASE: {c.PATIENT: parse_patient},
-    c.STAGE2_PIC: {c.IMAGE_NUMBER: text, c.PATIENT: parse_patient, c.INJECTION: parse_visit, c.IMAGE: text},
-}
-# What a template may ask of a row
-ANSWERS_OF_EYE = [c.PRE_CST, *c.PRE_FINDINGS, c.CST, *c.FINDINGS, c.VA, c.CONTINUE]
-ANSWERS = {c.STAGE1: ANSWERS_OF_EYE, c.STAGE2_CASE: ANSWERS_OF_EYE, c.STAGE2_PIC: c.FINDINGS}
 PROBABILITIES = [c.CONTINUE, *c.PRE_FINDINGS, *c.FINDINGS]
 
 
 class Sheet(NamedTuple):
     """One submission file: first the rows that are asked for, in the end with all that is answered."""
 
-    rows: pd.DataFrame      # what the file's KEYS say; of images, `after` too; in the end every column of `header`
+    rows: pd.DataFrame      # the file's keys; of images, `after` too; in the end every column of `header`
     header: dict[str, str]  # column -> its name in the file, in the file's order
 
 
@@ -66,11 +57,12 @@ def read_templates(paths: Paths, test: pd.DataFrame) -> Submission:
     for name, final in rounds.items():
         file = next((file for file in folder if file.name.lower() == name), None)
         if file:
-            rows, header = read_table(file, KEYS[name], unique=[next(iter(KEYS[name]))]), _read_columns(file, name)
+            keys = TEMPLATE_PARSERS[name]
+            rows, header = read_table(file, keys, unique=[next(iter(keys))]), _read_columns(file, name)
         else:
             rows = test[test[c.FINAL] == final].reset_index(drop=True)
             rows[c.IMAGE_NUMBER] = [str(number + 1) for number in range(len(rows))]
-            rows, header = rows[[*KEYS[name]]], {column: column for column in c.SUBMISSION_COLUMNS[name]}
+            rows, header = rows[[*TEMPLATE_PARSERS[name]]], {column: column for column in c.SUBMISSION_COLUMNS[name]}
         if name == c.STAGE2_PIC:
             rows = rows.assign(**{c.AFTER: (rows[c.INJECTION] == c.POST).astype(int)})
         else:
@@ -81,18 +73,18 @@ def read_templates(paths: Paths, test: pd.DataFrame) -> Submission:
 
 def _read_columns(file, name):
     """The columns of a template, and how it spells each: what is not known, or there twice, cannot be answered."""
-    known = {column.lower(): column for column in (*KEYS[name], *ANSWERS[name])}
+    known = {column.lower(): column for column in (*TEMPLATE_PARSERS[name], *c.TEMPLATE_ANSWERS[name])}
     names = read_header(file)
     unknown = [column for column in names if column.lower() not in known]
     lowered = [column.lower() for column in names]
     doubled = [column for column in names if lowered.count(column.lower()) > 1]
-    answers = ", ".join(ANSWERS[name])
+    answers = ", ".join(c.TEMPLATE_ANSWERS[name])
     if unknown:
         raise PipelineError(f"{file}: no model answers the column {', '.join(map(repr, unknown))}; take it out of the "
                             f"template. Answered are {answers}.")
     if doubled:
         raise PipelineError(f"{file}: the column {doubled[0]!r} is there {len(doubled)} times; keep one.")
-    if len(names) == len(KEYS[name]):
+    if len(names) == len(TEMPLATE_PARSERS[name]):
         raise PipelineError(f"{file} asks for nothing: it has no column to be answered. Answered are {answers}.")
     return {known[column.lower()]: column for column in names}
 
@@ -134,7 +126,7 @@ def write_submission(paths: Paths, submission: Submission, origin: dict, *,
 
 def _check_values(name, table):
     """Every number finite, 0 or more; probabilities 1 or less."""
-    for column in table.columns.difference([*KEYS[name]]):
+    for column in table.columns.difference([*TEMPLATE_PARSERS[name]]):
         values = table[column].to_numpy(float)
         wrong = ~np.isfinite(values) | (values < 0) | (values > (1 if column in PROBABILITIES else np.inf))
         if wrong.any():

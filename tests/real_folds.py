@@ -2,7 +2,7 @@
 
     python -m tests.real_folds                  one table, on the terminal
     python -m tests.real_folds --docs           into docs/training.md as well
-    python -m tests.real_folds --root FOLDER    where the data root is made, and kept; what was judged there is not again
+    python -m tests.real_folds --root FOLDER    where the data root is made, and kept; what was judged there stays
 
 The scans of ../shared/oct_real/masks are laid into screens, their marks become the findings of images (cysts IRF, fluid
 SRF, foci HRF), and the program's own recipes learn from four fifths of the persons and judge the others. A finding is

@@ -159,6 +159,20 @@ def test_eyes_and_visits_without_images_take_training_means_and_are_named(traine
     assert absent["IRF"].unique().tolist() == [pytest.approx(means["final"]["IRF"], abs=1e-5)]
 
 
+def test_a_finding_that_no_model_knows_is_named(trained_copy, monkeypatch, capsys):
+    def forget(*arguments):
+        images = predict_images(*arguments)
+        return images.assign(SRF=images["SRF"].where(images[c.AFTER] == 0))
+
+    predict_images = predict.predict_images
+    monkeypatch.setattr(predict, "predict_images", forget)
+    folder = predict_all(trained_copy)
+    gaps = json.loads((folder / "runs.json").read_text(encoding="utf-8"))["means"]
+    test = pd.read_csv(trained_copy.test_table, dtype={c.PATIENT: str})
+    assert gaps[predict.UNKNOWN.format("SRF")] == sorted(test[c.PATIENT].unique())
+    assert "does not know SRF; the training mean stands in: " in capsys.readouterr().out
+
+
 def test_an_image_that_is_missing_takes_the_mean_of_its_visit(trained_copy):
     pic = template(trained_copy, c.STAGE2_PIC)
     pic.loc[len(pic)] = [len(pic) + 1, pic[c.PATIENT][0], pic[c.INJECTION][0], "lost image", 0, 0, 0]
