@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from data.confidence import PARTS
-from data.scores import GROUPS, shorten
+from data.scores import GROUPS, TOTAL, shorten
 from processing import columns as c
 from processing.files import write_text
 
@@ -33,6 +33,11 @@ TITLES = {      # of pictures, in their order
                       "图像模型看哪里（Grad-CAM）：每种征象最有把握的图像"),
     "learning.png": ("Learning curves of the runs that were evaluated", "所评估的训练的学习曲线"),
 }
+CHINESE = {     # of words that stand in tables
+    "model": "模型", "best constant": "最佳常数", "as before": "同治疗前", "the doctor's labels": "医生标注",
+    "all": "全部", "lowest third": "最低三分之一", "middle third": "中间三分之一", "highest third": "最高三分之一",
+    "preliminary": "初赛", "final": "决赛", "round": "轮次", "diagnosis": "诊断", "drug": "药物", TOTAL: "总分",
+}
 STYLE = """
 body{font:15px/1.5 sans-serif;max-width:100em;margin:1.5em auto;padding:0 1em;color:#222}
 h2 small,h1 small,.card small{color:#666;font-weight:normal}
@@ -43,7 +48,7 @@ img{width:100%;height:auto}
 table{border-collapse:collapse;width:100%;table-layout:auto;font-size:.88em}
 td,th{padding:.25em .4em;border-bottom:1px solid #ddd;text-align:right;vertical-align:top;overflow-wrap:anywhere}
 .words{text-align:left}
-td small{display:block;color:#666;white-space:nowrap}
+td small{display:block;color:#666}
 tr.total td{font-weight:bold;border-top:2px solid #888}
 .real{background:#e5f2e5}.worse{background:#f8e4e0}
 pre{background:#f4f4f4;padding:1em;white-space:pre-wrap;overflow-wrap:anywhere;line-height:1.3}
@@ -88,6 +93,11 @@ def write_page(folder: Path, *, scores: pd.DataFrame, groups: pd.DataFrame, cove
     ]) + "\n")
 
 
+def _both(text: str) -> str:
+    """A word as it is, and in Chinese."""
+    return f"{text} {CHINESE[text]}" if text in CHINESE else text.replace(" recipe", " recipe 方案")
+
+
 def _head(level: str, english: str, chinese: str) -> str:
     return f'<{level}>{html.escape(english)} <small lang="zh">{chinese}</small></{level}>'
 
@@ -95,7 +105,7 @@ def _head(level: str, english: str, chinese: str) -> str:
 def _build_cards(scores: pd.DataFrame, coverage: pd.DataFrame | None) -> str:
     """How good, compared with what, how sure."""
     totals = scores[scores["file"] == ""]
-    cards = [(f"{row.method}: {row.item} 总分", _number(row.score), f"{_interval(row.low, row.high)} 95 %")
+    cards = [(f"{_both(row.method)}: {_both(row.item)}", _number(row.score), f"{_interval(row.low, row.high)} 95 %")
              for row in totals.itertuples()]
     if coverage is not None:
         whole = coverage[coverage["part"] == PARTS[0]]
@@ -116,8 +126,8 @@ def _build_scores(scores: pd.DataFrame) -> str:
         count = f"{cells['rows'].max():.0f}" if file else ""
         shown = [(_number(row.score), _interval(row.low, row.high) if np.isfinite(row.score) else "")
                  for row in cells.itertuples()]
-        rows.append(("" if file else "total", [(shorten(file), ""), (item, ""), (count, ""), *shown], ()))
-    return _build_table(["file 文件", "item 项目", "rows 行数", *methods], rows, words=2)
+        rows.append(("" if file else "total", [(shorten(file), ""), (_both(item), ""), (count, ""), *shown], ()))
+    return _build_table(["file 文件", "item 项目", "rows 行数", *map(_both, methods)], rows, words=2)
 
 
 def _build_differences(scores: pd.DataFrame) -> list[str]:
@@ -133,10 +143,10 @@ def _build_differences(scores: pd.DataFrame) -> list[str]:
                  if np.isfinite(row.difference) else ("-", "") for row in cells.itertuples()]
         marks = ["real" if row.difference_low > 0 else "worse" if row.difference_high < 0 else ""
                  for row in cells.itertuples()]
-        rows.append(("" if file else "total", [(shorten(file), ""), (item, ""), *shown], marks))
+        rows.append(("" if file else "total", [(shorten(file), ""), (_both(item), ""), *shown], marks))
     eyes = known.groupby("method")["difference_eyes"].max()
-    heads = [f"{method}, {eyes[method]:.0f} eyes 眼" for method in methods]
-    return [_head("h2", f"Difference from {first}", "与其差别"),
+    heads = [f"{_both(method)}, {eyes[method]:.0f} eyes 眼" for method in methods]
+    return [_head("h2", f"Difference from {_both(first)}", "与其差别"),
             "<p>Coloured: the interval of the difference does not hold 0. 着色：差别的区间不含 0。</p>",
             _build_table(["file 文件", "item 项目", *heads], rows, words=2)]
 
@@ -145,14 +155,14 @@ def _build_groups(groups: pd.DataFrame) -> str:
     rows = []
     for (group, value), part in groups.groupby(["group", "value"], sort=False):
         mean = part.iloc[-1]
-        rows.append(("", [(GROUPS[group][0], ""), (str(value), ""), (str(mean["item"]), ""), (f"{mean['eyes']}", ""),
-                          (_number(mean["score"]), "")], ()))
+        cells = _both(GROUPS[group][0]), _both(str(value)), str(mean["item"]), f"{mean['eyes']}", _number(mean["score"])
+        rows.append(("", [(text, "") for text in cells], ()))
     return _build_table(["group 分组", "value 取值", "mean of 平均", "eyes 眼数", "score 得分"], rows, words=3)
 
 
 def _build_coverage(coverage: pd.DataFrame) -> str:
     rows = [("total" if row.part == PARTS[0] else "",
-             [(row.item, ""), (row.round, ""), (row.part, ""), (str(row.rows), ""),
+             [(row.item, ""), (_both(row.round), ""), (_both(row.part), ""), (str(row.rows), ""),
               *((f"{value:.0%}", "") for value in (row.covered, row.hits, row.chance, row.width))], ())
             for row in coverage.itertuples()]
     return _build_table(["item 项目", "round 轮次", "true value 真值", "rows 行数", "held 包含", "hits 命中",

@@ -54,6 +54,7 @@ def test_a_difference_that_is_real_is_marked(page):
 
 def test_it_speaks_both_languages_and_holds_the_pictures_that_are_there(page):
     assert "得分" in page and 'lang="zh"' in page
+    assert "model 模型: total 总分" in page and "all 全部" in page and "fixed recipe 方案" in page
     assert page.count("data:image/png;base64,") == 1 and "ROC curves" in page and "<script" not in page
 
 
