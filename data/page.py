@@ -47,6 +47,7 @@ img{width:100%;height:auto}
 .card b{display:block;font-size:1.9em;line-height:1.3}
 table{border-collapse:collapse;width:100%;table-layout:auto;font-size:.88em}
 td,th{padding:.25em .4em;border-bottom:1px solid #ddd;text-align:right;vertical-align:top;overflow-wrap:anywhere}
+.words,th{overflow-wrap:break-word}
 .words{text-align:left}
 td small{display:block;color:#666}
 tr.total td{font-weight:bold;border-top:2px solid #888}

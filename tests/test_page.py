@@ -1,6 +1,8 @@
 """report.html: what one asks first, tables, pictures; all in one file."""
 
 import re
+import shutil
+import subprocess
 
 import numpy as np
 import pandas as pd
@@ -64,3 +66,23 @@ def test_without_intervals_and_other_methods_there_are_no_empty_tables(tmp_path)
                commands="")
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "Difference" not in page and "How sure" not in page and page.count("<table>") == 2
+
+
+WIDTH = '<script>document.title = "wide " + document.documentElement.scrollWidth</script>'
+
+
+@pytest.mark.skipif(not shutil.which("chromium"), reason="Chromium is not installed")
+def test_ten_recipes_stand_beside_one_another_in_a_small_window(tmp_path):
+    """1,000 px wide, nothing has to be scrolled sideways, and no word is broken."""
+    other = SCORES[SCORES["method"] == "fixed recipe"]
+    others = [other.assign(method=f"pretrained trunk_{number} recipe (2 of 5 folds)") for number in range(10)]
+    write_page(tmp_path, scores=pd.concat([SCORES.head(2), *others]), groups=GROUPS, coverage=COVERAGE, noise=None,
+               how=("", ""), notes=[], origin="", commands="")
+    page = tmp_path / "report.html"
+    page.write_text(page.read_text(encoding="utf-8").replace("</body>", WIDTH + "</body>"), encoding="utf-8")
+    answer = subprocess.run(
+        ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--window-size=1000,1000",
+         f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=5000", "--dump-dom", page.as_uri()],
+        capture_output=True, encoding="utf-8", timeout=120,
+    )
+    assert int(re.search("<title>wide ([0-9]+)", answer.stdout)[1]) <= 1000
