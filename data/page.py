@@ -145,7 +145,8 @@ def _build_differences(scores: pd.DataFrame) -> list[str]:
         marks = ["real" if row.difference_low > 0 else "worse" if row.difference_high < 0 else ""
                  for row in cells.itertuples()]
         rows.append(("" if file else "total", [(shorten(file), ""), (_both(item), ""), *shown], marks))
-    eyes = known[known["file"] != c.STAGE2_PIC].groupby("method")["difference_eyes"].max().reindex(methods, fill_value=0)
+    of_eyes = known[known["file"] != c.STAGE2_PIC]
+    eyes = of_eyes.groupby("method")["difference_eyes"].max().reindex(methods, fill_value=0)
     heads = [f"{_both(method)}, {eyes[method]:.0f} eyes 眼" for method in methods]
     return [_head("h2", f"Difference from {_both(first)}", "与其差别"),
             "<p>Coloured: the interval of the difference does not hold 0. 着色：差别的区间不含 0。</p>",
