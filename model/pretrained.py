@@ -15,7 +15,7 @@ import config as places
 from config import Paths
 from model import distribution
 from model.batches import read_batches
-from model.dataset import Batch, ImageData, plan_in_order
+from model.dataset import Batch, ImageData, Portion, plan_in_order
 from model.device import halve_until_it_fits
 from model.distribution import Judgement, answer_images
 from model.image_model import ImageNetwork
@@ -23,6 +23,7 @@ from model.loss import DistributionLoss
 from model.module import fold_batch_norm
 from model.portable import NotPortable, Portable
 from model.provenance import fingerprint_table
+from model.run import Run
 from model.specification import OWN_VISIT, ImageSpecification
 from model.trunks import NO_WEIGHTS, build_trunk, load_trunk_weights
 from model.visit_module import BINS, VisitModule, find_bins
@@ -33,6 +34,7 @@ from processing.parallel import keep_freed_memory
 from processing.terminal import progress, say
 from processing.visits import number_visits
 
+STANDARD_IMAGES = 256   # that tell what is usual of the trunks' features
 TRUNK_RATE = 0.1        # of the learning rate, for weights that have learned before
 
 
@@ -109,6 +111,22 @@ class PretrainedNetwork(ImageNetwork):
         """Raises NotPortable: where scans lie is looked up in a table."""
         raise NotPortable("The recipe pretrained makes no ONNX file: its network asks where each scan lies, which is "
                           "looked up in a table. Train with --recipe fixed for one.")
+
+    def open_data(self, rows: pd.DataFrame, run: Run, paths: Paths, held_out: pd.DataFrame) -> int:
+        """As ImageNetwork's; a run that begins takes from its images what is usual of the trunks' features."""
+        visits = super().open_data(rows, run, paths, held_out)
+        if not run.epochs_done and not run.config.init_from:
+            self._fit_standard()
+        return visits
+
+    def _fit_standard(self) -> None:
+        some = np.unique(np.linspace(0, len(self._data) - 1, STANDARD_IMAGES).round().astype(int))
+        parts = [some[start:start + PREDICT_BATCH_SIZE] for start in range(0, len(some), PREDICT_BATCH_SIZE)]
+        plan = [Portion(part, np.arange(len(part))) for part in parts]
+        self.module.eval()
+        with torch.inference_mode():
+            seen = [self.module.learning.see(batch.inputs) for batch in read_batches(self._data, plan, self.device)]
+            self.module.fit_standard(torch.cat(seen))
 
     def read_images(self, rows: pd.DataFrame, paths: Paths, **how: Any) -> ImageData:
         """The images of rows, and where the scans lie."""

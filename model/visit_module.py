@@ -18,6 +18,7 @@ from model.trunks import build_trunk
 BINS = 128              # of thickness, evenly in its logarithm, between LEAST_UM and MOST_UM
 PLACE = ("known", "away_mm", "radial")          # of a scan: see model.dataset.read_places
 PLACE_WIDTH, HIDDEN = 16, 128
+LEAST_SPREAD = 1e-3     # of a feature: what is less is rounding
 DROPPED = 0.2           # of the features, while it learns
 MOST_AVERAGE = 0.998    # share of the averaged weights that a step leaves; less in the first steps
 
@@ -66,6 +67,12 @@ class VisitModule(nn.Module):
         return self.learning.pool
 
     @torch.no_grad()
+    def fit_standard(self, seen: torch.Tensor) -> None:
+        """Take the mean and spread of features, N x F as `see` gives them, for what follows."""
+        self.learning.standard.fit(seen)
+        self.averaged.standard.fit(seen)
+
+    @torch.no_grad()
     def begin_average(self) -> None:
         """Before the first step: the average is the network."""
         self.steps.zero_()
@@ -85,6 +92,30 @@ class VisitModule(nn.Module):
                 copied.copy_(counted)
 
 
+class Standard(nn.Module):
+    """Features, each less its mean and in units of its spread over images of the training data.
+
+    A trunk's features hardly differ between scans beside how much they differ from one another: what normalises each
+    scan by itself hides what tells a thick retina from a thin one.
+    """
+
+    def __init__(self, features: int):
+        super().__init__()
+        self.mean: torch.Tensor
+        self.spread: torch.Tensor
+        self.register_buffer("mean", torch.zeros(features))
+        self.register_buffer("spread", torch.ones(features))
+
+    def fit(self, seen: torch.Tensor) -> None:
+        """Take mean and spread of N x F."""
+        self.mean.copy_(seen.mean(dim=0))
+        self.spread.copy_(seen.std(dim=0, correction=0).clamp(min=LEAST_SPREAD))
+
+    def forward(self, seen: torch.Tensor) -> torch.Tensor:
+        """B x F -> the same shape."""
+        return (seen - self.mean) / self.spread
+
+
 class VisitNetwork(nn.Module):
     """The layers of VisitModule; arguments and answers are the same."""
 
@@ -94,7 +125,7 @@ class VisitNetwork(nn.Module):
         self.trunks = nn.ModuleDict(trunks)
         seen = sum(trunk.features for trunk in trunks.values())
         joined = seen + PLACE_WIDTH
-        self.norm = nn.LayerNorm(seen)
+        self.standard = Standard(seen)
         self.place = nn.Sequential(nn.Linear(len(PLACE), PLACE_WIDTH), nn.ReLU())
         self.pool = find_pool(specification.pool)(joined)
         self.thickness = self._build_head(joined, BINS)
@@ -102,13 +133,16 @@ class VisitNetwork(nn.Module):
 
     def forward(self, inputs: dict[str, torch.Tensor], visits: torch.Tensor | None, places: torch.Tensor
                 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        seen = torch.cat([trunk(inputs[name]) for name, trunk in self.trunks.items()], dim=1)
-        features = torch.cat([self.norm(seen.float()), self.place(places)], dim=1)          # B x F
+        features = torch.cat([self.standard(self.see(inputs)), self.place(places)], dim=1)          # B x F
         findings = self.findings(features)
         if not self.pool.takes_visits or visits is None:
             return self.thickness(features), findings, findings
         near = self.pool(features, visits & find_speakers(places, visits))                  # V x F
         return self.thickness(near), findings, self.findings(self.pool(features, visits))
+
+    def see(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        """B x F float32: what the trunks make of images."""
+        return torch.cat([trunk(inputs[name]) for name, trunk in self.trunks.items()], dim=1).float()
 
     @staticmethod
     def _build_head(features: int, outputs: int) -> nn.Sequential:

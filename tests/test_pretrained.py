@@ -18,6 +18,7 @@ from model.dataset import ImageData
 from model.distribution import Judgement
 from model.ensemble import Ensemble
 from model.image_trees import ImageTrees
+from model.pretrained import PretrainedNetwork
 from model.registry import load_model
 from model.runs import find_members
 from model.seers import find_seers, see_images
@@ -77,6 +78,22 @@ def test_the_trunk_starts_from_the_weights_that_come_with_the_program(root):
     learned = own["learning.trunks.bscan_full.stem.0.weight"]
     assert torch.allclose(learned, first["stem.0.weight"].float(), atol=0.02)       # a step is small
     assert not torch.equal(learned, first["stem.0.weight"].float())
+
+
+def test_what_is_usual_of_the_trunks_features_is_taken_from_the_training_images_at_the_start(root):
+    checkpoint = load_checkpoint(run_of(root, 0) / f"{NAME}.pt")
+    model = PretrainedNetwork(checkpoint.specification, CPU)
+    model.begin(SHORT)
+    folds = load_splits(root.splits, read_processed(root.train_table, c.TRAIN_COLUMNS).drop_duplicates(c.PATIENT))
+    rows = rows_of(root)
+    data = model.read_images(rows[~rows[c.PATIENT].isin(folds[0])], root)
+    with torch.inference_mode():
+        seen = model.module.eval().learning.see(
+            {view: pixels / 255 for view, pixels in data.read(np.arange(len(data))).items()})
+    for part in ("learning", "averaged"):
+        mean, spread = (checkpoint.state[f"{part}.standard.{name}"] for name in ("mean", "spread"))
+        assert torch.allclose(mean, seen.mean(dim=0), atol=1e-4)
+        assert torch.allclose(spread, seen.std(dim=0, correction=0).clamp(min=1e-3), atol=1e-4)
 
 
 def test_a_label_that_the_doctor_did_not_give_is_not_learned(root, tmp_path):
