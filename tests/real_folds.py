@@ -5,7 +5,8 @@
     python -m tests.real_folds --root FOLDER    where the data root is made, and kept; what was judged there stays
 
 The scans of ../shared/oct_real/masks are laid into screens, their marks become the findings of images (cysts IRF, fluid
-SRF, foci HRF), and the program's own recipes learn from four fifths of the persons and judge the others. A finding is
+SRF, foci HRF), and the program's own recipes learn from four fifths of the persons and judge the others. Each scan is
+an eye of its own: neither how many scans there are of an eye nor how its fellow looks tells anything. A finding is
 scored on the scans where it was marked and those of eyes without disease: in diseased eyes what is not marked may still
 be there. The trees do not learn from these either; networks need a label of each image, and take them for free of it.
 Nothing that is learned is kept by the program.
@@ -32,9 +33,9 @@ from model.training import train
 from model_config import FOLDS, IMAGE_MODELS
 from processing import columns as c
 from processing.bscans import FUNDUS_PX, SCAN_ROWS
-from processing.files import write_bytes, write_csv, write_text
+from processing.files import write_bytes, write_csv, write_json, write_text
 from processing.screens import SCREEN
-from processing.splits import load_splits
+from processing.splits import draw_splits, load_splits
 from processing.tables import read_processed
 from processing.terminal import say
 from processing.views import view_paths
@@ -62,9 +63,9 @@ def write_root(root):
     with (MASKS / "index.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     images = []
-    for row in rows:
+    for place, row in enumerate(rows):
         is_control = row["kind"] != "diseased"
-        patient = f"{int(row['subject']):04}-{int(row['subject']):04}{'R' if is_control else 'L'}"
+        patient = f"{int(row['subject']):04}-{place:04}R"       # its subject first
         source = f"data/source/{patient}_{Path(row['image']).stem}.jpg"
         if not (paths.root / source).is_file():
             write_screen(paths.root / source, next(MASKS.rglob(row["image"])))
@@ -84,7 +85,10 @@ def write_root(root):
                                 (paths.train_table, table, c.TRAIN_COLUMNS)):
         file.parent.mkdir(parents=True, exist_ok=True)
         write_csv(file, part[columns])
-    return paths, table[c.PATIENT].str.endswith("R").to_numpy()
+    persons = eyes.assign(**{c.PATIENT: eyes[c.PATIENT].str[:4]}).drop_duplicates(c.PATIENT)
+    folds = [sorted(eyes[c.PATIENT][eyes[c.PATIENT].str[:4].isin(fold)]) for fold in draw_splits(persons)]
+    write_json(paths.splits, {"seed": SEED, "folds": folds})
+    return paths, np.array([row["kind"] != "diseased" for row in rows])
 
 
 def write_screen(file, scan):
@@ -122,7 +126,7 @@ def judge(paths, rows, folds, name):
 
 def score(rows, is_control, answers):
     """AUC of each kind, of all and of DRAWS draws of persons."""
-    persons = rows[c.PATIENT].map(c.person_of)
+    persons = rows[c.PATIENT].str[:4]
     names = sorted(set(persons))
     rng = np.random.default_rng(SEED)
     draws = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), DRAWS)
