@@ -1,5 +1,6 @@
 """Recipe best: candidates, units, fellow eyes, storage, and that it learns."""
 
+from contextlib import suppress
 from unittest import mock
 
 import numpy as np
@@ -149,6 +150,10 @@ def test_persons_are_split_such_that_both_answers_are_always_among_the_others():
                                     for others, part in places)
     with pytest.raises(PipelineError, match="too few treated eyes with and without"):
         _split_persons(np.array([True, False, True, False]), np.array(list("aabb")), 1)
+    answer = np.array([0, 1, 1, 1, 0, 1, 1, 0, 1, 1]) > 0
+    persons = np.array([1, 4, 2, 4, 1, 1, 4, 0, 1, 1])
+    with suppress(PipelineError):           # parts of which one has all that say no
+        assert all(len(set(answer[others])) == 2 for others, _ in _split_persons(answer, persons, 2))
 
 
 def test_too_little_to_learn_from_is_refused():
