@@ -14,7 +14,7 @@ from config import PATHS, Paths
 from model.eye_features import SCANNED
 from model.means import fit_case_means
 from model.portable import NotPortable, Portable
-from model.provenance import fingerprint_table
+from model.provenance import fingerprint_tables
 from model.run import Run
 from model.trees import TreeModel
 from model.visit_features import describe_eyes
@@ -96,8 +96,7 @@ class CSVTrees:
 
     def fingerprint(self, rows: pd.DataFrame, held_out: pd.DataFrame, paths: Paths) -> dict[str, str]:
         """The tables that its eyes are read from."""
-        files = paths.eye_table, paths.out_of_fold, paths.measures, paths.geometry_table
-        return {file.name: fingerprint_table(file) for file in files if file.is_file()}
+        return fingerprint_tables([paths.eye_table, paths.out_of_fold, paths.measures, paths.geometry_table])
 
     def fit(self, rows: pd.DataFrame, run: Run, paths: Paths, *, held_out: pd.DataFrame) -> None:
         """Learn from the same eyes as the network would, but from their rows as the tables give them.

@@ -24,7 +24,7 @@ from model.csv_trees import name_packages
 from model.distribution import BINS, Judgement, answer_images, bin_samples
 from model.image_model import select_visit
 from model.portable import NotPortable, Portable
-from model.provenance import fingerprint_table
+from model.provenance import fingerprint_tables
 from model.run import Run
 from model.seers import find_seers, see_images
 from model.trees import MISSING, TRUSTED
@@ -100,11 +100,10 @@ class ImageTrees:
 
     def fingerprint(self, rows: pd.DataFrame, held_out: pd.DataFrame, paths: Paths) -> dict[str, str]:
         """The tables and the pretrained runs that its features come from."""
-        files = paths.image_table, paths.eye_table, paths.measures, paths.geometry_table
+        tables = fingerprint_tables([paths.image_table, paths.eye_table, paths.measures, paths.geometry_table])
         asked = self.specification.get("pretrained")
         runs = [seer["run"] for seer in find_seers(paths, asked).values()] if asked else []
-        return {file.name: fingerprint_table(file) for file in files if file.is_file()} | (
-            {"pretrained runs": " ".join(runs) or "none"} if asked else {})
+        return tables | ({"pretrained runs": " ".join(runs) or "none"} if asked else {})
 
     def fit(self, rows: pd.DataFrame, run: Run, paths: Paths, *, held_out: pd.DataFrame) -> None:
         """Learn from images whose scans are measured. A visit's labels are its own: thickness and findings as eyes.csv

@@ -22,7 +22,7 @@ from model.image_model import ImageNetwork
 from model.loss import DistributionLoss
 from model.module import fold_batch_norm
 from model.portable import NotPortable, Portable
-from model.provenance import fingerprint_table
+from model.provenance import fingerprint_tables
 from model.run import Run
 from model.specification import OWN_VISIT, ImageSpecification
 from model.trunks import NO_WEIGHTS, build_trunk, load_trunk_weights
@@ -100,8 +100,8 @@ class PretrainedNetwork(ImageNetwork):
 
     def fingerprint(self, rows: pd.DataFrame, held_out: pd.DataFrame, paths: Paths) -> dict[str, str]:
         """The images that it learns from, where they lie, and the labels of their visits."""
-        files = [file for file in (paths.eye_table, paths.geometry_table) if file.is_file()]
-        return super().fingerprint(rows, held_out, paths) | {file.name: fingerprint_table(file) for file in files}
+        tables = fingerprint_tables([paths.eye_table, paths.geometry_table])
+        return super().fingerprint(rows, held_out, paths) | tables
 
     def finish_step(self) -> None:
         """Average the weights."""

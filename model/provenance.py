@@ -4,6 +4,7 @@ import hashlib
 import os
 import platform
 import subprocess
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -43,6 +44,11 @@ def describe_origin(config: Config, device: torch.device, data: dict[str, str]) 
         "git_commit": _git_commit(),
         "data": data,
     }
+
+
+def fingerprint_tables(files: Iterable[Path]) -> dict[str, str]:
+    """fingerprint_table of those of the files that are there, by file name."""
+    return {file.name: fingerprint_table(file) for file in files if file.is_file()}
 
 
 def fingerprint_table(path: Path) -> str:
