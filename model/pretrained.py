@@ -125,8 +125,8 @@ class PretrainedNetwork(ImageNetwork):
         plan = [Portion(part, np.arange(len(part))) for part in parts]
         self.module.eval()
         with torch.inference_mode():
-            seen = [self.module.learning.see(batch.inputs) for batch in read_batches(self._data, plan, self.device)]
-            self.module.fit_standard(torch.cat(seen))
+            batches = read_batches(self._data, plan, self.device)
+            self.module.fit_standard([self.module.learning.see(batch.inputs) for batch in batches])
 
     def read_images(self, rows: pd.DataFrame, paths: Paths, **how: Any) -> ImageData:
         """The images of rows, and where the scans lie."""

@@ -2,10 +2,12 @@
 
 `segmentation` is the encoder of Model-Segmentation, whose weights come with the program. Any other name is that of a
 classification model of torchvision; its weights are those in torchvision's cache, or in a file of yours. Nothing is
-downloaded, and no code in a file is run. B images, C channels, H and W pixels, F features.
+downloaded, and no code in a file is run. B images, C channels, H and W pixels, F features, D channels of a map of h
+rows and w columns.
 """
 
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import torchvision
@@ -22,11 +24,20 @@ LEVELS = 3                  # of the encoder, the coarsest, that give features
 GREY_MEAN, GREY_SPREAD = 0.449, 0.226       # of ImageNet's pictures: means of torchvision's three numbers
 
 
+class Seen(NamedTuple):
+    """What a trunk makes of images."""
+
+    features: torch.Tensor              # B x F
+    layout: torch.Tensor | None         # B x D x h x w: where on the scan it sees what; None: the trunk does not say
+
+
 class SegmentationTrunk(nn.Module):
     """The way down of Model-Segmentation; the means and largest values of its coarse levels, and their middle's means.
 
     Args:
         view: of one channel.
+
+    Attributes: features: F; layout: D, h, w, of the last level but one.
     """
 
     def __init__(self, view: View):
@@ -34,19 +45,22 @@ class SegmentationTrunk(nn.Module):
         whole = SegmentationModule()
         self.stem, self.downs = whole.stem, whole.downs
         self.features = 3 * sum(whole.widths[-LEVELS:])
+        rows, columns = (2 * -(-length // MULTIPLE) for length in (view.height, view.width))
+        self.layout: tuple[int, int, int] | None = whole.widths[-2], rows, columns
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """B x 1 x H x W float32 in 0-1 -> B x F."""
+    def forward(self, images: torch.Tensor) -> Seen:
+        """See B x 1 x H x W float32 in 0-1."""
         fill = (0, -images.shape[3] % MULTIPLE, 0, -images.shape[2] % MULTIPLE)
         spread, mean = torch.std_mean(images, dim=(1, 2, 3), keepdim=True)
-        x, found = self.stem((nn.functional.pad(images, fill) - mean) / (spread + LEAST_SPREAD)), []
-        for number, down in enumerate(self.downs):
-            x = down(x)
-            if number >= len(self.downs) - LEVELS:
-                third = max(1, x.shape[3] // 3)
-                middle = x[..., third:x.shape[3] - third] if x.shape[3] > 2 * third else x
-                found += [x.mean(dim=(2, 3)), x.amax(dim=(2, 3)), middle.mean(dim=(2, 3))]
-        return torch.cat(found, dim=1)
+        levels = [self.stem((nn.functional.pad(images, fill) - mean) / (spread + LEAST_SPREAD))]
+        for down in self.downs:
+            levels.append(down(levels[-1]))
+        found = []
+        for x in levels[-LEVELS:]:
+            third = max(1, x.shape[3] // 3)
+            middle = x[..., third:x.shape[3] - third] if x.shape[3] > 2 * third else x
+            found += [x.mean(dim=(2, 3)), x.amax(dim=(2, 3)), middle.mean(dim=(2, 3))]
+        return Seen(torch.cat(found, dim=1), levels[-2])
 
 
 class TorchvisionTrunk(nn.Module):
@@ -56,9 +70,13 @@ class TorchvisionTrunk(nn.Module):
         name: of torchvision.models.
         view: what it sees.
 
+    Attributes: features: F; layout: None.
+
     Raises:
         ValueError: torchvision has no such model; or it takes no pictures of this size, or ends in no linear layer.
     """
+
+    layout: tuple[int, int, int] | None = None
 
     def __init__(self, name: str, view: View):
         super().__init__()
@@ -74,10 +92,10 @@ class TorchvisionTrunk(nn.Module):
         except (RuntimeError, AssertionError) as error:
             raise ValueError(f"{name} takes no pictures of {view.height} x {view.width}: {error}") from error
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """B x C x H x W float32 in 0-1 -> B x F."""
+    def forward(self, images: torch.Tensor) -> Seen:
+        """See B x C x H x W float32 in 0-1."""
         found = self.network((images - GREY_MEAN) / GREY_SPREAD)
-        return getattr(found, "logits", found)      # inception and googlenet give more while they are trained
+        return Seen(getattr(found, "logits", found), None)      # inception and googlenet give more while they learn
 
 
 def _cut_head(network: nn.Module, name: str) -> int:

@@ -90,10 +90,13 @@ def test_what_is_usual_of_the_trunks_features_is_taken_from_the_training_images_
     with torch.inference_mode():
         seen = model.module.eval().learning.see(
             {view: pixels / 255 for view, pixels in data.read(np.arange(len(data))).items()})
-    for part in ("learning", "averaged"):
-        mean, spread = (checkpoint.state[f"{part}.standard.{name}"] for name in ("mean", "spread"))
-        assert torch.allclose(mean, seen.mean(dim=0), atol=1e-4)
-        assert torch.allclose(spread, seen.std(dim=0, correction=0).clamp(min=1e-3), atol=1e-4)
+    one = seen["bscan_full"]
+    for name, values in {"standard": one.features, "courses.bscan_full.standard": one.layout.movedim(1, 3)}.items():
+        values = values.flatten(end_dim=-2)
+        for part in ("learning", "averaged"):
+            mean, spread = (checkpoint.state[f"{part}.{name}.{which}"] for which in ("mean", "spread"))
+            assert torch.allclose(mean, values.mean(dim=0), atol=1e-4)
+            assert torch.allclose(spread, values.std(dim=0, correction=0).clamp(min=1e-3), atol=1e-4)
 
 
 def test_a_label_that_the_doctor_did_not_give_is_not_learned(root, tmp_path):

@@ -24,11 +24,14 @@ def cache(tmp_path, monkeypatch):
 def test_a_trunk_gives_the_features_that_it_says(name):
     trunk = build_trunk(name, GREY).eval()
     with torch.inference_mode():
-        assert trunk(torch.rand(2, 1, GREY.height, GREY.width)).shape == (2, trunk.features)
+        features, layout = trunk(torch.rand(2, 1, GREY.height, GREY.width))
+    assert features.shape == (2, trunk.features)
+    assert (trunk.layout is None and layout is None) or layout.shape == (2, *trunk.layout)
+    assert (trunk.layout is None) == (name != "segmentation")
 
 
 def test_a_view_in_colour_keeps_its_channels():
-    assert build_trunk("resnet18", COLOURED).eval()(torch.rand(2, 3, 64, 64)).shape == (2, 512)
+    assert build_trunk("resnet18", COLOURED).eval()(torch.rand(2, 3, 64, 64)).features.shape == (2, 512)
     with pytest.raises(ValueError, match="grey views only"):
         build_trunk("segmentation", COLOURED)
 
@@ -59,7 +62,7 @@ def test_weights_of_torchvision_come_from_its_cache_and_a_grey_stem_adds_them_up
     images = torch.rand(2, 1, 64, 64)
     with torch.inference_mode():
         centred = (images - 0.449) / 0.226
-        assert torch.allclose(trunk(images), whole(centred.expand(-1, 3, -1, -1)), atol=1e-4)
+        assert torch.allclose(trunk(images).features, whole(centred.expand(-1, 3, -1, -1)), atol=1e-4)
 
 
 def test_a_file_of_ones_own_will_do(tmp_path, cache):

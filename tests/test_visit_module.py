@@ -12,7 +12,7 @@ from model.augment import vary_scans
 from model.dataset import Batch, read_places
 from model.loss import DistributionLoss, ImageTargets
 from model.specification import ImageSpecification
-from model.visit_module import BINS, VisitModule, find_bins, find_speakers
+from model.visit_module import BINS, COURSES, Courses, VisitModule, find_bins, find_speakers
 from processing import columns as c
 from processing.crop_record import GEOMETRY_COLUMNS
 from processing.files import write_csv
@@ -47,6 +47,19 @@ def test_scans_near_the_fovea_speak_for_thickness_and_all_where_none_is_known_to
     inputs["bscan_full"][1] = 0.5                   # the far scan of the first visit
     again, _, of_visits_again = module(inputs, visits, places)
     assert torch.allclose(first, again, atol=1e-5) and not torch.allclose(of_visits[0], of_visits_again[0], atol=1e-5)
+
+
+def test_a_course_says_how_deep_what_it_finds_lies_in_each_column():
+    courses = Courses(channels=3, rows=7, columns=5)
+    layout = torch.zeros(1, 3, 7, 5)
+    depths = torch.tensor([0, 3, 6, 2, 3])
+    layout[0, 1, depths, torch.arange(5)] = 1
+    with torch.no_grad():
+        courses.find.weight.zero_()[4, 1] = 50                      # the fifth looks for what the second channel shows
+    found = courses(layout).reshape(5, COURSES)
+    assert courses.features == found.numel()
+    assert torch.allclose(found[:, 4], depths - 3.0, atol=1e-3)     # the middle row is 0
+    assert torch.allclose(found[:, 0], torch.zeros(5), atol=1e-5)   # what is nowhere lies in the middle
 
 
 def test_the_answers_come_from_the_average_of_the_weights():
