@@ -48,11 +48,12 @@ WANTED = {"cysts": 0.97, "fluid": 0.97, "foci": 0.85}
 DRAWS, SEED = 2000, 2021            # of persons, for the intervals
 USUAL_UM = 300.0                    # nobody says how thick these retinas are, and nobody asks
 EPOCHS = 20
-CONFIG = replace(IMAGE_MODELS[2], fold="all", device="cpu", batch_size=8, learning_rate=1e-3, pool="image")
+CONFIG = replace(IMAGE_MODELS[2], fold="all", device="cpu", batch_size=4, learning_rate=1e-3, pool="image")
+PRETRAINED = {"recipe": "pretrained", "learning_rate": 3e-3}        # as was best on synthetic eyes
 VARIANTS = {
     "measured": {"recipe": "measured"},
-    "pretrained, trunk segmentation": {"recipe": "pretrained"},
-    "pretrained, random weights": {"recipe": "pretrained", "weights": "none"},
+    "pretrained, trunk segmentation": PRETRAINED,
+    "pretrained, random weights": PRETRAINED | {"weights": "none"},
     "resnet": {"recipe": "resnet", "augment": "mild", "schedule": "warm", "epochs": 8},   # as long as the trunks take
 }
 
