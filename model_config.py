@@ -253,6 +253,7 @@ class SegmentationConfig:
     learning_rate: float = setting(3e-3, STEP, "AdamW's step")
     batch_size: int = setting(8, whole(1), "scans per step")
     seed: int = setting(2021, SEED, "first weights, and the scans")
+    init_from: str = setting("", PATH, "run folder or checkpoint file to start from; empty: random weights")
     device: str = setting("auto", DEVICE, "where it runs; auto: on a card where there is one")
     workers: int = setting(-1, whole(-1), "threads that draw scans; -1: chosen for the machine")
     precision: str = setting("float32", one_of(PRECISIONS), "bf16: half the memory, faster where the machine has it; "

@@ -108,7 +108,7 @@ def _prepare(paths: Paths, table: pd.DataFrame, config: Config, *, folder: Path 
     """
     kind, device = class_for(config), select_device(config.device)
     if isinstance(config, SegmentationConfig):
-        return _prepare_scans(paths, config, device, folder)
+        return _prepare_scans(paths, config, device, folder, unfinished=unfinished)
     data = {paths.train_table.name: fingerprint_table(paths.train_table)}
     held_out = find_held_out(paths, table, config.fold)
     if held_out:
@@ -135,7 +135,8 @@ def _prepare(paths: Paths, table: pd.DataFrame, config: Config, *, folder: Path 
     return Job(config, model, rows, unseen, data, learned, run)
 
 
-def _prepare_scans(paths: Paths, config: SegmentationConfig, device: torch.device, folder: Path | None) -> Job:
+def _prepare_scans(paths: Paths, config: SegmentationConfig, device: torch.device, folder: Path | None, *,
+                   unfinished: bool) -> Job:
     """The same of a model that learns from scans which are drawn for it, and so from no eyes."""
     rows, unseen = pd.DataFrame(index=range(config.scans)), pd.DataFrame(index=range(HELD_OUT_SCANS))
     model = _build_first(paths, config, device, rows, folder)
@@ -143,6 +144,8 @@ def _prepare_scans(paths: Paths, config: SegmentationConfig, device: torch.devic
     run, checkpoint = Run.resume(folder, data) if folder else (None, None)
     if folder and checkpoint:
         load_weights_of(checkpoint, model, folder)
+    elif config.init_from:
+        _load_start(paths, model, config, unfinished=unfinished)
     return Job(config, model, rows, unseen, data, set(), run)
 
 
@@ -154,7 +157,7 @@ def _build_first(paths: Paths, config: Config, device: torch.device, rows: pd.Da
     return build_model(kind.kind, specification, device, folder / "config.json" if folder else paths.ckpt / config.name)
 
 
-def _load_start(paths: Paths, model: Model, config: ImageConfig | CSVConfig, *, unfinished: bool) -> set[str] | None:
+def _load_start(paths: Paths, model: Model, config: Config, *, unfinished: bool) -> set[str] | None:
     """Put the weights of config.init_from (a run folder or checkpoint file) into `model`.
 
     Returns:

@@ -91,6 +91,16 @@ def test_a_stopped_training_goes_on_as_if_it_had_not_been(paths, small_lessons, 
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
+def test_a_training_starts_from_weights_that_are_named(paths, small_lessons):
+    first, = train([SHORT], paths)
+    on = dataclasses.replace(SHORT, epochs=1, learning_rate=1e-9, seed=7, init_from=str(first))
+    second, = train([on], paths)
+    weights = [load_checkpoint(run / "Model-Segmentation.pt").state["stem.0.weight"] for run in (first, second)]
+    assert torch.allclose(*weights, atol=1e-6)
+    with pytest.raises(PipelineError, match="absent.pt"):
+        train([dataclasses.replace(SHORT, init_from="absent.pt")], paths)
+
+
 def test_a_run_of_other_scans_is_not_resumed(paths, small_lessons, monkeypatch):
     monkeypatch.setattr("model.segmentation_model.read_lessons", lambda *_, **__: (_ for _ in ()).throw(SystemExit))
     with pytest.raises(SystemExit):
