@@ -20,7 +20,7 @@ from model.provenance import fingerprint_table
 from model.registry import Model, build_model, class_for, load_weights_of
 from model.run import Run, read_behind, read_specification, read_unfinished
 from model.runs import describe_runs, find_unfinished, resolve_checkpoint
-from model_config import Config, CSVConfig, ImageConfig, SegmentationConfig, each_training
+from model_config import Config, SegmentationConfig, each_training
 from processing import columns as c
 from processing.errors import PipelineError
 from processing.tables import read_processed

@@ -126,7 +126,7 @@ MUTANTS = list(starmap(Mutant, [
     ("model.loop.set_learning_rate", "config.epochs > 1", "True", "loop", "follows_from_its_number"),
     ("model.visit_features.build_features", "clinical[FILLED] = clinical[FILLED].where(is_given)", "", "image_trees", "stands_in_for_an_age"),
     ("model.seers.see_images", "sum(seen[1:], seen[0]) / len(seen)", "seen[0]", "pretrained", "left_it_out"),
-    ("data.evaluate.evaluate", "newest.eyes.join(mark_doubtful(newest.eyes.index, own, paths))", "newest.eyes.assign(remarks='')", "evaluate", "WORDS"),
+    ("data.evaluate.evaluate", "newest.eyes.join(mark_doubtful(newest.eyes.index, own, paths))", "newest.eyes.assign(remarks='')", "evaluate", "fourteen_items"),
     ("model.trunks.load_trunk_weights", "if not file.is_file()", "if False", "trunks", "without_weights"),
     ("model.trunks.load_trunk_weights", "weights_only=True", "weights_only=False", "trunks", "other_things"),
     ("model.trunks._fit_state", "value.sum(dim=1, keepdim=True)", "value[:, :1]", "trunks", "adds_them_up"),

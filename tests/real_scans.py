@@ -55,7 +55,8 @@ KINDS = (
     Kind("cysts (IRF)", ("cysts",), ("IRF",), "≥ 0.65", "≥ 0.97"),
     Kind("fluid (SRF)", ("fluid",), ("SRF",), "≥ 0.50", "≥ 0.95"),
     # In half of these scans it is (also) a cavity within the retina that he calls fluid; 21 show cysts as well
-    Kind("fluid and cysts where fluid is marked (IRF/SRF/PED)", ("fluid", "cysts"), ("IRF", "SRF", "PED"), auc="≥ 0.95"),
+    Kind("fluid and cysts where fluid is marked (IRF/SRF/PED)", ("fluid", "cysts"), ("IRF", "SRF", "PED"),
+         auc="≥ 0.95"),
     Kind("foci", ("foci",), ("foci",)),
 )
 
