@@ -53,6 +53,7 @@ PRETRAINED = {"recipe": "pretrained", "learning_rate": 3e-3}        # as was bes
 VARIANTS = {
     "measured": {"recipe": "measured"},
     "pretrained, trunk segmentation": PRETRAINED,
+    "best": {"recipe": "best"},         # it asks those before it
     "pretrained, random weights": PRETRAINED | {"weights": "none"},
     "resnet": {"recipe": "resnet", "augment": "mild", "schedule": "warm", "epochs": 8},   # as long as the trunks take
 }
@@ -112,9 +113,9 @@ def judge(paths, rows, folds, name):
     kept, variant = paths.root / f"{name}.csv", VARIANTS[name]
     if kept.is_file():
         return pd.read_csv(kept).set_axis(rows.index)
-    is_measured = variant["recipe"] == "measured"
-    write_csv(paths.train_table, rows if is_measured else rows.fillna(dict.fromkeys(c.FINDINGS, 0)))
-    folders = train([replace(CONFIG, **({} if is_measured else {"epochs": EPOCHS}) | variant)], paths)
+    are_trees = variant["recipe"] in ("measured", "best")
+    write_csv(paths.train_table, rows if are_trees else rows.fillna(dict.fromkeys(c.FINDINGS, 0)))
+    folders = train([replace(CONFIG, **({} if are_trees else {"epochs": EPOCHS}) | variant)], paths)
     parts = []
     for fold, folder in enumerate(folders):
         own = rows[rows[c.PATIENT].isin(folds[fold])]
@@ -170,7 +171,7 @@ def main():
              "|---" * (1 + len(FINDINGS)) + "|"]
     lines += [f"| {name} | {' | '.join(tell(found[kind]) for kind in FINDINGS)} |" for name, found in scores.items()]
     trunk = "pretrained, trunk segmentation"
-    for other in [name for name in scores if name != trunk and trunk in scores and name != "measured"]:
+    for other in [name for name in scores if trunk in scores and name not in (trunk, "measured", "best")]:
         cells = " | ".join(tell(scores[trunk][kind], scores[other][kind]) for kind in FINDINGS)
         lines.append(f"| the trunk segmentation's gain on {other} | {cells} |")
     say("\n".join(lines))
