@@ -95,7 +95,7 @@ def plot_log(history: Path, path: Path) -> None:
     table = read_history(history)
     parts = [name for name in table.columns if name.startswith("loss ")]
     unseen = table.get("held-out loss")
-    figure = Figure(figsize=(9, 5.5), layout="constrained")
+    figure = Figure(figsize=(10.5, 5.5), layout="constrained")
     axis = figure.subplots()
     marker = "o" if len(table) <= 60 else None
     axis.plot(table["epoch"], table["loss"], color=ORANGE, marker=marker, markersize=4, label="training loss")
@@ -114,7 +114,7 @@ def plot_log(history: Path, path: Path) -> None:
     axis.set_xlabel("epoch")
     axis.set_ylabel("loss (mean over the epoch)")
     _scale_epochs(axis, table)
-    axis.legend()
+    axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)   # there may be nine curves
     save_figure(figure, path)
 
 
