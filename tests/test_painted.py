@@ -66,11 +66,11 @@ def test_the_gallery_shows_the_eyes_that_it_names(demo_root, tmp_path, monkeypat
 
 
 def test_the_gallery_shows_the_scan_nearest_the_fovea(tmp_path):
-    paths, scans = Paths(tmp_path), [("1L", "a", 900), ("1L", "b", 480), ("1L", "c", -240), ("1L", "d", None),
+    paths, scans = Paths(tmp_path), [("1L", "a", 900), ("1L", "b", -240), ("1L", "c", 480), ("1L", "d", None),
                                      ("2R", "e", None), ("2R", "f", None), ("2R", "g", None)]
     table = pd.DataFrame(scans, columns=[c.PATIENT, c.SOURCE, "distance_um"])
     paths.geometry_table.parent.mkdir(parents=True)
     table.reindex(columns=GEOMETRY_COLUMNS).to_csv(paths.geometry_table, index=False)
     images = table[[c.PATIENT, c.SOURCE]].iloc[::-1]
-    assert report._choose_scans(images, paths)[c.SOURCE].to_dict() == {"1L": "c", "2R": "f"}
+    assert report._choose_scans(images, paths)[c.SOURCE].to_dict() == {"1L": "b", "2R": "f"}
     assert report._choose_scans(images, Paths(tmp_path / "none"))[c.SOURCE].to_dict() == {"1L": "c", "2R": "f"}
