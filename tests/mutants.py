@@ -121,6 +121,8 @@ MUTANTS = list(starmap(Mutant, [
     ("model.pretrained.PretrainedNetwork.fingerprint", "super().fingerprint(rows, held_out, paths) | tables", "super().fingerprint(rows, held_out, paths)", "pretrained", "part_of_what_is_learned"),
     ("model.trunks.SegmentationTrunk.forward", "self.stem((nn.functional.pad(images, fill) - mean) / ...)", "self.stem(nn.functional.pad((images - mean) / (spread + LEAST_SPREAD), fill))", "pretrained", "whose_weights_it_has"),
     ("model.pretrained.PretrainedNetwork.open_data", "self._fit_standard()", "", "pretrained", "usual_of_the_trunks"),
+    ("model.visit_module.VisitNetwork.forward", "courses or [features]", "courses", "visit_module", "does_not_say_where"),
+    ("model.training._prepare_scans", "if config.init_from", "if False", "segmentation_model", "weights_that_are_named"),
     ("model.visit_module.Courses.forward", "likeness * self.rows[:, None, None]", "likeness", "visit_module", "how_deep"),
     ("model.visit_module.VisitNetwork.fit_standard", "cast(Standard, courses.standard).fit(...)", "", "pretrained", "usual_of_the_trunks"),
     ("model.loop.set_learning_rate", "config.epochs > 1", "True", "loop", "follows_from_its_number"),

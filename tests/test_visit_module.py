@@ -22,9 +22,9 @@ VISITS = torch.tensor([[True, True, False, False], [False, False, True, True]])
 PLACES = torch.tensor([[1.0, 0.0, 0], [1, 2.0, 0], [1, 1.5, 0], [0, 0, 0]])
 
 
-def build(pool="visit"):
+def build(pool="visit", trunk="segmentation"):
     torch.manual_seed(0)
-    return VisitModule(ImageSpecification(backbone="segmentation", views={"bscan_full": VIEW}, pool=pool,
+    return VisitModule(ImageSpecification(backbone=trunk, views={"bscan_full": VIEW}, pool=pool,
                                           heads="distribution"))
 
 
@@ -38,6 +38,14 @@ def test_a_visit_has_one_distribution_and_each_image_its_findings():
     assert thickness.shape == (2, BINS) and findings.shape == (4, 4) and visit_findings.shape == (2, 4)
     inputs, _, places = make_batch()
     assert build("image").eval()(inputs, None, places)[0].shape == (4, BINS)
+
+
+def test_a_trunk_that_does_not_say_where_gives_thickness_by_its_features():
+    module = build(trunk="resnet18").eval()
+    assert not module.learning.courses and module(*make_batch())[0].shape == (2, BINS)
+    before = module.learning.see(make_batch()[0])
+    module.fit_standard([before])
+    assert torch.allclose(module.averaged.standard.mean, before["bscan_full"].features.mean(dim=0), atol=1e-5)
 
 
 def test_scans_near_the_fovea_speak_for_thickness_and_all_where_none_is_known_to_be():
