@@ -14,11 +14,11 @@ from model.cache import PixelCache
 from model.loss import ImageTargets
 from model.pooling import find_pool
 from model.specification import OWN_VISIT, ImageSpecification
-from model.visit_features import read_labels
+from model.visit_features import NEAR_UM, read_labels
 from processing import columns as c
 from processing.crop_record import GeometryRecord
 from processing.errors import PipelineError
-from processing.geometry import NEAR_FOVEA_UM, RADIAL_PATTERN
+from processing.geometry import RADIAL_PATTERN
 from processing.views import ViewReader
 from processing.visits import VISIT, number_visits
 
@@ -157,7 +157,7 @@ def read_places(rows: pd.DataFrame, paths: Paths) -> np.ndarray:
 
 def find_near(places: torch.Tensor) -> torch.Tensor:
     """N bool: which scans are known to lie near the fovea, by N x 3 of read_places."""
-    return (places[:, 0] > 0) & (places[:, 1] <= NEAR_FOVEA_UM / 1000)
+    return (places[:, 0] > 0) & (places[:, 1] <= NEAR_UM / 1000)
 
 
 def check_finite(table: pd.DataFrame, columns: list[str], names: list[str], *,

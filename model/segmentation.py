@@ -64,16 +64,25 @@ class SegmentationModule(nn.Module):
         Args:
             images: B x 1 x H x W float32 in 0-1; even H and W.
         """
-        height, width = images.shape[2] // 2, images.shape[3] // 2
+        return self.ascend(self.descend(images), images.shape[2] // 2, images.shape[3] // 2)
+
+    def descend(self, images: torch.Tensor) -> list[torch.Tensor]:
+        """What is seen of scans at half their size, at a quarter, and so on, each level of more channels; arguments as
+        forward's.
+        """
         fill = (0, -images.shape[3] % MULTIPLE, 0, -images.shape[2] % MULTIPLE)
         spread, mean = torch.std_mean(images, dim=(1, 2, 3), keepdim=True)     # devices differ in gain and contrast
         levels = [self.stem((functional.pad(images, fill) - mean) / (spread + LEAST_SPREAD))]
         for down in self.downs:
             levels.append(down(levels[-1]))
-        x = levels.pop()
+        return levels
+
+    def ascend(self, levels: list[torch.Tensor], height: int, width: int) -> Reading:
+        """Read scans by the levels of `descend`: answers of h rows and w columns."""
+        *finer, x = levels
         for up, lateral in zip(reversed(self.ups), reversed(self.laterals), strict=True):
-            x = up(functional.interpolate(lateral(x), scale_factor=2.0) + levels.pop())
-        x = x + self.detail(levels.pop())
+            x = up(functional.interpolate(lateral(x), scale_factor=2.0) + finer.pop())
+        x = x + self.detail(finer.pop())
         found, marks = (head(x)[:, :, :height, :width].float() for head in (self.membranes, self.marks))
         membranes = found[:, :2].log_softmax(dim=2)
         where = membranes.detach().exp().sum(dim=1)         # a column can be read if what was found there looks right
@@ -114,14 +123,14 @@ def find_rows(membranes: torch.Tensor, steepness: float = STEEPNESS) -> Rows:
         steepness: log-probability that a step of one place up or down costs.
     """
     places = torch.arange(membranes.shape[2], device=membranes.device).view(1, 1, -1, 1)
-    peaks = _trace(membranes.flatten(0, 1), steepness).unflatten(0, membranes.shape[:2])[:, :, None]  # B x 2 x 1 x w
+    peaks = _trace(membranes.detach().flatten(0, 1), steepness)                            # 2 B x w
+    peaks = peaks.unflatten(0, membranes.shape[:2])[:, :, None]                            # B x 2 x 1 x w
     chances = membranes.exp()
     near = chances * ((places - peaks).abs() <= NEAR) + 1e-12 * (places == peaks)
     middle = (near * places).sum(dim=2) / near.sum(dim=2)
     spread = (chances * (places - middle[:, :, None]) ** 2).sum(dim=2).sqrt()
-    rows = 2 * middle + 0.5
-    rows[:, 1] = torch.maximum(rows[:, 0], rows[:, 1])
-    return Rows(rows, 2 * spread)
+    ilm, bm = (2 * middle + 0.5).unbind(1)
+    return Rows(torch.stack([ilm, torch.maximum(ilm, bm)], dim=1), 2 * spread)
 
 
 def _trace(scores: torch.Tensor, steepness: float) -> torch.Tensor:

@@ -1,9 +1,9 @@
 """Trunks of the recipe pretrained, by name: what turns a scan into features, with weights that have seen pictures.
 
-`segmentation` is the encoder of Model-Segmentation, whose weights come with the program. Any other name is that of a
-classification model of torchvision; its weights are those in torchvision's cache, or in a file of yours. Nothing is
-downloaded, and no code in a file is run. B images, C channels, H and W pixels, F features, D channels of a map of h
-rows and w columns.
+`segmentation` is Model-Segmentation, whose weights come with the program. Any other name is that of a classification
+model of torchvision; its weights are those in torchvision's cache, or in a file of yours. Nothing is downloaded, and no
+code in a file is run. B images, C channels, H and W pixels, F features; h = H / 2 rows and w = W / 2 columns of what is
+read.
 """
 
 from pathlib import Path
@@ -15,52 +15,89 @@ from torch import nn
 
 from config import View
 from model.checkpoint import load_checkpoint
-from model.segmentation import LEAST_SPREAD, MULTIPLE, SegmentationModule
+from model.distribution import LEAST_UM
+from model.segmentation import FLUIDS, Reading, SegmentationModule, find_rows
 from model.segmentation_model import WEIGHTS
+from processing.bscans import UM_ACROSS, UM_DOWN
 from processing.errors import PipelineError
 
 SEGMENTATION, NO_WEIGHTS = "segmentation", "none"
-LEVELS = 3                  # of the encoder, the coarsest, that give features
+LEVELS = 3                  # of its way down, the coarsest, that give features
 GREY_MEAN, GREY_SPREAD = 0.449, 0.226       # of ImageNet's pictures: means of torchvision's three numbers
+COLUMNS = ("log thickness", "log thickness above a PED", *FLUIDS)       # of a column; of fluids their height
+HEIGHT_UM = 50              # of fluid, that counts as 1
+UNMARKED = -12.0            # logit of fluid where there is no retina
+
+
+class Read(NamedTuple):
+    """What a trunk reads of scans that knows membranes and fluid."""
+
+    columns: torch.Tensor       # B x w x COLUMNS, thickness in um, heights in units of HEIGHT_UM
+    readable: torch.Tensor      # B x w: logit that a column can be read
+    marks: torch.Tensor         # B x FLUIDS: the largest logit of each in the retina
 
 
 class Seen(NamedTuple):
     """What a trunk makes of images."""
 
-    features: torch.Tensor              # B x F
-    layout: torch.Tensor | None         # B x D x h x w: where on the scan it sees what; None: the trunk does not say
+    features: torch.Tensor      # B x F
+    read: Read | None           # None: the trunk reads nothing
 
 
 class SegmentationTrunk(nn.Module):
-    """The way down of Model-Segmentation; the means and largest values of its coarse levels, and their middle's means.
+    """Model-Segmentation: what it reads of a scan; and of its coarse levels the means, the largest values and the means
+    of their middle.
+
+    Where its weights have learned before, batch norm keeps the statistics that they learned with: those of a few scans
+    of one eye would spoil what it reads.
 
     Args:
         view: of one channel.
 
-    Attributes: features: F; layout: D, h, w, of the last level but one.
+    Attributes:
+        features: F.
+        places_mm: w float32, how far from the scan's middle the columns of Read lie.
     """
 
     def __init__(self, view: View):
         super().__init__()
-        whole = SegmentationModule()
-        self.stem, self.downs = whole.stem, whole.downs
-        self.features = 3 * sum(whole.widths[-LEVELS:])
-        rows, columns = (2 * -(-length // MULTIPLE) for length in (view.height, view.width))
-        self.layout: tuple[int, int, int] | None = whole.widths[-2], rows, columns
+        self.network = SegmentationModule()
+        self.features = 3 * sum(self.network.widths[-LEVELS:])
+        across_mm = UM_ACROSS / 1000 * (view.right - view.left) / view.width
+        width = view.width // 2
+        self.places_mm: torch.Tensor | None = 2 * across_mm * (torch.arange(width) - (width - 1) / 2)
+        self.has_learned: torch.Tensor
+        self.register_buffer("has_learned", torch.zeros((), dtype=torch.bool))
+
+    def train(self, mode: bool = True) -> "SegmentationTrunk":
+        """As of any module, but for batch norm."""
+        super().train(mode)
+        self.network.train(mode and not bool(self.has_learned))
+        return self
 
     def forward(self, images: torch.Tensor) -> Seen:
-        """See B x 1 x H x W float32 in 0-1."""
-        fill = (0, -images.shape[3] % MULTIPLE, 0, -images.shape[2] % MULTIPLE)
-        spread, mean = torch.std_mean(images, dim=(1, 2, 3), keepdim=True)
-        levels = [self.stem((nn.functional.pad(images, fill) - mean) / (spread + LEAST_SPREAD))]
-        for down in self.downs:
-            levels.append(down(levels[-1]))
-        found = []
+        """See B x 1 x H x W float32 in 0-1; even H and W."""
+        levels, found = self.network.descend(images), []
         for x in levels[-LEVELS:]:
             third = max(1, x.shape[3] // 3)
             middle = x[..., third:x.shape[3] - third] if x.shape[3] > 2 * third else x
             found += [x.mean(dim=(2, 3)), x.amax(dim=(2, 3)), middle.mean(dim=(2, 3))]
-        return Seen(torch.cat(found, dim=1), levels[-2])
+        reading = self.network.ascend(levels, images.shape[2] // 2, images.shape[3] // 2)
+        return Seen(torch.cat(found, dim=1), describe_columns(reading))
+
+
+def describe_columns(reading: Reading) -> Read:
+    """Thickness and fluid by column. CST counts from the ILM to Bruch's membrane, or to the RPE above a detachment."""
+    rows = find_rows(reading.membranes).rows                                        # B x 2 x w
+    places = 2 * torch.arange(reading.fluids.shape[2], device=rows.device)[:, None] + 0.5
+    is_retina = (places >= rows[:, :1]) & (places <= rows[:, 1:]) & (reading.readable[:, None] > 0)     # B x h x w
+    logits = reading.fluids.where(is_retina[:, None], torch.full_like(reading.fluids, UNMARKED))
+    heights_um = 2 * UM_DOWN * logits.sigmoid().sum(dim=2)                          # B x FLUIDS x w
+    thickness_um = UM_DOWN * (rows[:, 1] - rows[:, 0])
+    above_um = thickness_um - heights_um[:, FLUIDS.index("PED")]
+    logs = torch.stack([thickness_um, above_um], dim=1).clamp(min=LEAST_UM).log()
+    columns = torch.cat([logs, heights_um / HEIGHT_UM], dim=1).transpose(1, 2)
+    return Read(columns, reading.readable, logits.amax(dim=(2, 3)))
 
 
 class TorchvisionTrunk(nn.Module):
@@ -70,13 +107,13 @@ class TorchvisionTrunk(nn.Module):
         name: of torchvision.models.
         view: what it sees.
 
-    Attributes: features: F; layout: None.
+    Attributes: features: F; places_mm: None.
 
     Raises:
         ValueError: torchvision has no such model; or it takes no pictures of this size, or ends in no linear layer.
     """
 
-    layout: tuple[int, int, int] | None = None
+    places_mm: torch.Tensor | None = None
 
     def __init__(self, name: str, view: View):
         super().__init__()
@@ -143,11 +180,11 @@ def load_trunk_weights(trunk: SegmentationTrunk | TorchvisionTrunk, name: str, w
     """
     if weights == NO_WEIGHTS:
         return "random numbers, as was asked for"
-    if name == SEGMENTATION:
+    network = trunk.get_submodule("network")
+    if isinstance(trunk, SegmentationTrunk):
         file = Path(weights).expanduser() if weights else WEIGHTS
-        state = load_checkpoint(file).state
-        wanted = trunk.state_dict()
-        _load(trunk, {key: value for key, value in state.items() if key in wanted}, file)
+        _load(network, load_checkpoint(file).state, file)
+        trunk.has_learned.fill_(True)
         return str(file)
     file = Path(weights).expanduser() if weights else find_cached(name)
     if not file.is_file():
@@ -161,7 +198,6 @@ def load_trunk_weights(trunk: SegmentationTrunk | TorchvisionTrunk, name: str, w
         raise PipelineError(f"{file} holds no weights that can be read safely: {error}") from error
     if not (isinstance(state, dict) and all(isinstance(value, torch.Tensor) for value in state.values())):
         raise PipelineError(f"{file} holds no weights: it must be a dict of tensors, as state_dict() gives it.")
-    network = trunk.get_submodule("network")
     _load(network, _fit_state(state, network), file)
     return str(file)
 

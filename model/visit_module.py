@@ -1,10 +1,11 @@
 """VisitModule: the network of the recipe pretrained. A visit's scans and where they lie -> a distribution of thickness.
 
 Shapes: B images, V visits (V = B where each image stands alone), C channels, H and W pixels, F features, K findings,
-P numbers of a scan's place, N bins of thickness; D, h, w of what a trunk says where. Reads and writes nothing.
+P numbers of a scan's place, N bins of thickness, w columns that a trunk reads. Reads and writes nothing.
 """
 
 import copy
+import math
 from typing import cast
 
 import torch
@@ -14,12 +15,20 @@ from model.dataset import find_near
 from model.distribution import LEAST_UM, MOST_UM
 from model.pooling import find_pool
 from model.specification import ImageSpecification
-from model.trunks import Seen, build_trunk
+from model.trunks import COLUMNS, FLUIDS, Read, Seen, build_trunk
 
 BINS = 128              # of thickness, evenly in its logarithm, between LEAST_UM and MOST_UM
 PLACE = ("known", "away_mm", "radial")          # of a scan: see model.dataset.read_places
 PLACE_WIDTH, HIDDEN = 16, 128
-COURSES = 32            # things whose depth is followed across a scan
+LOOKS_MM = (0.1, 0.15, 0.25, 0.4, 0.6, 1.0, 1.5, 3.0)      # how far from a scan's middle a look at it reaches
+THICKNESSES = 2         # the first of COLUMNS
+QUICK = 5.0             # how much faster than other weights those of the looks' shares move
+USUAL_UM = 300.0        # thickness where the trunk reads none
+COMPONENTS = 4          # of a distribution
+REACH = 0.1             # how far from a guess they lie at first, and how wide they are: in the logarithm of thickness
+FAR_REACH = 0.3         # the same where the guess is USUAL_UM
+LEAST_WIDTH = 0.02
+NAMED = {"HRF": "foci"}     # a finding -> its fluid, where it has another name
 LEAST_SPREAD = 1e-3     # of a feature: what is less is rounding
 DROPPED = 0.2           # of the features, while it learns
 MOST_AVERAGE = 0.998    # share of the averaged weights that a step leaves; less in the first steps
@@ -119,28 +128,96 @@ class Standard(nn.Module):
         return (seen - self.mean) / self.spread
 
 
-class Courses(nn.Module):
-    """How deep COURSES things lie that it learns to find, column by column: of each its mean row, by how much each row
-    looks like it. Thickness is the distance of two such courses; in means over a scan it is hardly to be seen.
+class Looks(nn.Module):
+    """What a trunk read of a scan, as means over columns around its middle, narrow to wide: CST is that of the fovea,
+    or of 1 mm around it. Where else to look than at the middle it learns; columns that cannot be read hardly count.
 
     Args:
-        channels, rows, columns: D, h, w.
-
-    Attributes: features: how many it gives.
+        places_mm: w, how far from the middle the columns lie.
     """
 
-    def __init__(self, channels: int, rows: int, columns: int):
+    def __init__(self, places_mm: torch.Tensor):
         super().__init__()
-        self.features = COURSES * columns
-        self.standard = Standard(channels)
-        self.find = nn.Linear(channels, COURSES)
-        self.rows: torch.Tensor
-        self.register_buffer("rows", torch.linspace(-3, 3, rows), persistent=False)     # they spread about 1
+        self.standard, self.where = Standard(len(COLUMNS)), nn.Linear(len(COLUMNS), len(LOOKS_MM))
+        for parameter in self.where.parameters():
+            nn.init.zeros_(parameter)
+        self.middle: torch.Tensor
+        self.register_buffer("middle", -0.5 * (places_mm[:, None] / torch.tensor(LOOKS_MM)) ** 2, persistent=False)
 
-    def forward(self, layout: torch.Tensor) -> torch.Tensor:
-        """B x D x h x w -> B x F."""
-        likeness = self.find(self.standard(layout.movedim(1, 3))).softmax(dim=1)            # B x h x w x COURSES
-        return (likeness * self.rows[:, None, None]).sum(dim=1).flatten(1)
+    def forward(self, read: Read) -> torch.Tensor:
+        """B x LOOKS_MM x COLUMNS."""
+        readable = nn.functional.logsigmoid(read.readable)[:, :, None]
+        weights = (self.where(self.standard(read.columns)) + self.middle + readable).softmax(dim=1)     # B x w x looks
+        return weights.transpose(1, 2) @ read.columns
+
+
+class FirstSight(nn.Module):
+    """What trunks read of scans -> a guess of thickness, what tells more of it, and the findings' logits by fluid.
+
+    Args:
+        places_mm: of Looks, by view; of the views whose trunks read.
+        findings: names.
+
+    Attributes: features: F, how many numbers tell more of thickness.
+    """
+
+    def __init__(self, places_mm: dict[str, torch.Tensor], findings: tuple[str, ...]):
+        super().__init__()
+        self.looks = nn.ModuleDict({name: Looks(places) for name, places in places_mm.items()})
+        self.features = len(places_mm) * len(LOOKS_MM) * len(COLUMNS)
+        self.standard = Standard(self.features)
+        self.shares = nn.Parameter(torch.zeros(len(places_mm), len(LOOKS_MM), THICKNESSES))
+        self.marks = nn.Linear(len(FLUIDS), len(findings))
+        own = [[float(NAMED.get(finding, finding) == fluid) for fluid in FLUIDS] for finding in findings]
+        with torch.no_grad():       # at first a finding is its fluid
+            self.marks.weight.copy_(torch.tensor(own))
+            self.marks.bias.zero_()
+
+    def forward(self, read: dict[str, Read]) -> tuple[torch.Tensor, torch.Tensor]:
+        """B guesses of log thickness, B x F."""
+        looks = self._look(read)
+        shares = (QUICK * self.shares).flatten().softmax(dim=0).view_as(self.shares)
+        return (looks[..., :THICKNESSES] * shares).sum(dim=(1, 2, 3)), self.standard(looks.flatten(1))
+
+    def find(self, read: dict[str, Read], visits: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits of findings by those of fluid: B x K of images, and V x K of the most that a visit's images show."""
+        marks = torch.stack([one.marks for one in read.values()]).amax(dim=0)               # B x FLUIDS
+        most = marks if visits is None else marks[None].masked_fill(~visits[:, :, None], -torch.inf).amax(dim=1)
+        return self.marks(marks), self.marks(most)
+
+    def fit_standard(self, parts: list[dict[str, Read]]) -> None:
+        """As VisitModule's."""
+        for name, looks in self.looks.items():
+            cast(Standard, looks.standard).fit(torch.cat([read[name].columns for read in parts]))
+        self.standard.fit(torch.cat([self._look(read).flatten(1) for read in parts]))
+
+    def _look(self, read: dict[str, Read]) -> torch.Tensor:
+        """B x views x LOOKS_MM x COLUMNS."""
+        return torch.stack([looks(read[name]) for name, looks in self.looks.items()], dim=1)
+
+
+class Thickness(nn.Module):
+    """Features and a guess of log thickness -> a distribution over the bins: a few normal ones of the logarithm, around
+    the guess at first. A few numbers are learned of few eyes where 128 are not.
+
+    Args:
+        features: F.
+        reach: how far from the guess, in the logarithm.
+    """
+
+    def __init__(self, features: int, reach: float):
+        super().__init__()
+        self.reach, self.head = reach, _build_head(features, 3 * COMPONENTS)
+        self.logs: torch.Tensor
+        self.register_buffer("logs", find_bins().log(), persistent=False)
+
+    def forward(self, features: torch.Tensor, guess: torch.Tensor) -> torch.Tensor:
+        """V x F, V -> V x N logits."""
+        share, place, width = self.head(features).float().chunk(3, dim=1)
+        place = guess[:, None] + self.reach * (place + torch.linspace(-1, 1, COMPONENTS, device=place.device))
+        width = (self.reach * width.clamp(-3, 3).exp()).clamp(min=LEAST_WIDTH)
+        away = (self.logs[None, :, None] - place[:, None]) / width[:, None]             # V x N x COMPONENTS
+        return torch.logsumexp((share.log_softmax(dim=1) - width.log())[:, None] - 0.5 * away ** 2, dim=2)
 
 
 class VisitNetwork(nn.Module):
@@ -149,45 +226,68 @@ class VisitNetwork(nn.Module):
     def __init__(self, specification: ImageSpecification):
         super().__init__()
         trunks = {name: build_trunk(specification.backbone, view) for name, view in specification.views.items()}
+        places_mm = {name: trunk.places_mm for name, trunk in trunks.items() if trunk.places_mm is not None}
         self.trunks = nn.ModuleDict(trunks)
-        courses = {name: Courses(*trunk.layout) for name, trunk in trunks.items() if trunk.layout}
-        self.courses = nn.ModuleDict(courses)
+        self.first_sight = FirstSight(places_mm, specification.findings) if places_mm else None
         seen = sum(trunk.features for trunk in trunks.values())
-        thick = sum(one.features for one in courses.values()) or seen       # what the trunk says where, if it does
         self.standard = Standard(seen)
         self.place = nn.Sequential(nn.Linear(len(PLACE), PLACE_WIDTH), nn.ReLU())
-        self.pool, self.thick_pool = (find_pool(specification.pool)(count + PLACE_WIDTH) for count in (seen, thick))
-        self.thickness = self._build_head(thick + PLACE_WIDTH, BINS)
-        self.findings = self._build_head(seen + PLACE_WIDTH, len(specification.findings))
+        features = seen + PLACE_WIDTH
+        thick = features if self.first_sight is None else self.first_sight.features + PLACE_WIDTH
+        self.pool, self.thick_pool = find_pool(specification.pool)(features), find_pool(specification.pool)(thick + 1)
+        self.thickness = Thickness(thick, REACH if places_mm else FAR_REACH)
+        self.findings = _build_head(features, len(specification.findings))
 
     def forward(self, inputs: dict[str, torch.Tensor], visits: torch.Tensor | None, places: torch.Tensor
                 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        if not self.pool.takes_visits:
+            visits = None
         seen, place = self.see(inputs), self.place(places)
-        features = self.standard(torch.cat([one.features for one in seen.values()], dim=1))         # B x F
-        courses = [self.courses[name](one.layout) for name, one in seen.items() if one.layout is not None]
-        features, thick = (torch.cat([*parts, place], dim=1) for parts in ([features], courses or [features]))
-        findings = self.findings(features)
-        if not self.pool.takes_visits or visits is None:
-            return self.thickness(thick), findings, findings
-        near = self.thick_pool(thick, visits & find_speakers(places, visits))               # V x F
-        return self.thickness(near), findings, self.findings(self.pool(features, visits))
+        features = torch.cat([self.standard(_join_features(seen)), place], dim=1)                       # B x F
+        whole = features if visits is None else self.pool(features, visits)                             # V x F
+        findings, of_visits = self.findings(features), self.findings(whole)
+        if self.first_sight is None:
+            thick, guess = features, torch.full_like(features[:, 0], math.log(USUAL_UM))
+        else:
+            read = _find_read(seen)
+            guess, looks = self.first_sight(read)
+            marked, most_marked = self.first_sight.find(read, visits)
+            thick, findings, of_visits = torch.cat([looks, place], dim=1), findings + marked, of_visits + most_marked
+        if visits is not None:
+            both = torch.cat([thick, guess[:, None]], dim=1)
+            near = self.thick_pool(both, visits & find_speakers(places, visits))                        # V x ...
+            thick, guess = near[:, :-1], near[:, -1]
+        return self.thickness(thick, guess), findings, of_visits
 
     def see(self, inputs: dict[str, torch.Tensor]) -> dict[str, Seen]:
         """What the trunks make of images, by view, as float32."""
         found = {name: trunk(inputs[name]) for name, trunk in self.trunks.items()}
-        return {name: Seen(one.features.float(), None if one.layout is None else one.layout.float())
+        return {name: Seen(one.features.float(), one.read and Read(*(part.float() for part in one.read)))
                 for name, one in found.items()}
 
     def fit_standard(self, parts: list[dict[str, Seen]]) -> None:
         """As VisitModule's."""
-        self.standard.fit(torch.cat([torch.cat([one.features for one in part.values()], dim=1) for part in parts]))
-        for name, courses in self.courses.items():
-            layouts = [one.layout for one in (part[name] for part in parts) if one.layout is not None]
-            cast(Standard, courses.standard).fit(torch.cat(layouts).movedim(1, 3))
+        self.standard.fit(torch.cat([_join_features(part) for part in parts]))
+        if self.first_sight is not None:
+            self.first_sight.fit_standard([_find_read(part) for part in parts])
 
-    @staticmethod
-    def _build_head(features: int, outputs: int) -> nn.Sequential:
-        return nn.Sequential(nn.Dropout(DROPPED), nn.Linear(features, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, outputs))
+
+def _find_read(seen: dict[str, Seen]) -> dict[str, Read]:
+    """What was read, by view, where the trunk reads."""
+    return {name: one.read for name, one in seen.items() if one.read is not None}
+
+
+def _join_features(seen: dict[str, Seen]) -> torch.Tensor:
+    """B x F of all views."""
+    return torch.cat([one.features for one in seen.values()], dim=1)
+
+
+def _build_head(features: int, outputs: int) -> nn.Sequential:
+    """It says 0 at first."""
+    last = nn.Linear(HIDDEN, outputs)
+    for parameter in last.parameters():
+        nn.init.zeros_(parameter)
+    return nn.Sequential(nn.Dropout(DROPPED), nn.Linear(features, HIDDEN), nn.ReLU(), last)
 
 
 def find_speakers(places: torch.Tensor, visits: torch.Tensor) -> torch.Tensor:

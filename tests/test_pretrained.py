@@ -24,7 +24,7 @@ from model.runs import find_members
 from model.seers import find_seers, see_images
 from model.segmentation_model import WEIGHTS
 from model.specification import ImageSpecification
-from model.trunks import SegmentationTrunk, load_trunk_weights
+from model.trunks import SegmentationTrunk, describe_columns, load_trunk_weights
 from model_config import IMAGE_MODELS, ConfigError, each_training
 from processing import columns as c
 from processing.errors import PipelineError
@@ -75,7 +75,7 @@ def test_a_run_says_what_the_recipe_decided(root):
 
 def test_the_trunk_starts_from_the_weights_that_come_with_the_program(root):
     own, first = load_checkpoint(run_of(root, 0) / f"{NAME}.pt").state, load_checkpoint(WEIGHTS).state
-    learned = own["learning.trunks.bscan_full.stem.0.weight"]
+    learned = own["learning.trunks.bscan_full.network.stem.0.weight"]
     assert torch.allclose(learned, first["stem.0.weight"].float(), atol=0.02)       # a step is small
     assert not torch.equal(learned, first["stem.0.weight"].float())
 
@@ -91,7 +91,7 @@ def test_what_is_usual_of_the_trunks_features_is_taken_from_the_training_images_
         seen = model.module.eval().learning.see(
             {view: pixels / 255 for view, pixels in data.read(np.arange(len(data))).items()})
     one = seen["bscan_full"]
-    for name, values in {"standard": one.features, "courses.bscan_full.standard": one.layout.movedim(1, 3)}.items():
+    for name, values in {"standard": one.features, "first_sight.looks.bscan_full.standard": one.read.columns}.items():
         values = values.flatten(end_dim=-2)
         for part in ("learning", "averaged"):
             mean, spread = (checkpoint.state[f"{part}.{name}.{which}"] for which in ("mean", "spread"))
@@ -153,12 +153,10 @@ def test_the_trunk_sees_a_scan_as_the_network_whose_weights_it_has(root):
     whole = load_model(WEIGHTS, CPU, unit="scans").module.eval()
     trunk = SegmentationTrunk(config.VIEWS["bscan_full"]).eval()
     load_trunk_weights(trunk, "segmentation", "")
-    seen = []
-    for module in (whole, trunk):
-        module.downs[-1].register_forward_hook(lambda _module, _inputs, output: seen.append(output))
-        with torch.inference_mode():
-            module(torch.rand(2, 1, 496, 384, generator=torch.Generator().manual_seed(1)) ** 3)
-    assert torch.allclose(*seen, atol=1e-4)
+    scans = torch.rand(2, 1, 496, 384, generator=torch.Generator().manual_seed(1)) ** 3
+    with torch.inference_mode():
+        read, right = trunk(scans).read, describe_columns(whole(scans))
+    assert torch.allclose(read.columns, right.columns, atol=1e-4) and torch.allclose(read.marks, right.marks, atol=1e-3)
 
 
 def test_images_that_are_judged_alone_agree_on_their_visits_thickness(root):

@@ -5,7 +5,16 @@ import torch
 import torchvision
 
 from config import View
-from model.trunks import NO_WEIGHTS, build_trunk, find_cached, load_trunk_weights
+from model.segmentation import FLUIDS, Reading
+from model.trunks import (
+    COLUMNS,
+    HEIGHT_UM,
+    NO_WEIGHTS,
+    build_trunk,
+    describe_columns,
+    find_cached,
+    load_trunk_weights,
+)
 from processing.errors import PipelineError
 
 GREY = View(0, 96, 0, 128, channels=1, folder="", narrow=2)
@@ -24,10 +33,53 @@ def cache(tmp_path, monkeypatch):
 def test_a_trunk_gives_the_features_that_it_says(name):
     trunk = build_trunk(name, GREY).eval()
     with torch.inference_mode():
-        features, layout = trunk(torch.rand(2, 1, GREY.height, GREY.width))
+        features, read = trunk(torch.rand(2, 1, GREY.height, GREY.width))
     assert features.shape == (2, trunk.features)
-    assert (trunk.layout is None and layout is None) or layout.shape == (2, *trunk.layout)
-    assert (trunk.layout is None) == (name != "segmentation")
+    if name != "segmentation":
+        assert trunk.places_mm is None and read is None
+        return
+    width = GREY.width // 2
+    assert read.columns.shape == (2, width, len(COLUMNS)) and read.readable.shape == (2, width)
+    assert read.marks.shape == (2, len(FLUIDS)) and trunk.places_mm.shape == (width,)
+    assert torch.allclose(trunk.places_mm.diff(), torch.tensor(4 * 0.0115)) and trunk.places_mm.mean().abs() < 1e-6
+
+
+def make_reading(*, readable=9.0):
+    """Of one scan of 100 rows and 8 columns: ILM at place 10, Bruch's membrane at 40; a PED of 5 places above it, in
+    four columns; a focus in the vitreous, and a cyst.
+    """
+    membranes = torch.full((1, 2, 50, 4), -30.0)
+    membranes[0, 0, 10], membranes[0, 1, 40] = 0, 0
+    fluids = torch.full((1, len(FLUIDS), 50, 4), -20.0)
+    fluids[0, FLUIDS.index("PED"), 35:40] = 20
+    fluids[0, FLUIDS.index("foci"), 3, 1] = 8
+    fluids[0, FLUIDS.index("IRF"), 20, 2] = 6
+    return Reading(membranes, torch.full((1, 4), readable), fluids)
+
+
+def test_thickness_is_counted_to_bruchs_membrane_and_to_what_lies_above_a_ped():
+    columns, _, marks = describe_columns(make_reading())
+    thickness, above, ped = columns[0, :, 0].exp(), columns[0, :, 1].exp(), columns[0, :, COLUMNS.index("PED")]
+    assert torch.allclose(thickness, torch.tensor(60 * 3.87), rtol=1e-3)
+    assert torch.allclose(above, torch.tensor(50 * 3.87), rtol=1e-3)
+    assert torch.allclose(ped * HEIGHT_UM, torch.tensor(10 * 3.87), rtol=1e-3)
+    assert torch.allclose(marks[0], torch.tensor([6.0, -12, 20, -12]))        # what lies in the vitreous is no finding
+
+
+def test_where_no_retina_is_there_is_no_finding():
+    columns, _, marks = describe_columns(make_reading(readable=-3.0))
+    assert (marks == -12).all() and columns[..., 2:].abs().max() < 1e-3
+
+
+def test_batch_norm_of_weights_that_have_learned_stays_as_they_learned_with_it():
+    trunk = build_trunk("segmentation", GREY)
+    assert trunk.train().network.training
+    load_trunk_weights(trunk, "segmentation", "")
+    assert trunk.train().training and not trunk.network.training
+    assert build_trunk("resnet18", GREY).train().network.training
+    again = build_trunk("segmentation", GREY)
+    again.load_state_dict(trunk.state_dict())       # of a run that goes on
+    assert not again.train().network.training and again.eval().network.training is False
 
 
 def test_a_view_in_colour_keeps_its_channels():
@@ -46,9 +98,9 @@ def test_what_is_no_trunk_is_refused(name, said):
 
 def test_the_segmentations_weights_come_with_the_program():
     trunk = build_trunk("segmentation", GREY)
-    before = trunk.stem[0].weight.clone()
+    before = trunk.network.stem[0].weight.clone()
     assert "Model-Segmentation.pt" in load_trunk_weights(trunk, "segmentation", "")
-    assert not torch.equal(trunk.stem[0].weight, before)
+    assert not torch.equal(trunk.network.stem[0].weight, before)
 
 
 def test_weights_of_torchvision_come_from_its_cache_and_a_grey_stem_adds_them_up(cache):

@@ -12,7 +12,8 @@ from model.augment import vary_scans
 from model.dataset import Batch, read_places
 from model.loss import DistributionLoss, ImageTargets
 from model.specification import ImageSpecification
-from model.visit_module import BINS, COURSES, Courses, VisitModule, find_bins, find_speakers
+from model.trunks import COLUMNS, FLUIDS, Read
+from model.visit_module import BINS, LOOKS_MM, FirstSight, Looks, Thickness, VisitModule, find_bins, find_speakers
 from processing import columns as c
 from processing.crop_record import GEOMETRY_COLUMNS
 from processing.files import write_csv
@@ -40,9 +41,9 @@ def test_a_visit_has_one_distribution_and_each_image_its_findings():
     assert build("image").eval()(inputs, None, places)[0].shape == (4, BINS)
 
 
-def test_a_trunk_that_does_not_say_where_gives_thickness_by_its_features():
+def test_a_trunk_that_reads_nothing_gives_thickness_by_its_features():
     module = build(trunk="resnet18").eval()
-    assert not module.learning.courses and module(*make_batch())[0].shape == (2, BINS)
+    assert module.learning.first_sight is None and module(*make_batch())[0].shape == (2, BINS)
     before = module.learning.see(make_batch()[0])
     module.fit_standard([before])
     assert torch.allclose(module.averaged.standard.mean, before["bscan_full"].features.mean(dim=0), atol=1e-5)
@@ -57,17 +58,39 @@ def test_scans_near_the_fovea_speak_for_thickness_and_all_where_none_is_known_to
     assert torch.allclose(first, again, atol=1e-5) and not torch.allclose(of_visits[0], of_visits_again[0], atol=1e-5)
 
 
-def test_a_course_says_how_deep_what_it_finds_lies_in_each_column():
-    courses = Courses(channels=3, rows=7, columns=5)
-    layout = torch.zeros(1, 3, 7, 5)
-    depths = torch.tensor([0, 3, 6, 2, 3])
-    layout[0, 1, depths, torch.arange(5)] = 1
+PLACES_MM = torch.linspace(-4, 4, 33)
+
+
+def make_read(*, logs=None, readable=9.0, marks=None):
+    """Of two scans: `logs` of thickness by column, a number or 33."""
+    columns = torch.zeros(2, 33, len(COLUMNS))
+    if logs is not None:
+        columns[:, :, :2] = torch.as_tensor(logs).view(1, -1, 1)
+    return Read(columns, torch.full((2, 33), 1.0) * torch.as_tensor(readable),
+                torch.zeros(2, len(FLUIDS)) if marks is None else marks)
+
+
+def test_looks_reach_from_the_middle_outwards_and_leave_out_what_cannot_be_read():
+    looks = Looks(PLACES_MM)
+    found = looks(make_read(logs=PLACES_MM.abs()))[0, :, 0]
+    assert found.shape == (len(LOOKS_MM),) and (found.diff() > 0).all() and found[0] < 0.05 and 1.5 < found[-1] < 2.5
+    readable = torch.where(PLACES_MM.abs() < 0.6, -30.0, 9.0)
+    assert looks(make_read(logs=PLACES_MM.abs(), readable=readable))[0, 5:, 0].min() > 0.6
     with torch.no_grad():
-        courses.find.weight.zero_()[4, 1] = 50                      # the fifth looks for what the second channel shows
-    found = courses(layout).reshape(5, COURSES)
-    assert courses.features == found.numel()
-    assert torch.allclose(found[:, 4], depths - 3.0, atol=1e-3)     # the middle row is 0
-    assert torch.allclose(found[:, 0], torch.zeros(5), atol=1e-5)   # what is nowhere lies in the middle
+        looks.where.weight[-1, 0] = 50              # the widest look seeks the thickest
+    assert looks(make_read(logs=PLACES_MM.abs()))[0, -1, 0] > 3.9
+
+
+def test_before_it_has_learned_it_says_what_was_read():
+    sight = FirstSight({"bscan_full": PLACES_MM}, ("IRF", "SRF", "PED", "HRF"))
+    marks = torch.tensor([[3.0, -5, -6, 2], [-4, 1, -7, -8]])
+    guess, _ = sight({"bscan_full": make_read(logs=np.log(310.0))})
+    assert torch.allclose(guess.exp(), torch.full((2,), 310.0), atol=0.1)
+    visits = torch.tensor([[True, True], [False, True]])
+    of_images, of_visits = sight.find({"bscan_full": make_read(marks=marks)}, visits)
+    assert torch.equal(of_images, marks) and of_visits.tolist() == [[3, 1, -6, 2], [-4, 1, -7, -8]]
+    thickness = Thickness(5, reach=0.1)(torch.rand(2, 5), guess).softmax(dim=1)
+    assert torch.allclose(thickness @ find_bins().log(), guess, atol=0.01)
 
 
 def test_the_answers_come_from_the_average_of_the_weights():
@@ -77,11 +100,11 @@ def test_the_answers_come_from_the_average_of_the_weights():
         for parameter in module.learning.parameters():
             parameter.add_(1)
     module.average()
-    weight = module.averaged.thickness[1].weight
-    assert torch.allclose(weight, first["thickness.1.weight"] + 1 - 2 / 11, atol=1e-5)      # the first step counts much
+    weight = module.averaged.thickness.head[1].weight
+    assert torch.allclose(weight, first["thickness.head.1.weight"] + 1 - 2 / 11, atol=1e-5)     # the first counts much
     for _ in range(3000):
         module.average()
-    assert torch.allclose(weight, first["thickness.1.weight"] + 1, atol=0.02)
+    assert torch.allclose(weight, first["thickness.head.1.weight"] + 1, atol=0.02)
     assert all(not parameter.requires_grad for parameter in module.averaged.parameters())
 
 
