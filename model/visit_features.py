@@ -21,7 +21,8 @@ NEAR_UM = 300                   # from the pattern's middle: scans that speak fo
 USUAL_UM = 300.0                # where nothing was measured
 PLAUSIBLE_UM = (60, 1500)       # thickness; what lies beyond is no measurement
 THICKNESS = [name for name in MEASURES if name.startswith("thickness_")]
-FLUID = [name for name in MEASURES if name.split("_")[0] in ("irf", "srf", "ped", "foci")]
+ANY_FLUID = {f"fluid_{which}": [f"{one}_{which}" for one in ("irf", "srf", "ped")] for which in ("area_mm2", "chance")}
+FLUID = [name for name in MEASURES if name.split("_")[0] in ("irf", "srf", "ped", "foci")] + [*ANY_FLUID]
 QUALITY = ["readable_share", "cut_share", "spread_um", "signal_grey"]
 BASE = "near thickness_0_5mm_um"        # what a visit's thickness is compared with
 OTHERS = [BASE, "near thickness_fovea_um", "most irf_chance", "most srf_chance", "most ped_chance"]
@@ -115,7 +116,8 @@ def _read_measures(paths: Paths, sources: pd.Series, wanted: pd.Series) -> pd.Da
     places = GeometryRecord(paths.geometry_table).table(table.index).set_index(c.SOURCE)["distance_um"]
     thickness = table[THICKNESS]
     table[THICKNESS] = thickness.where((thickness >= PLAUSIBLE_UM[0]) & (thickness <= PLAUSIBLE_UM[1]))
-    return table.assign(distance_um=places.reindex(table.index))
+    any_fluid = {name: table[kinds].max(axis=1) for name, kinds in ANY_FLUID.items()}     # kinds may be mistaken
+    return table.assign(distance_um=places.reindex(table.index), **any_fluid)
 
 
 def _describe_visits(visit_of: pd.DataFrame, measures: pd.DataFrame) -> pd.DataFrame:

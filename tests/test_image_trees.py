@@ -148,6 +148,17 @@ def test_the_scan_through_the_fovea_speaks_for_thickness(world):
     assert images.index.equals(unseen.index)
 
 
+def test_fluid_of_any_kind_counts_once_though_its_kind_may_be_mistaken(tmp_path):
+    paths, rows = make_world(tmp_path, 4)
+    measures = pd.read_csv(paths.measures)
+    measures.loc[0, ["irf_chance", "srf_chance", "ped_chance", "foci_chance"]] = 0.2, 0.7, 0.4, 0.9
+    write_csv(paths.measures, measures)
+    images, visits = build_features(rows, paths)
+    own = images[rows[c.SOURCE] == measures[c.FILE][0]].iloc[0]
+    assert own["own fluid_chance"] == 0.7 and own["most fluid_chance"] >= 0.7
+    assert "near fluid_area_mm2" in visits
+
+
 def test_other_visit_and_fellow_eye_are_looked_up(world):
     paths, unseen, _ = world
     _, visits = build_features(unseen, paths)

@@ -46,13 +46,14 @@ def test_a_trunk_gives_the_features_that_it_says(name):
 
 def make_reading(*, readable=9.0):
     """Of one scan of 100 rows and 8 columns: ILM at place 10, Bruch's membrane at 40; a PED of 5 places above it, in
-    four columns; a focus in the vitreous, and a cyst.
+    four columns; a focus in the vitreous, a dark spot in the choroid, and a cyst.
     """
     membranes = torch.full((1, 2, 50, 4), -30.0)
     membranes[0, 0, 10], membranes[0, 1, 40] = 0, 0
     fluids = torch.full((1, len(FLUIDS), 50, 4), -20.0)
     fluids[0, FLUIDS.index("PED"), 35:40] = 20
     fluids[0, FLUIDS.index("foci"), 3, 1] = 8
+    fluids[0, FLUIDS.index("SRF"), 45, 1] = 8
     fluids[0, FLUIDS.index("IRF"), 20, 2] = 6
     return Reading(membranes, torch.full((1, 4), readable), fluids)
 
@@ -63,7 +64,7 @@ def test_thickness_is_counted_to_bruchs_membrane_and_to_what_lies_above_a_ped():
     assert torch.allclose(thickness, torch.tensor(60 * 3.87), rtol=1e-3)
     assert torch.allclose(above, torch.tensor(50 * 3.87), rtol=1e-3)
     assert torch.allclose(ped * HEIGHT_UM, torch.tensor(10 * 3.87), rtol=1e-3)
-    assert torch.allclose(marks[0], torch.tensor([6.0, -12, 20, -12]))        # what lies in the vitreous is no finding
+    assert torch.allclose(marks[0], torch.tensor([6.0, -12, 20, -12]))        # what lies outside is no finding
 
 
 def test_where_no_retina_is_there_is_no_finding():
