@@ -213,7 +213,7 @@ class Thickness(nn.Module):
 
     def forward(self, features: torch.Tensor, guess: torch.Tensor) -> torch.Tensor:
         """V x F, V -> V x N logits."""
-        share, place, width = self.head(features).float().chunk(3, dim=1)
+        share, place, width = self.head(features).chunk(3, dim=1)
         place = guess[:, None] + self.reach * (place + torch.linspace(-1, 1, COMPONENTS, device=place.device))
         width = (self.reach * width.clamp(-3, 3).exp()).clamp(min=LEAST_WIDTH)
         away = (self.logs[None, :, None] - place[:, None]) / width[:, None]             # V x N x COMPONENTS
@@ -240,9 +240,13 @@ class VisitNetwork(nn.Module):
 
     def forward(self, inputs: dict[str, torch.Tensor], visits: torch.Tensor | None, places: torch.Tensor
                 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        if not self.pool.takes_visits:
-            visits = None
-        seen, place = self.see(inputs), self.place(places)
+        seen = self.see(inputs)
+        with torch.autocast(places.device.type, enabled=False):     # bf16 would round thickness to 3 %
+            return self._answer(seen, visits if self.pool.takes_visits else None, places)
+
+    def _answer(self, seen: dict[str, Seen], visits: torch.Tensor | None, places: torch.Tensor
+                ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        place = self.place(places)
         features = torch.cat([self.standard(_join_features(seen)), place], dim=1)                       # B x F
         whole = features if visits is None else self.pool(features, visits)                             # V x F
         findings, of_visits = self.findings(features), self.findings(whole)

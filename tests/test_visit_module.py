@@ -93,6 +93,16 @@ def test_before_it_has_learned_it_says_what_was_read():
     assert torch.allclose(thickness @ find_bins().log(), guess, atol=0.01)
 
 
+def test_bf16_does_not_round_thickness():
+    module, batch = build().eval(), make_batch()
+    module.averaged.see = lambda inputs: seen           # the trunk's own rounding is no matter here
+    seen = module.learning.see(batch[0])
+    exact = module(*batch)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = module(*batch)
+    assert all(torch.equal(one, other) for one, other in zip(exact, rounded, strict=True))
+
+
 def test_the_answers_come_from_the_average_of_the_weights():
     module = build()
     first = copy.deepcopy(module.averaged.state_dict())
