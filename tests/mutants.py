@@ -123,6 +123,8 @@ MUTANTS = list(starmap(Mutant, [
     ("model.training._prepare_scans", "if config.init_from", "if False", "segmentation_model", "weights_that_are_named"),
     ("model.visit_features._read_measures", "table[kinds].max(axis=1)", "table[kinds].sum(axis=1)", "image_trees", "of_any_kind"),
     ("model.visit_module.VisitNetwork.forward", "torch.autocast(places.device.type, enabled=False)", "torch.enable_grad()", "visit_module", "bf16"),
+    ("model.image_trees.ImageTrees._fit_finding", "[('forest', forest), ('line', line)]", "[('forest', forest), ('line', forest)]", "image_trees", "surer"),
+    ("model.image_trees._ask", "judge.predict_proba(...)[:, 1].round(9)", "judge.predict_proba(_to_array(features))[:, 1]", "image_trees", "who_else"),
     ("model.visit_module.FirstSight.fit_standard", "cast(Standard, looks.standard).fit(...)", "", "pretrained", "usual_of_the_trunks"),
     ("model.visit_module.FirstSight.__init__", "self.marks.weight.copy_(torch.tensor(own))", "", "visit_module", "says_what_was_read"),
     ("model.visit_module.FirstSight.find", "marks[None].masked_fill(~visits[:, :, None], -torch.inf)", "marks[None].masked_fill(~visits[:, :, None], 0.0)", "visit_module", "says_what_was_read"),

@@ -132,6 +132,18 @@ def test_no_answer_depends_on_who_else_is_asked(world):
     assert alone.equals(model.predict(unseen, paths).loc[alone.index])
 
 
+def test_fluid_that_is_surer_than_any_that_was_learned_from_makes_a_finding_surer_yet(tmp_path, small_forests):
+    paths, rows = make_world(tmp_path, 12)
+    model, measures = fit(rows, paths), pd.read_csv(paths.measures)
+    image = rows[rows[c.FINAL] == 1].head(1)
+    answers = []
+    for chance in (0.97, 0.99):         # 0.95 is the most that was seen
+        measures.loc[measures[c.FILE] == image[c.SOURCE].iloc[0], "irf_chance"] = chance
+        write_csv(paths.measures, measures)
+        answers.append(model.predict(image, paths)["IRF"].iloc[0])
+    assert 0.8 < answers[0] < answers[1] < 1
+
+
 def test_no_images_give_no_answers(world):
     paths, unseen, model = world
     assert model.predict(unseen.head(0), paths).empty
