@@ -94,6 +94,6 @@ def _describe(judgement: Judgement) -> pd.DataFrame:
     mean = judgement.chances @ logs
     spread = np.sqrt(np.maximum(judgement.chances @ logs ** 2 - mean ** 2, 0))
     low, high = find_interval(judgement.chances).T
-    table = judgement.findings.add_prefix("seen ")
+    table = judgement.findings.add_prefix("seen ").add_suffix("_chance")
     return table.assign(**{"seen log thickness": mean, "seen spread": spread, "seen low_um": low, "seen high_um": high,
                            "seen thickness_um": np.exp(mean)})

@@ -26,6 +26,7 @@ LEVELS = 3                  # of its way down, the coarsest, that give features
 GREY_MEAN, GREY_SPREAD = 0.449, 0.226       # of ImageNet's pictures: means of torchvision's three numbers
 COLUMNS = ("log thickness", "log thickness above a PED", *FLUIDS)       # of a column; of fluids their height
 HEIGHT_UM = 50              # of fluid, that counts as 1
+BLACK = 0.05                # grey of a column that is no part of a scan, at most
 UNMARKED = -12.0            # logit of fluid where there is no retina
 
 
@@ -33,6 +34,7 @@ class Read(NamedTuple):
     """What a trunk reads of scans that knows membranes and fluid."""
 
     columns: torch.Tensor       # B x w x COLUMNS, thickness in um, heights in units of HEIGHT_UM
+    away_mm: torch.Tensor       # B x w: how far to the right of the scan's middle the columns lie
     readable: torch.Tensor      # B x w: logit that a column can be read
     marks: torch.Tensor         # B x FLUIDS: the largest logit of each in the retina
 
@@ -54,18 +56,16 @@ class SegmentationTrunk(nn.Module):
     Args:
         view: of one channel.
 
-    Attributes:
-        features: F.
-        places_mm: w float32, how far from the scan's middle the columns of Read lie.
+    Attributes: features: F; reads.
     """
+
+    reads = True
 
     def __init__(self, view: View):
         super().__init__()
         self.network = SegmentationModule()
         self.features = 3 * sum(self.network.widths[-LEVELS:])
-        across_mm = UM_ACROSS / 1000 * (view.right - view.left) / view.width
-        width = view.width // 2
-        self.places_mm: torch.Tensor | None = 2 * across_mm * (torch.arange(width) - (width - 1) / 2)
+        self._across_mm = UM_ACROSS / 1000 * (view.right - view.left) / view.width
         self.has_learned: torch.Tensor
         self.register_buffer("has_learned", torch.zeros((), dtype=torch.bool))
 
@@ -83,11 +83,27 @@ class SegmentationTrunk(nn.Module):
             middle = x[..., third:x.shape[3] - third] if x.shape[3] > 2 * third else x
             found += [x.mean(dim=(2, 3)), x.amax(dim=(2, 3)), middle.mean(dim=(2, 3))]
         reading = self.network.ascend(levels, images.shape[2] // 2, images.shape[3] // 2)
-        return Seen(torch.cat(found, dim=1), describe_columns(reading))
+        return Seen(torch.cat(found, dim=1), describe_columns(reading, self._across_mm * find_away(images)))
 
 
-def describe_columns(reading: Reading) -> Read:
-    """Thickness and fluid by column. CST counts from the ILM to Bruch's membrane, or to the RPE above a detachment."""
+def find_away(images: torch.Tensor) -> torch.Tensor:
+    """How many pixels to the right of the scan's middle the columns of an answer lie, of B x 1 x H x W in 0-1: B x w.
+
+    The middle is that of the columns that are not black: of a narrow screen's scan the view holds black beside it.
+    """
+    places = torch.arange(images.shape[3], device=images.device) + 0.5
+    is_lit = (images[:, 0].amax(dim=1) > BLACK).float()                             # B x W
+    middle = (is_lit * places).sum(dim=1) / is_lit.sum(dim=1).clamp(min=1)
+    return 2 * torch.arange(images.shape[3] // 2, device=images.device) + 1 - middle[:, None]
+
+
+def describe_columns(reading: Reading, away_mm: torch.Tensor) -> Read:
+    """Thickness and fluid by column. CST counts from the ILM to Bruch's membrane, or to the RPE above a detachment.
+
+    Args:
+        reading: of B scans.
+        away_mm: B x w, of Read.
+    """
     rows = find_rows(reading.membranes).rows                                        # B x 2 x w
     places = 2 * torch.arange(reading.fluids.shape[2], device=rows.device)[:, None] + 0.5
     is_retina = (places >= rows[:, :1]) & (places <= rows[:, 1:]) & (reading.readable[:, None] > 0)     # B x h x w
@@ -97,7 +113,7 @@ def describe_columns(reading: Reading) -> Read:
     above_um = thickness_um - heights_um[:, FLUIDS.index("PED")]
     logs = torch.stack([thickness_um, above_um], dim=1).clamp(min=LEAST_UM).log()
     columns = torch.cat([logs, heights_um / HEIGHT_UM], dim=1).transpose(1, 2)
-    return Read(columns, reading.readable, logits.amax(dim=(2, 3)))
+    return Read(columns, away_mm, reading.readable, logits.amax(dim=(2, 3)))
 
 
 class TorchvisionTrunk(nn.Module):
@@ -107,13 +123,13 @@ class TorchvisionTrunk(nn.Module):
         name: of torchvision.models.
         view: what it sees.
 
-    Attributes: features: F; places_mm: None.
+    Attributes: features: F; reads.
 
     Raises:
         ValueError: torchvision has no such model; or it takes no pictures of this size, or ends in no linear layer.
     """
 
-    places_mm: torch.Tensor | None = None
+    reads = False
 
     def __init__(self, name: str, view: View):
         super().__init__()

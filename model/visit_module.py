@@ -131,23 +131,21 @@ class Standard(nn.Module):
 class Looks(nn.Module):
     """What a trunk read of a scan, as means over columns around its middle, narrow to wide: CST is that of the fovea,
     or of 1 mm around it. Where else to look than at the middle it learns; columns that cannot be read hardly count.
-
-    Args:
-        places_mm: w, how far from the middle the columns lie.
     """
 
-    def __init__(self, places_mm: torch.Tensor):
+    def __init__(self) -> None:
         super().__init__()
         self.standard, self.where = Standard(len(COLUMNS)), nn.Linear(len(COLUMNS), len(LOOKS_MM))
         for parameter in self.where.parameters():
             nn.init.zeros_(parameter)
-        self.middle: torch.Tensor
-        self.register_buffer("middle", -0.5 * (places_mm[:, None] / torch.tensor(LOOKS_MM)) ** 2, persistent=False)
+        self.widths: torch.Tensor
+        self.register_buffer("widths", torch.tensor(LOOKS_MM), persistent=False)
 
     def forward(self, read: Read) -> torch.Tensor:
         """B x LOOKS_MM x COLUMNS."""
         readable = nn.functional.logsigmoid(read.readable)[:, :, None]
-        weights = (self.where(self.standard(read.columns)) + self.middle + readable).softmax(dim=1)     # B x w x looks
+        middle = -0.5 * (read.away_mm[:, :, None] / self.widths) ** 2                                   # B x w x looks
+        weights = (self.where(self.standard(read.columns)) + middle + readable).softmax(dim=1)
         return weights.transpose(1, 2) @ read.columns
 
 
@@ -155,18 +153,18 @@ class FirstSight(nn.Module):
     """What trunks read of scans -> a guess of thickness, what tells more of it, and the findings' logits by fluid.
 
     Args:
-        places_mm: of Looks, by view; of the views whose trunks read.
+        views: whose trunks read.
         findings: names.
 
     Attributes: features: F, how many numbers tell more of thickness.
     """
 
-    def __init__(self, places_mm: dict[str, torch.Tensor], findings: tuple[str, ...]):
+    def __init__(self, views: list[str], findings: tuple[str, ...]):
         super().__init__()
-        self.looks = nn.ModuleDict({name: Looks(places) for name, places in places_mm.items()})
-        self.features = len(places_mm) * len(LOOKS_MM) * len(COLUMNS)
+        self.looks = nn.ModuleDict({view: Looks() for view in views})
+        self.features = len(views) * len(LOOKS_MM) * len(COLUMNS)
         self.standard = Standard(self.features)
-        self.shares = nn.Parameter(torch.zeros(len(places_mm), len(LOOKS_MM), THICKNESSES))
+        self.shares = nn.Parameter(torch.zeros(len(views), len(LOOKS_MM), THICKNESSES))
         self.marks = nn.Linear(len(FLUIDS), len(findings))
         own = [[float(NAMED.get(finding, finding) == fluid) for fluid in FLUIDS] for finding in findings]
         with torch.no_grad():       # at first a finding is its fluid
@@ -226,16 +224,16 @@ class VisitNetwork(nn.Module):
     def __init__(self, specification: ImageSpecification):
         super().__init__()
         trunks = {name: build_trunk(specification.backbone, view) for name, view in specification.views.items()}
-        places_mm = {name: trunk.places_mm for name, trunk in trunks.items() if trunk.places_mm is not None}
+        reading = [name for name, trunk in trunks.items() if trunk.reads]
         self.trunks = nn.ModuleDict(trunks)
-        self.first_sight = FirstSight(places_mm, specification.findings) if places_mm else None
+        self.first_sight = FirstSight(reading, specification.findings) if reading else None
         seen = sum(trunk.features for trunk in trunks.values())
         self.standard = Standard(seen)
         self.place = nn.Sequential(nn.Linear(len(PLACE), PLACE_WIDTH), nn.ReLU())
         features = seen + PLACE_WIDTH
         thick = features if self.first_sight is None else self.first_sight.features + PLACE_WIDTH
         self.pool, self.thick_pool = find_pool(specification.pool)(features), find_pool(specification.pool)(thick + 1)
-        self.thickness = Thickness(thick, REACH if places_mm else FAR_REACH)
+        self.thickness = Thickness(thick, REACH if reading else FAR_REACH)
         self.findings = _build_head(features, len(specification.findings))
 
     def forward(self, inputs: dict[str, torch.Tensor], visits: torch.Tensor | None, places: torch.Tensor

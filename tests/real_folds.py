@@ -3,6 +3,7 @@
     python -m tests.real_folds                  one table, on the terminal
     python -m tests.real_folds --docs           into docs/training.md as well
     python -m tests.real_folds --root FOLDER    where the data root is made, and kept; what was judged there stays
+    python -m tests.real_folds --precision bf16 networks in half the time, where the processor has bfloat16
 
 The scans of ../shared/oct_real/masks are laid into screens, their marks become the findings of images (cysts IRF, fluid
 SRF, foci HRF), and the program's own recipes learn from four fifths of the persons and judge the others. Each scan is
@@ -30,7 +31,7 @@ from data.pipeline import load_models
 from model.device import select_device
 from model.metrics import auc_score
 from model.training import train
-from model_config import FOLDS, IMAGE_MODELS
+from model_config import FOLDS, IMAGE_MODELS, PRECISIONS
 from processing import columns as c
 from processing.bscans import FUNDUS_PX, SCAN_ROWS
 from processing.files import write_bytes, write_csv, write_json, write_text
@@ -108,14 +109,15 @@ def is_marked(mask):
     return bool((cv2.imread(str(mask), cv2.IMREAD_GRAYSCALE) > 127).any())
 
 
-def judge(paths, rows, folds, name):
+def judge(paths, rows, folds, name, precision):
     """Findings of every image by the run that left its person out: N x K; kept in the root."""
     kept, variant = paths.root / f"{name}.csv", VARIANTS[name]
     if kept.is_file():
         return pd.read_csv(kept).set_axis(rows.index)
     are_trees = variant["recipe"] in ("measured", "best")
     write_csv(paths.train_table, rows if are_trees else rows.fillna(dict.fromkeys(c.FINDINGS, 0)))
-    folders = train([replace(CONFIG, **({} if are_trees else {"epochs": EPOCHS}) | variant)], paths)
+    of_networks = {} if are_trees else {"epochs": EPOCHS, "precision": precision}
+    folders = train([replace(CONFIG, **of_networks | variant)], paths)
     parts = []
     for fold, folder in enumerate(folders):
         own = rows[rows[c.PATIENT].isin(folds[fold])]
@@ -156,6 +158,7 @@ def main():
     parser.add_argument("--root", help="a folder of its own")
     parser.add_argument("--docs", action="store_true")
     parser.add_argument("--only", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
+    parser.add_argument("--precision", choices=PRECISIONS, default="card")
     arguments = parser.parse_args()
     if not MASKS.is_dir():
         say(f"{MASKS} is not at hand.")
@@ -166,7 +169,8 @@ def main():
         rows = read_processed(paths.train_table, c.TRAIN_COLUMNS)
         folds = load_splits(paths.splits, rows.drop_duplicates(c.PATIENT))
         assert len(folds) == FOLDS
-        scores = {name: score(rows, is_control, judge(paths, rows, folds, name)) for name in arguments.only}
+        scores = {name: score(rows, is_control, judge(paths, rows, folds, name, arguments.precision))
+                  for name in arguments.only}
     lines = [f"| {' | '.join(['', *(f'{kind} (wanted {WANTED[kind]:.2f})' for kind in FINDINGS)])} |",
              "|---" * (1 + len(FINDINGS)) + "|"]
     lines += [f"| {name} | {' | '.join(tell(found[kind]) for kind in FINDINGS)} |" for name, found in scores.items()]

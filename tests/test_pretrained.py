@@ -155,7 +155,8 @@ def test_the_trunk_sees_a_scan_as_the_network_whose_weights_it_has(root):
     load_trunk_weights(trunk, "segmentation", "")
     scans = torch.rand(2, 1, 496, 384, generator=torch.Generator().manual_seed(1)) ** 3
     with torch.inference_mode():
-        read, right = trunk(scans).read, describe_columns(whole(scans))
+        read = trunk(scans).read
+        right = describe_columns(whole(scans), read.away_mm)
     assert torch.allclose(read.columns, right.columns, atol=1e-4) and torch.allclose(read.marks, right.marks, atol=1e-3)
 
 
@@ -301,6 +302,7 @@ def test_each_eye_is_seen_by_the_run_that_left_it_out_and_others_by_all(root, mo
     wanted = [np.log(MIDDLES_UM[place.get(patient, 120)]) for patient in rows[c.PATIENT]]
     assert seen.index.equals(rows.index) and np.allclose(seen["seen log thickness"], wanted, atol=1e-4)
     spread = seen["seen spread"]
+    assert (seen["seen IRF_chance"] == 0.5).all()       # a name that the line beside the forest knows
     assert (spread < 1e-3).all()        # of others too: what the trees learned from is a run's own spread
 
 

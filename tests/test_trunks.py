@@ -12,6 +12,7 @@ from model.trunks import (
     NO_WEIGHTS,
     build_trunk,
     describe_columns,
+    find_away,
     find_cached,
     load_trunk_weights,
 )
@@ -36,12 +37,21 @@ def test_a_trunk_gives_the_features_that_it_says(name):
         features, read = trunk(torch.rand(2, 1, GREY.height, GREY.width))
     assert features.shape == (2, trunk.features)
     if name != "segmentation":
-        assert trunk.places_mm is None and read is None
+        assert not trunk.reads and read is None
         return
     width = GREY.width // 2
     assert read.columns.shape == (2, width, len(COLUMNS)) and read.readable.shape == (2, width)
-    assert read.marks.shape == (2, len(FLUIDS)) and trunk.places_mm.shape == (width,)
-    assert torch.allclose(trunk.places_mm.diff(), torch.tensor(4 * 0.0115)) and trunk.places_mm.mean().abs() < 1e-6
+    assert trunk.reads and read.marks.shape == (2, len(FLUIDS)) and read.away_mm.shape == (2, width)
+    assert torch.allclose(read.away_mm.diff(), torch.tensor(4 * 0.0115)) and read.away_mm.mean().abs() < 1e-6
+
+
+def test_the_middle_is_that_of_the_scan_not_of_the_black_beside_it():
+    images = torch.zeros(3, 1, 8, 30)
+    images[0], images[1, :, 3, :20] = 0.5, 0.5              # a whole one, one of a narrow screen, and nothing
+    away = find_away(images)
+    assert away[0].mean() == 0 and away[0, -1] == 14
+    assert away[1, :10].mean() == 0 and away[1, 0] == -9
+    assert away[2].isfinite().all()
 
 
 def make_reading(*, readable=9.0):
@@ -59,7 +69,7 @@ def make_reading(*, readable=9.0):
 
 
 def test_thickness_is_counted_to_bruchs_membrane_and_to_what_lies_above_a_ped():
-    columns, _, marks = describe_columns(make_reading())
+    columns, _, _, marks = describe_columns(make_reading(), torch.zeros(1, 4))
     thickness, above, ped = columns[0, :, 0].exp(), columns[0, :, 1].exp(), columns[0, :, COLUMNS.index("PED")]
     assert torch.allclose(thickness, torch.tensor(60 * 3.87), rtol=1e-3)
     assert torch.allclose(above, torch.tensor(50 * 3.87), rtol=1e-3)
@@ -68,7 +78,7 @@ def test_thickness_is_counted_to_bruchs_membrane_and_to_what_lies_above_a_ped():
 
 
 def test_where_no_retina_is_there_is_no_finding():
-    columns, _, marks = describe_columns(make_reading(readable=-3.0))
+    columns, _, _, marks = describe_columns(make_reading(readable=-3.0), torch.zeros(1, 4))
     assert (marks == -12).all() and columns[..., 2:].abs().max() < 1e-3
 
 

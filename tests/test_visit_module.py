@@ -66,12 +66,12 @@ def make_read(*, logs=None, readable=9.0, marks=None):
     columns = torch.zeros(2, 33, len(COLUMNS))
     if logs is not None:
         columns[:, :, :2] = torch.as_tensor(logs).view(1, -1, 1)
-    return Read(columns, torch.full((2, 33), 1.0) * torch.as_tensor(readable),
+    return Read(columns, PLACES_MM.expand(2, -1), torch.full((2, 33), 1.0) * torch.as_tensor(readable),
                 torch.zeros(2, len(FLUIDS)) if marks is None else marks)
 
 
 def test_looks_reach_from_the_middle_outwards_and_leave_out_what_cannot_be_read():
-    looks = Looks(PLACES_MM)
+    looks = Looks()
     found = looks(make_read(logs=PLACES_MM.abs()))[0, :, 0]
     assert found.shape == (len(LOOKS_MM),) and (found.diff() > 0).all() and found[0] < 0.05 and 1.5 < found[-1] < 2.5
     readable = torch.where(PLACES_MM.abs() < 0.6, -30.0, 9.0)
@@ -82,7 +82,7 @@ def test_looks_reach_from_the_middle_outwards_and_leave_out_what_cannot_be_read(
 
 
 def test_before_it_has_learned_it_says_what_was_read():
-    sight = FirstSight({"bscan_full": PLACES_MM}, ("IRF", "SRF", "PED", "HRF"))
+    sight = FirstSight(["bscan_full"], ("IRF", "SRF", "PED", "HRF"))
     marks = torch.tensor([[3.0, -5, -6, 2], [-4, 1, -7, -8]])
     guess, _ = sight({"bscan_full": make_read(logs=np.log(310.0))})
     assert torch.allclose(guess.exp(), torch.full((2,), 310.0), atol=0.1)
