@@ -79,19 +79,20 @@ class ImageData:
         self.readers = {name: ViewReader(paths, rows, view) for name, view in specification.views.items()}
         self._root, self._caches = paths.root, caches or {}
         self.takes_visits = find_pool(specification.pool).takes_visits
-        self.visit_of_row = number_visits(rows) if self.takes_visits else np.arange(len(rows))
+        self._visits = number_visits(rows)
+        self.visit_of_row = self._visits if self.takes_visits else np.arange(len(rows))
         self.is_final = rows[c.FINAL].to_numpy() == 1       # findings are labelled image by image
         self.places = torch.from_numpy(read_places(rows, paths)) if placed else None
         self._labels = None         # N x (1 + K) float32: CST in um, findings; of OWN_VISIT NaN where none is given
         if labelled:
-            columns, visits = [specification.target, *specification.findings], number_visits(rows)
+            columns = [specification.target, *specification.findings]
             if specification.target == OWN_VISIT:
                 rows = _label_own_visits(rows, paths, columns)
             else:
                 check_finite(rows, columns, list(map(self.name, range(len(rows)))))
             self._labels = torch.tensor(rows[columns].to_numpy(np.float32))
             if self.near is not None and not self.takes_visits:     # images alone: far ones do not speak for thickness
-                has_near = pd.Series(self.near).groupby(visits).transform("any").to_numpy()
+                has_near = pd.Series(self.near).groupby(self._visits).transform("any").to_numpy()
                 self._labels[has_near & ~self.near, 0] = torch.nan
 
     def __len__(self) -> int:
@@ -99,8 +100,8 @@ class ImageData:
 
     @property
     def near(self) -> np.ndarray | None:
-        """N bool: which images are known to lie near the fovea; None where it is not asked."""
-        return None if self.places is None else find_near(self.places).numpy()
+        """N bool: which images are near the fovea, as find_near has it; None where it is not asked."""
+        return None if self.places is None else find_near(self.places, torch.from_numpy(self._visits)).numpy()
 
     def name(self, row: int) -> str:
         """What the user knows a row by: the file of its first view."""
@@ -155,9 +156,27 @@ def read_places(rows: pd.DataFrame, paths: Paths) -> np.ndarray:
     return np.stack([~np.isnan(away_mm), np.nan_to_num(away_mm).clip(0, 3), is_radial], axis=1).astype(np.float32)
 
 
-def find_near(places: torch.Tensor) -> torch.Tensor:
-    """N bool: which scans are known to lie near the fovea, by N x 3 of read_places."""
-    return (places[:, 0] > 0) & (places[:, 1] <= NEAR_UM / 1000)
+def find_near(places: torch.Tensor, visits: torch.Tensor) -> torch.Tensor:
+    """N bool: which scans are known to lie near the fovea: within NEAR_UM, or the nearest of their visit where none is.
+
+    Args:
+        places: N x 3 of read_places.
+        visits: N numbers.
+    """
+    away = find_away(places)
+    nearest = torch.full((int(visits.max()) + 1 if len(visits) else 0,), torch.inf).scatter_reduce(
+        0, visits.long(), away, "amin")
+    return (away <= find_limit(nearest)[visits.long()]) & away.isfinite()
+
+
+def find_away(places: torch.Tensor) -> torch.Tensor:
+    """N distances from the middle of the pattern, mm; infinite where not known."""
+    return places[:, 1].masked_fill(places[:, 0] == 0, torch.inf)
+
+
+def find_limit(nearest_mm: torch.Tensor) -> torch.Tensor:
+    """Up to which distance the scans of a visit speak for its thickness, mm, by that of the nearest."""
+    return nearest_mm.clamp(min=NEAR_UM / 1000)
 
 
 def check_finite(table: pd.DataFrame, columns: list[str], names: list[str], *,

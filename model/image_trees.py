@@ -209,6 +209,10 @@ class ImageTrees:
         if rows.empty:
             return Judgement(np.empty((0, BINS)), pd.DataFrame(columns=self._findings, index=rows.index, dtype=float))
         images, visits = self._build_features(rows, paths)
+        absent = {*self._learned["columns"]} - {*visits} | {*self._learned["image columns"]} - {*images}
+        if absent:
+            raise PipelineError(f"{self.describe()} was made by an earlier version of this program and wants "
+                                f"{min(absent)!r}, which is not known now. Train anew.")
         visits, images = visits[self._learned["columns"]], images[self._learned["image columns"]]
         number = visits.index.get_indexer(pd.MultiIndex.from_frame(rows[VISIT]))
         own = (rows[c.FINAL] == 1).to_numpy()

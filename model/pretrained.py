@@ -103,6 +103,12 @@ class PretrainedNetwork(ImageNetwork):
         tables = fingerprint_tables([paths.eye_table, paths.geometry_table])
         return super().fingerprint(rows, held_out, paths) | tables
 
+    def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
+        """Take up weights; raises ValueError where a network of an earlier version had them, else as EpochNetwork's."""
+        if "learning.thickness.head.1.weight" not in state:
+            raise ValueError("an earlier version of this program made it, whose network was another; train anew")
+        super().load_state_dict(state)
+
     def finish_step(self) -> None:
         """Average the weights."""
         self.module.average()

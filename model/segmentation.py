@@ -52,9 +52,9 @@ class SegmentationModule(nn.Module):
             nn.Conv2d(below, here, 1) for here, below in zip(widths, widths[1:], strict=False)
         )
         self.ups = nn.ModuleList(build_layer(here, here) for here in widths[:-1])
-        self.detail = nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(4 * STEM, first, 1))
+        self.detail = nn.Sequential(Unshuffle(), nn.Conv2d(4 * STEM, first, 1))
         self.membranes, self.marks = (
-            nn.Sequential(build_layer(first, first), nn.Conv2d(first, 4 * count, 3, padding=1), nn.PixelShuffle(2))
+            nn.Sequential(build_layer(first, first), nn.Conv2d(first, 4 * count, 3, padding=1), Shuffle())
             for count in (3, len(fluids))
         )
 
@@ -87,6 +87,22 @@ class SegmentationModule(nn.Module):
         membranes = found[:, :2].log_softmax(dim=2)
         where = membranes.detach().exp().sum(dim=1)         # a column can be read if what was found there looks right
         return Reading(membranes, (where * found[:, 2]).sum(dim=1), marks)
+
+
+class Unshuffle(nn.Module):
+    """nn.PixelUnshuffle(2), of an empty batch, too: a process's share of a step may be one."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """B x C x h x w -> B x 4 C x h / 2 x w / 2."""
+        return x.unflatten(3, (-1, 2)).unflatten(2, (-1, 2)).permute(0, 1, 3, 5, 2, 4).flatten(1, 3)
+
+
+class Shuffle(nn.Module):
+    """nn.PixelShuffle(2), of an empty batch, too."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """B x 4 C x h x w -> B x C x 2 h x 2 w."""
+        return x.unflatten(1, (-1, 2, 2)).permute(0, 1, 4, 2, 5, 3).flatten(4, 5).flatten(2, 3)
 
 
 class Residual(nn.Module):

@@ -56,7 +56,7 @@ class SegmentationTrunk(nn.Module):
     Args:
         view: of one channel.
 
-    Attributes: features: F; reads.
+    Attributes: features: F; reads: whether it gives a Read.
     """
 
     reads = True
@@ -89,7 +89,8 @@ class SegmentationTrunk(nn.Module):
 def find_away(images: torch.Tensor) -> torch.Tensor:
     """How many pixels to the right of the scan's middle the columns of an answer lie, of B x 1 x H x W in 0-1: B x w.
 
-    The middle is that of the columns that are not black: of a narrow screen's scan the view holds black beside it.
+    The middle is that of the columns that are not black, as a view holds black beside a narrow screen's scan; so it is
+    the scan's middle if the view holds all of the scan.
     """
     places = torch.arange(images.shape[3], device=images.device) + 0.5
     is_lit = (images[:, 0].amax(dim=1) > BLACK).float()                             # B x W
@@ -123,7 +124,7 @@ class TorchvisionTrunk(nn.Module):
         name: of torchvision.models.
         view: what it sees.
 
-    Attributes: features: F; reads.
+    Attributes: features: F; reads: whether it gives a Read.
 
     Raises:
         ValueError: torchvision has no such model; or it takes no pictures of this size, or ends in no linear layer.

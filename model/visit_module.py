@@ -11,11 +11,13 @@ from typing import cast
 import torch
 from torch import nn
 
-from model.dataset import find_near
+from model.dataset import find_away, find_limit
 from model.distribution import LEAST_UM, MOST_UM
 from model.pooling import find_pool
+from model.segmentation import FLUIDS
 from model.specification import ImageSpecification
-from model.trunks import COLUMNS, FLUIDS, Read, Seen, build_trunk
+from model.trunks import COLUMNS, Read, Seen, build_trunk
+from model.visit_features import USUAL_UM
 
 BINS = 128              # of thickness, evenly in its logarithm, between LEAST_UM and MOST_UM
 PLACE = ("known", "away_mm", "radial")          # of a scan: see model.dataset.read_places
@@ -23,11 +25,14 @@ PLACE_WIDTH, HIDDEN = 16, 128
 LOOKS_MM = (0.1, 0.15, 0.25, 0.4, 0.6, 1.0, 1.5, 3.0)      # how far from a scan's middle a look at it reaches
 THICKNESSES = 2         # the first of COLUMNS
 QUICK = 5.0             # how much faster than other weights those of the looks' shares move
-USUAL_UM = 300.0        # thickness where the trunk reads none
+UNREAD = -5.0           # logit that a look reads nothing: more than that of columns which can hardly be read
+MOST_SPREADS = 6.0      # of a feature that differs from all that were seen at first
+STRAY = 0.01            # share of thickness that may be anywhere: of a label that is a slip, a scan that was misread
 COMPONENTS = 4          # of a distribution
 REACH = 0.1             # how far from a guess they lie at first, and how wide they are: in the logarithm of thickness
 FAR_REACH = 0.3         # the same where the guess is USUAL_UM
 LEAST_WIDTH = 0.02
+WHOLE = math.log(MOST_UM / LEAST_UM)        # what the bins cover
 NAMED = {"HRF": "foci"}     # a finding -> its fluid, where it has another name
 LEAST_SPREAD = 1e-3     # of a feature: what is less is rounding
 DROPPED = 0.2           # of the features, while it learns
@@ -125,12 +130,13 @@ class Standard(nn.Module):
 
     def forward(self, seen: torch.Tensor) -> torch.Tensor:
         """... x F -> the same shape."""
-        return (seen - self.mean) / self.spread
+        return ((seen - self.mean) / self.spread).clamp(-MOST_SPREADS, MOST_SPREADS)
 
 
 class Looks(nn.Module):
     """What a trunk read of a scan, as means over columns around its middle, narrow to wide: CST is that of the fovea,
-    or of 1 mm around it. Where else to look than at the middle it learns; columns that cannot be read hardly count.
+    or of 1 mm around it. Where else to look than at the middle it learns; columns that cannot be read hardly count, and
+    where none can, a look sees USUAL_UM and no fluid.
     """
 
     def __init__(self) -> None:
@@ -140,13 +146,19 @@ class Looks(nn.Module):
             nn.init.zeros_(parameter)
         self.widths: torch.Tensor
         self.register_buffer("widths", torch.tensor(LOOKS_MM), persistent=False)
+        self.usual: torch.Tensor
+        usual = torch.zeros(len(COLUMNS))
+        usual[:THICKNESSES] = math.log(USUAL_UM)
+        self.register_buffer("usual", usual, persistent=False)
 
     def forward(self, read: Read) -> torch.Tensor:
         """B x LOOKS_MM x COLUMNS."""
         readable = nn.functional.logsigmoid(read.readable)[:, :, None]
         middle = -0.5 * (read.away_mm[:, :, None] / self.widths) ** 2                                   # B x w x looks
-        weights = (self.where(self.standard(read.columns)) + middle + readable).softmax(dim=1)
-        return weights.transpose(1, 2) @ read.columns
+        found = self.where(self.standard(read.columns)) + middle + readable
+        weights = torch.cat([found, torch.full_like(found[:, :1], UNREAD)], dim=1).softmax(dim=1)
+        columns = torch.cat([read.columns, self.usual.expand(len(found), 1, -1)], dim=1)
+        return weights.transpose(1, 2) @ columns
 
 
 class FirstSight(nn.Module):
@@ -180,7 +192,9 @@ class FirstSight(nn.Module):
     def find(self, read: dict[str, Read], visits: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits of findings by those of fluid: B x K of images, and V x K of the most that a visit's images show."""
         marks = torch.stack([one.marks for one in read.values()]).amax(dim=0)               # B x FLUIDS
-        most = marks if visits is None else marks[None].masked_fill(~visits[:, :, None], -torch.inf).amax(dim=1)
+        if visits is None or not len(marks):
+            return self.marks(marks), self.marks(marks)
+        most = marks[None].masked_fill(~visits[:, :, None], -torch.inf).amax(dim=1)
         return self.marks(marks), self.marks(most)
 
     def fit_standard(self, parts: list[dict[str, Read]]) -> None:
@@ -196,7 +210,7 @@ class FirstSight(nn.Module):
 
 class Thickness(nn.Module):
     """Features and a guess of log thickness -> a distribution over the bins: a few normal ones of the logarithm, around
-    the guess at first. A few numbers are learned of few eyes where 128 are not.
+    the guess at first, and a little anywhere. A few numbers are learned of few eyes where 128 are not.
 
     Args:
         features: F.
@@ -213,9 +227,11 @@ class Thickness(nn.Module):
         """V x F, V -> V x N logits."""
         share, place, width = self.head(features).chunk(3, dim=1)
         place = guess[:, None] + self.reach * (place + torch.linspace(-1, 1, COMPONENTS, device=place.device))
-        width = (self.reach * width.clamp(-3, 3).exp()).clamp(min=LEAST_WIDTH)
+        width = LEAST_WIDTH + self.reach * width.clamp(-3, 3).exp()
         away = (self.logs[None, :, None] - place[:, None]) / width[:, None]             # V x N x COMPONENTS
-        return torch.logsumexp((share.log_softmax(dim=1) - width.log())[:, None] - 0.5 * away ** 2, dim=2)
+        scale = share.log_softmax(dim=1) - width.log() - math.log(math.tau) / 2
+        near = torch.logsumexp(scale[:, None] - 0.5 * away ** 2, dim=2) + math.log(1 - STRAY)
+        return torch.logaddexp(near, torch.full_like(near, math.log(STRAY / WHOLE)))
 
 
 class VisitNetwork(nn.Module):
@@ -246,8 +262,8 @@ class VisitNetwork(nn.Module):
                 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         place = self.place(places)
         features = torch.cat([self.standard(_join_features(seen)), place], dim=1)                       # B x F
-        whole = features if visits is None else self.pool(features, visits)                             # V x F
-        findings, of_visits = self.findings(features), self.findings(whole)
+        findings = self.findings(features)
+        of_visits = findings if visits is None else self.findings(self.pool(features, visits))          # V x K
         if self.first_sight is None:
             thick, guess = features, torch.full_like(features[:, 0], math.log(USUAL_UM))
         else:
@@ -293,13 +309,15 @@ def _build_head(features: int, outputs: int) -> nn.Sequential:
 
 
 def find_speakers(places: torch.Tensor, visits: torch.Tensor) -> torch.Tensor:
-    """V x B bool: which images speak for a visit's thickness: those near the fovea; all where none is, or is known to.
+    """V x B bool: which images speak for a visit's thickness, as model.dataset.find_near has it; all where it is not
+    known of any where it lies. Images of other visits are not meant.
 
     Args:
         places: B x P.
         visits: V x B bool.
     """
-    near = find_near(places)
-    has_near = (visits & near).any(dim=1, keepdim=True)
-    return torch.where(has_near, near[None], torch.ones_like(visits))
-
+    if not len(places):
+        return visits
+    away = find_away(places)
+    nearest = away[None].masked_fill(~visits, torch.inf).amin(dim=1)                    # V
+    return away[None] <= find_limit(nearest)[:, None]

@@ -35,7 +35,7 @@ PARALLEL_DEG = 8.0                          # of a pixel's direction
 PARALLEL, RADIAL = 0.85, 0.25               # shares of such pixels from which, and up to which, a pattern is named
 RADIAL_OFF_PX = 8.0                         # of the other lines' crossings from their middle, median
 EDGE_PX = 3                                 # from the picture's edge: what lies beyond is not seen
-NEAR_FOVEA_UM = 500                         # the central subfield's radius: how near the middle a scan speaks for it
+NEAR_FOVEA_UM = 500                         # the central subfield's radius: a visit without a scan there is remarked on
 UNKNOWN, RADIAL_PATTERN, VOLUME_PATTERN = "unknown", "radial", "volume"
 
 

@@ -111,7 +111,7 @@ def is_marked(mask):
 
 def judge(paths, rows, folds, name, precision):
     """Findings of every image by the run that left its person out: N x K; kept in the root."""
-    kept, variant = paths.root / f"{name}.csv", VARIANTS[name]
+    kept, variant = paths.root / f"{name}, {precision}.csv", VARIANTS[name]
     if kept.is_file():
         return pd.read_csv(kept).set_axis(rows.index)
     are_trees = variant["recipe"] in ("measured", "best")

@@ -91,7 +91,14 @@ def test_what_is_usual_of_the_trunks_features_is_taken_from_the_training_images_
         seen = model.module.eval().learning.see(
             {view: pixels / 255 for view, pixels in data.read(np.arange(len(data))).items()})
     one = seen["bscan_full"]
-    for name, values in {"standard": one.features, "first_sight.looks.bscan_full.standard": one.read.columns}.items():
+    model.load_state_dict(checkpoint.state)
+    looks = model.module.learning.first_sight.looks["bscan_full"]
+    for parameter in looks.where.parameters():
+        torch.nn.init.zeros_(parameter)             # as it was at the start
+    with torch.inference_mode():
+        looks = looks(one.read).flatten(1)
+    for name, values in {"standard": one.features, "first_sight.looks.bscan_full.standard": one.read.columns,
+                         "first_sight.standard": looks}.items():
         values = values.flatten(end_dim=-2)
         for part in ("learning", "averaged"):
             mean, spread = (checkpoint.state[f"{part}.{name}.{which}"] for which in ("mean", "spread"))

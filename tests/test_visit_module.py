@@ -50,7 +50,10 @@ def test_a_trunk_that_reads_nothing_gives_thickness_by_its_features():
 
 
 def test_scans_near_the_fovea_speak_for_thickness_and_all_where_none_is_known_to_be():
-    assert find_speakers(PLACES, VISITS).tolist() == [[True, False, False, False], [True] * 4]
+    speak = find_speakers(PLACES, VISITS) & VISITS
+    assert speak.tolist() == [[True, False, False, False], [False, False, True, False]]
+    unknown = PLACES * torch.tensor([[1], [1], [0], [0]])
+    assert (find_speakers(unknown, VISITS) & VISITS)[1].tolist() == [False, False, True, True]
     module, (inputs, visits, places) = build().eval(), make_batch()
     first, _, of_visits = module(inputs, visits, places)
     inputs["bscan_full"][1] = 0.5                   # the far scan of the first visit
@@ -73,9 +76,11 @@ def make_read(*, logs=None, readable=9.0, marks=None):
 def test_looks_reach_from_the_middle_outwards_and_leave_out_what_cannot_be_read():
     looks = Looks()
     found = looks(make_read(logs=PLACES_MM.abs()))[0, :, 0]
-    assert found.shape == (len(LOOKS_MM),) and (found.diff() > 0).all() and found[0] < 0.05 and 1.5 < found[-1] < 2.5
+    assert found.shape == (len(LOOKS_MM),) and (found.diff() > 0).all() and found[0] < 0.06 and 1.5 < found[-1] < 2.5
     readable = torch.where(PLACES_MM.abs() < 0.6, -30.0, 9.0)
     assert looks(make_read(logs=PLACES_MM.abs(), readable=readable))[0, 2:, 0].min() > 0.6
+    nothing = looks(make_read(logs=np.log(60.0), readable=-15.0))[0]
+    assert torch.allclose(nothing[:, :2].exp(), torch.tensor(300.0), rtol=0.01)
     with torch.no_grad():
         looks.where.weight[-1, 0] = 50              # the widest look seeks the thickest
     assert looks(make_read(logs=PLACES_MM.abs()))[0, -1, 0] > 3.9
@@ -91,6 +96,29 @@ def test_before_it_has_learned_it_says_what_was_read():
     assert torch.equal(of_images, marks) and of_visits.tolist() == [[3, 1, -6, 2], [-4, 1, -7, -8]]
     thickness = Thickness(5, reach=0.1)(torch.rand(2, 5), guess).softmax(dim=1)
     assert torch.allclose(thickness @ find_bins().log(), guess, atol=0.01)
+
+
+def test_a_label_that_is_a_slip_does_not_outweigh_all_others():
+    logits = Thickness(5, reach=0.1)(torch.zeros(1, 5), torch.tensor([np.log(300.0)]))
+    targets = ImageTargets(torch.tensor([1200.0]), torch.zeros(1, 4), torch.zeros(1, 4), torch.tensor([True]))
+    batch = Batch({}, None, targets, np.arange(1), np.arange(1), 1, PLACES[:1])
+    assert 3 < DistributionLoss(find_bins())((logits, torch.zeros(1, 4), torch.zeros(1, 4)), batch)[1] < 9
+
+
+def test_thickness_teaches_the_reading_of_membranes():
+    module, batch = build().train(), make_batch()
+    module(*batch)[0].log_softmax(dim=1)[:, 60].sum().backward()
+    last = module.learning.trunks["bscan_full"].network.membranes[1]
+    assert last.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("pool", ["image", "visit"])
+def test_a_process_whose_share_is_empty_goes_on(pool):
+    module = build(pool).train()
+    found = module({"bscan_full": torch.zeros(0, 1, 64, 64)}, torch.zeros(0, 0, dtype=torch.bool), torch.zeros(0, 3))
+    assert [tuple(one.shape) for one in found] == [(0, BINS), (0, 4), (0, 4)]
+    sum(one.sum() for one in found).backward()
+    assert all(parameter.grad is not None for parameter in module.learning.parameters())
 
 
 def test_bf16_does_not_round_thickness():
