@@ -101,7 +101,7 @@ class ImageData:
     @property
     def near(self) -> np.ndarray | None:
         """N bool: which images are near the fovea, as find_near has it; None where it is not asked."""
-        return None if self.places is None else find_near(self.places, torch.from_numpy(self._visits)).numpy()
+        return None if self.places is None else find_near(self.places, torch.tensor(self._visits)).numpy()
 
     def name(self, row: int) -> str:
         """What the user knows a row by: the file of its first view."""

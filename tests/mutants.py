@@ -127,6 +127,7 @@ MUTANTS = list(starmap(Mutant, [
     ("model.image_trees._ask", "judge.predict_proba(...)[:, 1].round(9)", "judge.predict_proba(_to_array(features))[:, 1]", "image_trees", "who_else"),
     ("model.trunks.find_away", "(images[:, 0].amax(dim=1) > BLACK).float()", "torch.ones_like(images[:, 0, 0])", "trunks", "the_middle_is"),
     ("model.visit_module.find_speakers", "away[None] <= find_limit(nearest)[:, None]", "visits", "visit_module", "near_the_fovea"),
+    ("model.image_trees.ImageTrees.judge", "if absent", "if False", "image_trees", "earlier_version"),
     ("model.visit_module.FirstSight.fit_standard", "self.standard.fit(...)", "", "pretrained", "usual_of_the_trunks"),
     ("model.visit_module.Looks.forward", "torch.full_like(found[:, :1], UNREAD)", "torch.full_like(found[:, :1], -99.0)", "visit_module", "cannot_be_read"),
     ("model.visit_module.Thickness.forward", "torch.logaddexp(near, ...)", "near", "visit_module", "a_slip"),

@@ -144,6 +144,14 @@ def test_fluid_that_is_surer_than_any_that_was_learned_from_makes_a_finding_sure
     assert 0.8 < answers[0] < answers[1] < 1
 
 
+def test_trees_of_an_earlier_version_say_so(tmp_path, small_forests):
+    paths, rows = make_world(tmp_path, 12)
+    model = fit(rows, paths)
+    model._learned["image columns"].append("own of yore")
+    with pytest.raises(PipelineError, match="an earlier version.*'own of yore'.*Train anew"):
+        model.predict(rows, paths)
+
+
 def test_no_images_give_no_answers(world):
     paths, unseen, model = world
     assert model.predict(unseen.head(0), paths).empty

@@ -19,7 +19,7 @@ from model.distribution import Judgement
 from model.ensemble import Ensemble
 from model.image_trees import ImageTrees
 from model.pretrained import PretrainedNetwork
-from model.registry import load_model
+from model.registry import load_model, load_weights_of
 from model.runs import find_members
 from model.seers import find_seers, see_images
 from model.segmentation_model import WEIGHTS
@@ -104,6 +104,14 @@ def test_what_is_usual_of_the_trunks_features_is_taken_from_the_training_images_
             mean, spread = (checkpoint.state[f"{part}.{name}.{which}"] for which in ("mean", "spread"))
             assert torch.allclose(mean, values.mean(dim=0), atol=1e-4)
             assert torch.allclose(spread, values.std(dim=0, correction=0).clamp(min=1e-3), atol=1e-4)
+
+
+def test_a_network_of_an_earlier_version_says_so(root):
+    checkpoint = load_checkpoint(run_of(root, 0) / f"{NAME}.pt")
+    earlier = checkpoint._replace(state={name.replace("thickness.head", "thickness"): values
+                                         for name, values in checkpoint.state.items()})
+    with pytest.raises(PipelineError, match="an earlier version of this program made it.*train anew"):
+        load_weights_of(earlier, PretrainedNetwork(checkpoint.specification, CPU), root.root)
 
 
 def test_a_label_that_the_doctor_did_not_give_is_not_learned(root, tmp_path):
