@@ -109,7 +109,7 @@ def test_thickness_teaches_the_reading_of_membranes():
     module, batch = build().train(), make_batch()
     module(*batch)[0].log_softmax(dim=1)[:, 60].sum().backward()
     last = module.learning.trunks["bscan_full"].network.membranes[1]
-    assert last.weight.grad.abs().sum() > 0
+    assert last.weight.grad[:8].abs().sum() > 0         # after them come those that say what can be read
 
 
 @pytest.mark.parametrize("pool", ["image", "visit"])
