@@ -4,10 +4,11 @@ scans; of best also over what pretrained runs see of eyes that they left out.
 Reads data/processed/csv/{image_data,eyes,measures,geometry}.csv; the run writes what comes of it. N images, V visits
 of which they are, T training visits.
 
-Thickness, as a multiple of what was measured: the trees give its mean, and say which training visits a visit is like;
-by how much these were missed, out of fold, is spread around it as a distribution. The answer is the value that is most
-probably within the competition's tolerance. A finding: the mean of a forest over all features and of a logistic
-regression on how likely fluid and foci are, which needs few labels.
+Thickness, as a multiple of what was measured, or of what pretrained runs see, whichever foretells it better: the trees
+give its mean, and say which training visits a visit is like; by how much these were missed, out of fold, is spread
+around it as a distribution. The answer is the value that is most probably within the competition's tolerance. A
+finding: the mean of a forest over all features and of a logistic regression on how likely fluid and foci are, which
+needs few labels.
 """
 
 import zipfile
@@ -41,11 +42,12 @@ from processing.errors import PipelineError
 from processing.terminal import say
 from processing.visits import VISIT
 
-LEARNED = ("columns", "image columns", "forest", "leaves", "missed", "findings", "seers")
+LEARNED = ("columns", "image columns", "forest", "leaves", "missed", "findings", "seers", "base")
 FOREST = {"n_estimators": 200, "min_samples_leaf": 3, "max_features": 0.5, "n_jobs": -1}
 LEAST_LEAF, LEAVES = 2, 400         # rows of a leaf where findings are told: a LEAVES-th of all, or LEAST_LEAF
 OUTLIER = 4.0               # times the median residual, from which on a label counts less than half
 CHUNK = 200                 # visits that are compared with the training visits at once
+SEEN_THICKNESS = "mean seen log thickness"      # of _build_features
 BEST = "best"               # the recipe that asks pretrained runs, too
 LEAST_VISITS, LEAST_PERSONS = 10, 2     # to learn from
 FOLDS = 5
@@ -97,7 +99,7 @@ class ImageTrees:
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
         """Take up what state_dict gave; raises ValueError where it does not fit, and says what it was fitted with."""
         try:
-            learned = skops.io.loads(state["skops"].numpy().tobytes(), trusted=TRUSTED)
+            learned = {"base": "measured"} | skops.io.loads(state["skops"].numpy().tobytes(), trusted=TRUSTED)
             self._learned = {name: learned[name] for name in LEARNED}
         except (skops.io.exceptions.UntrustedTypesFoundException, zipfile.BadZipFile, KeyError, TypeError,
                 AttributeError, ImportError) as error:
@@ -149,13 +151,17 @@ class ImageTrees:
             raise PipelineError(f"Recipe measured: {known.sum()} visits of {persons.nunique()} persons whose thickness "
                                 f"is known; {LEAST_VISITS} of {LEAST_PERSONS} are needed. Use more data, or recipe "
                                 "fixed.")
-        features, ratio = _to_array(visits)[known], np.log(target[known] / find_base(visits)[known])
-        missed = self._find_missed(features, ratio, persons, np.ones(len(ratio)))
+        features, even = _to_array(visits)[known], np.ones(known.sum())
+        ratios = {name: np.log(target[known] / base[known]) for name, base in _find_bases(visits).items()}
+        misses = {name: self._find_missed(features, ratio, persons, even) for name, ratio in ratios.items()}
+        base = min(misses, key=lambda name: np.median(np.abs(misses[name])))
+        ratio, missed = ratios[base], misses[base]
         usual = max(float(np.median(np.abs(missed))), 1e-3)
         weights = 1 / (1 + (missed / (OUTLIER * usual)) ** 2)       # a wrong label counts less
         missed = self._find_missed(features, ratio, persons, weights)
         forest = self._grow_forest(features, ratio, weights)
-        self._learned |= {"forest": forest, "leaves": forest.apply(features).astype(np.int32), "missed": missed}
+        self._learned |= {"forest": forest, "leaves": forest.apply(features).astype(np.int32), "missed": missed,
+                          "base": base}
 
     def _find_missed(self, features: np.ndarray, ratio: np.ndarray, persons: pd.Index, weights: np.ndarray
                      ) -> np.ndarray:
@@ -237,7 +243,7 @@ class ImageTrees:
         """The thickness of visits as distributions: V x bins float32."""
         forest, features = self._learned["forest"], _to_array(visits)
         middle, leaves = forest.predict(features), forest.apply(features).astype(np.int32)
-        known, base = self._learned["leaves"], np.log(find_base(visits))
+        known, base = self._learned["leaves"], np.log(_find_bases(visits)[self._learned["base"]])
         chances = np.empty((len(visits), BINS), np.float32)
         for start in range(0, len(visits), CHUNK):
             some = slice(start, start + CHUNK)
@@ -247,6 +253,16 @@ class ImageTrees:
                 weights += alike / alike.sum(axis=1, keepdims=True)
             chances[some] = bin_samples((base + middle)[some, None] + self._learned["missed"], weights)
         return chances
+
+
+def _find_bases(visits: pd.DataFrame) -> dict[str, np.ndarray]:
+    """V thicknesses (um) that a visit's answer may be a multiple of: as measured; of the recipe best as pretrained runs
+    see it, too. That which forests miss the labels of unseen persons less from is taken.
+    """
+    bases = {"measured": find_base(visits)}
+    if SEEN_THICKNESS in visits:
+        bases["seen"] = np.exp(visits[SEEN_THICKNESS].to_numpy())
+    return bases
 
 
 def _to_array(features: pd.DataFrame) -> np.ndarray:

@@ -128,6 +128,8 @@ MUTANTS = list(starmap(Mutant, [
     ("model.trunks.find_away", "(images[:, 0].amax(dim=1) > BLACK).float()", "torch.ones_like(images[:, 0, 0])", "trunks", "the_middle_is"),
     ("model.visit_module.find_speakers", "away[None] <= find_limit(nearest)[:, None]", "visits", "visit_module", "near_the_fovea"),
     ("model.image_trees.ImageTrees.judge", "if absent", "if False", "image_trees", "earlier_version"),
+    ("model.image_trees.ImageTrees._fit_thickness", "min(misses, key=...)", "'measured'", "image_trees", "foretells_it_better"),
+    ("model.image_trees.ImageTrees._find_chances", "_find_bases(visits)[self._learned['base']]", "_find_bases(visits)['measured']", "image_trees", "foretells_it_better"),
     ("model.visit_module.FirstSight.fit_standard", "self.standard.fit(...)", "", "pretrained", "usual_of_the_trunks"),
     ("model.visit_module.Looks.forward", "torch.full_like(found[:, :1], UNREAD)", "torch.full_like(found[:, :1], -99.0)", "visit_module", "cannot_be_read"),
     ("model.visit_module.Thickness.forward", "torch.logaddexp(near, ...)", "near", "visit_module", "a_slip"),

@@ -152,6 +152,24 @@ def test_trees_of_an_earlier_version_say_so(tmp_path, small_forests):
         model.predict(rows, paths)
 
 
+@pytest.mark.parametrize(("error", "base"), [(0.01, "seen"), (0.4, "measured")])
+def test_thickness_is_a_multiple_of_what_foretells_it_better(tmp_path, small_forests, monkeypatch, error, base):
+    """What is measured tells it to 2 %."""
+    paths, rows = make_world(tmp_path, 16)
+    labels, build, rng = read_labels(paths)[c.CST], ImageTrees._build_features, np.random.default_rng(5)
+    seen = np.log(labels) + rng.normal(0, error, len(labels))
+
+    def build_features(self, *arguments):
+        images, visits = build(self, *arguments)
+        return images, visits.assign(**{image_trees.SEEN_THICKNESS: seen.reindex(visits.index)})
+
+    monkeypatch.setattr(ImageTrees, "_build_features", build_features)
+    model = fit(rows, paths)
+    assert model._learned["base"] == base
+    found = model.predict(rows, paths)[c.CST].groupby([rows[name] for name in image_trees.VISIT]).first()
+    assert hits_thickness(found.to_numpy(), labels.reindex(found.index).to_numpy()).mean() > 0.9
+
+
 def test_no_images_give_no_answers(world):
     paths, unseen, model = world
     assert model.predict(unseen.head(0), paths).empty
