@@ -5,10 +5,10 @@ Reads data/processed/csv/{image_data,eyes,measures,geometry}.csv; the run writes
 of which they are, T training visits.
 
 Thickness, as a multiple of what was measured, or of what pretrained runs see, whichever foretells it better: the trees
-give its mean, and say which training visits a visit is like; by how much these were missed, out of fold, is spread
-around it as a distribution. The answer is the value that is most probably within the competition's tolerance. A
-finding: the mean of a forest over all features and of a logistic regression on how likely fluid and foci are, which
-needs few labels.
+mend it, unless what is seen is better as it is, and say which training visits a visit is like; by how much these were
+missed, out of fold, is spread around it as a distribution. The answer is the value that is most probably within the
+competition's tolerance. A finding: the mean of a forest over all features and of a logistic regression on how likely
+fluid and foci are, which needs few labels.
 """
 
 import zipfile
@@ -42,11 +42,12 @@ from processing.errors import PipelineError
 from processing.terminal import say
 from processing.visits import VISIT
 
-LEARNED = ("columns", "image columns", "forest", "leaves", "missed", "findings", "seers", "base")
+LEARNED = ("columns", "image columns", "forest", "leaves", "missed", "findings", "seers", "base", "mends")
 FOREST = {"n_estimators": 200, "min_samples_leaf": 3, "max_features": 0.5, "n_jobs": -1}
 LEAST_LEAF, LEAVES = 2, 400         # rows of a leaf where findings are told: a LEAVES-th of all, or LEAST_LEAF
 OUTLIER = 4.0               # times the median residual, from which on a label counts less than half
 CHUNK = 200                 # visits that are compared with the training visits at once
+EARLIER = {"base": "measured", "mends": True}           # of runs that do not say
 SEEN_THICKNESS = "mean seen log thickness"      # of _build_features
 BEST = "best"               # the recipe that asks pretrained runs, too
 LEAST_VISITS, LEAST_PERSONS = 10, 2     # to learn from
@@ -99,8 +100,8 @@ class ImageTrees:
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
         """Take up what state_dict gave; raises ValueError where it does not fit, and says what it was fitted with."""
         try:
-            learned = {"base": "measured"} | skops.io.loads(state["skops"].numpy().tobytes(), trusted=TRUSTED)
-            self._learned = {name: learned[name] for name in LEARNED}
+            learned = skops.io.loads(state["skops"].numpy().tobytes(), trusted=TRUSTED)
+            self._learned = {name: (EARLIER | learned)[name] for name in LEARNED}
         except (skops.io.exceptions.UntrustedTypesFoundException, zipfile.BadZipFile, KeyError, TypeError,
                 AttributeError, ImportError) as error:
             raise ValueError(f"its trees cannot be built: {' '.join(str(error).split())}. They were fitted with "
@@ -153,15 +154,16 @@ class ImageTrees:
                                 "fixed.")
         features, even = _to_array(visits)[known], np.ones(known.sum())
         ratios = {name: np.log(target[known] / base[known]) for name, base in _find_bases(visits).items()}
-        misses = {name: self._find_missed(features, ratio, persons, even) for name, ratio in ratios.items()}
-        base = min(misses, key=lambda name: np.median(np.abs(misses[name])))
-        ratio, missed = ratios[base], misses[base]
+        misses = {(name, True): self._find_missed(features, ratio, persons, even) for name, ratio in ratios.items()}
+        misses |= {("seen", False): ratios["seen"]} if "seen" in ratios else {}         # as seen, no forest about it
+        base, mends = min(misses, key=lambda way: np.median(np.abs(misses[way])))
+        ratio, missed = ratios[base], misses[base, mends]
         usual = max(float(np.median(np.abs(missed))), 1e-3)
         weights = 1 / (1 + (missed / (OUTLIER * usual)) ** 2)       # a wrong label counts less
-        missed = self._find_missed(features, ratio, persons, weights)
+        missed = self._find_missed(features, ratio, persons, weights) if mends else missed
         forest = self._grow_forest(features, ratio, weights)
         self._learned |= {"forest": forest, "leaves": forest.apply(features).astype(np.int32), "missed": missed,
-                          "base": base}
+                          "base": base, "mends": mends}
 
     def _find_missed(self, features: np.ndarray, ratio: np.ndarray, persons: pd.Index, weights: np.ndarray
                      ) -> np.ndarray:
@@ -242,7 +244,8 @@ class ImageTrees:
     def _find_chances(self, visits: pd.DataFrame) -> np.ndarray:
         """The thickness of visits as distributions: V x bins float32."""
         forest, features = self._learned["forest"], _to_array(visits)
-        middle, leaves = forest.predict(features), forest.apply(features).astype(np.int32)
+        middle = forest.predict(features) if self._learned["mends"] else np.zeros(len(features))
+        leaves = forest.apply(features).astype(np.int32)
         known, base = self._learned["leaves"], np.log(_find_bases(visits)[self._learned["base"]])
         chances = np.empty((len(visits), BINS), np.float32)
         for start in range(0, len(visits), CHUNK):
@@ -257,7 +260,7 @@ class ImageTrees:
 
 def _find_bases(visits: pd.DataFrame) -> dict[str, np.ndarray]:
     """V thicknesses (um) that a visit's answer may be a multiple of: as measured; of the recipe best as pretrained runs
-    see it, too. That which forests miss the labels of unseen persons less from is taken.
+    see it, too. That from which the labels of unseen persons are missed least is taken.
     """
     bases = {"measured": find_base(visits)}
     if SEEN_THICKNESS in visits:

@@ -168,6 +168,9 @@ def test_thickness_is_a_multiple_of_what_foretells_it_better(tmp_path, small_for
     assert model._learned["base"] == base
     found = model.predict(rows, paths)[c.CST].groupby([rows[name] for name in image_trees.VISIT]).first()
     assert hits_thickness(found.to_numpy(), labels.reindex(found.index).to_numpy()).mean() > 0.9
+    model._learned |= {"base": "seen", "mends": False}
+    found = model.predict(rows, paths)[c.CST].groupby([rows[name] for name in image_trees.VISIT]).first()
+    assert np.abs(np.log(found) - seen.reindex(found.index)).median() < 0.1
 
 
 def test_no_images_give_no_answers(world):
@@ -250,7 +253,7 @@ def test_outliers_count_less(tmp_path):
 def test_wrong_labels_to_one_side_do_not_pull_the_others(tmp_path, monkeypatch):
     """Of 200 eyes every thirtieth is labelled a tenth of what it is; the others are answered without a bias."""
     monkeypatch.setitem(image_trees.FOREST, "n_estimators", 40)
-    paths, rows = make_world(tmp_path, 200)
+    paths, rows = make_world(tmp_path, 200, seed=1)
     labels = truth_of(paths, rows)[c.CST].to_numpy()
     eyes = pd.read_csv(paths.eye_table)
     eyes.loc[::30, [c.PRE_CST, c.CST]] *= 0.1
