@@ -128,6 +128,6 @@ def share_batch_norm(module: nn.Module, group: Any) -> None:
     """Let the module's batch norms take their statistics over the batches of all processes, where torch can."""
     if next(module.parameters()).device.type == "cuda":
         nn.SyncBatchNorm.convert_sync_batchnorm(module, group)
-    else:
+    elif any(layer.training for layer in module.train().modules() if isinstance(layer, nn.BatchNorm2d)):
         say("On a CPU each process takes batch norm's statistics over its own share of a batch: the weights are not "
             "quite those of one process. On graphics cards they are taken over the whole batch.")

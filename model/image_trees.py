@@ -2,13 +2,14 @@
 scans; of best also over what pretrained runs see of eyes that they left out.
 
 Reads data/processed/csv/{image_data,eyes,measures,geometry}.csv; the run writes what comes of it. N images, V visits
-of which they are, T training visits.
+of which they are, T training visits, F features, B bins of thickness (model.distribution).
 
-Thickness, as a multiple of what was measured, or of what pretrained runs see, whichever foretells it better: the trees
-mend it, unless what is seen is better as it is, and say which training visits a visit is like; by how much these were
-missed, out of fold, is spread around it as a distribution. The answer is the value that is most probably within the
-competition's tolerance. A finding: the mean of a forest over all features and of a logistic regression on how likely
-fluid and foci are, which needs few labels.
+Thickness is told as a multiple of what was measured (to BM or to the RPE), or of what pretrained runs see, whichever
+foretells it best: the trees mend it, and say which training visits a visit is like; by how much these were missed, out
+of fold, is spread around it as a distribution. Of best the pretrained runs' own distribution has a share, as large as
+makes the labels of unseen persons likeliest. The answer is the value that is most probably within the competition's
+tolerance. A finding: the mean of a forest over all features and of a logistic regression on how likely fluid and foci
+are, which needs few labels.
 """
 
 import zipfile
@@ -28,30 +29,35 @@ from sklearn.preprocessing import StandardScaler
 
 from config import PATHS, Paths
 from model.csv_trees import name_packages
-from model.distribution import BINS, Judgement, answer_images, bin_samples
+from model.distribution import BINS, MIDDLES_UM, Judgement, answer_images, bin_samples
 from model.image_model import select_visit
+from model.metrics import CST_TOLERANCE, hits_thickness
 from model.portable import NotPortable, Portable
 from model.provenance import fingerprint_tables
 from model.run import Run
 from model.seers import find_seers, see_images
 from model.trees import MISSING, TRUSTED
-from model.visit_features import build_features, find_base, read_labels
+from model.visit_features import BASE, TO_RPE, build_features, find_base, read_labels
 from model_config import ImageConfig
 from processing import columns as c
 from processing.errors import PipelineError
 from processing.terminal import say
 from processing.visits import VISIT
 
-LEARNED = ("columns", "image columns", "forest", "leaves", "missed", "findings", "seers", "base", "mends")
+LEARNED = ("columns", "image columns", "forest", "leaves", "missed", "findings", "seers", "base", "seen share")
 FOREST = {"n_estimators": 200, "min_samples_leaf": 3, "max_features": 0.5, "n_jobs": -1}
 LEAST_LEAF, LEAVES = 2, 400         # rows of a leaf where findings are told: a LEAVES-th of all, or LEAST_LEAF
+FAR_MISS = 2 * CST_TOLERANCE    # of a logarithm: what misses a label by more is no worse for it
 OUTLIER = 4.0               # times the median residual, from which on a label counts less than half
 CHUNK = 200                 # visits that are compared with the training visits at once
-EARLIER = {"base": "measured", "mends": True}           # of runs that do not say
-SEEN_THICKNESS = "mean seen log thickness"      # of _build_features
+BASES = {"to BM": BASE, "to RPE": TO_RPE}               # thickness that was measured
+SEEN, SEEN_THICKNESS = "seen", "mean seen log thickness"        # by pretrained runs; of _build_features
+SHARES = np.linspace(0, 1, 101)     # that a distribution of what is seen may have
+STRAY = 0.01                # of a distribution, may be anywhere: of a label that is a slip
 BEST = "best"               # the recipe that asks pretrained runs, too
 LEAST_VISITS, LEAST_PERSONS = 10, 2     # to learn from
 FOLDS = 5
+Folds = list[tuple[np.ndarray, np.ndarray]]     # visits that are learned from, and those that are left out
 
 
 class ImageTrees:
@@ -101,11 +107,14 @@ class ImageTrees:
         """Take up what state_dict gave; raises ValueError where it does not fit, and says what it was fitted with."""
         try:
             learned = skops.io.loads(state["skops"].numpy().tobytes(), trusted=TRUSTED)
-            self._learned = {name: (EARLIER | learned)[name] for name in LEARNED}
+            absent = {*LEARNED} - {*learned}
+            self._learned = learned
         except (skops.io.exceptions.UntrustedTypesFoundException, zipfile.BadZipFile, KeyError, TypeError,
                 AttributeError, ImportError) as error:
             raise ValueError(f"its trees cannot be built: {' '.join(str(error).split())}. They were fitted with "
                              f"{self.specification.get('packages')}, and this is {name_packages()}") from error
+        if absent:
+            raise ValueError("an earlier version of this program made it, whose trees were others; train anew")
 
     def fingerprint(self, rows: pd.DataFrame, held_out: pd.DataFrame, paths: Paths) -> dict[str, str]:
         """The tables and the pretrained runs that its features come from."""
@@ -129,11 +138,11 @@ class ImageTrees:
         """
         asked = self.specification.get("pretrained")
         self._learned = {"seers": find_seers(paths, asked, tell=True) if asked else {}}
-        images, visits = self._build_features(rows, paths)
+        images, visits, seen = self._build_features(rows, paths)
         say(f"{run.name}: fitting trees to {len(visits)} visits; that takes a minute or two for 5,000")
         self._learned |= {"columns": list(visits.columns), "image columns": list(images.columns)}
         labels = read_labels(paths).reindex(visits.index)
-        self._fit_thickness(labels[c.CST].to_numpy(), visits)
+        self._fit_thickness(labels[c.CST].to_numpy(), visits, seen)
         own = rows[rows[c.FINAL] == 1]              # images that have labels of their own, where their visit has any
         given = labels.loc[pd.MultiIndex.from_frame(own[VISIT]), self._findings].notna().set_axis(own.index)
         own_labels = own[self._findings].astype(float).where(given)
@@ -145,34 +154,39 @@ class ImageTrees:
         run.save_fitted(self)
         say(f"{run.name}: trees fitted to {len(visits)} visits, {len(rows)} images")
 
-    def _fit_thickness(self, target: np.ndarray, visits: pd.DataFrame) -> None:
+    def _fit_thickness(self, target: np.ndarray, visits: pd.DataFrame, seen: np.ndarray | None) -> None:
         known = np.isfinite(target) & (target > 0)
         persons = visits.index.get_level_values(c.PATIENT)[known].map(c.person_of)
         if known.sum() < LEAST_VISITS or persons.nunique() < LEAST_PERSONS:
             raise PipelineError(f"Recipe measured: {known.sum()} visits of {persons.nunique()} persons whose thickness "
                                 f"is known; {LEAST_VISITS} of {LEAST_PERSONS} are needed. Use more data, or recipe "
                                 "fixed.")
-        features, even = _to_array(visits)[known], np.ones(known.sum())
-        ratios = {name: np.log(target[known] / base[known]) for name, base in _find_bases(visits).items()}
-        misses = {(name, True): self._find_missed(features, ratio, persons, even) for name, ratio in ratios.items()}
-        misses |= {("seen", False): ratios["seen"]} if "seen" in ratios else {}         # as seen, no forest about it
-        base, mends = min(misses, key=lambda way: np.median(np.abs(misses[way])))
-        ratio, missed = ratios[base], misses[base, mends]
-        usual = max(float(np.median(np.abs(missed))), 1e-3)
-        weights = 1 / (1 + (missed / (OUTLIER * usual)) ** 2)       # a wrong label counts less
-        missed = self._find_missed(features, ratio, persons, weights) if mends else missed
+        features, logs = _to_array(visits)[known], np.log(target[known])
+        folds = list(GroupKFold(min(FOLDS, persons.nunique())).split(features, groups=persons))
+        ratios = {name: logs - np.log(base[known]) for name, base in _find_bases(visits).items()}
+        even = np.ones(len(logs))
+        misses = {name: _find_missed(self._grow_forests(features, ratio, even, folds), folds, features, ratio)
+                  for name, ratio in ratios.items()}
+        base = min(misses, key=lambda name: np.minimum(np.abs(misses[name]), FAR_MISS).mean())
+        ratio, usual = ratios[base], max(float(np.median(np.abs(misses[base]))), 1e-3)
+        weights = 1 / (1 + (misses[base] / (OUTLIER * usual)) ** 2)       # a wrong label counts less
+        unseen = self._grow_forests(features, ratio, weights, folds)
+        missed = _find_missed(unseen, folds, features, ratio)
         forest = self._grow_forest(features, ratio, weights)
+        share = 0.0
+        if seen is not None:
+            of_trees = np.empty((len(logs), BINS), np.float32)
+            for (learned, left), one in zip(folds, unseen, strict=True):
+                of_trees[left] = _spread(one, features[left], (logs - ratio)[left],
+                                         one.apply(features[learned]), missed[learned])
+            share = _find_share(seen[known], of_trees, target[known])
         self._learned |= {"forest": forest, "leaves": forest.apply(features).astype(np.int32), "missed": missed,
-                          "base": base, "mends": mends}
+                          "base": base, "seen share": share}
 
-    def _find_missed(self, features: np.ndarray, ratio: np.ndarray, persons: pd.Index, weights: np.ndarray
-                     ) -> np.ndarray:
-        """By how much forests like the one that answers miss each visit when they have not learned from its person."""
-        missed = np.empty_like(ratio)
-        for learned, left in GroupKFold(min(FOLDS, persons.nunique())).split(features, groups=persons):
-            forest = self._grow_forest(features[learned], ratio[learned], weights[learned])
-            missed[left] = ratio[left] - forest.predict(features[left])
-        return missed
+    def _grow_forests(self, features: np.ndarray, ratio: np.ndarray, weights: np.ndarray, folds: Folds
+                      ) -> list[ExtraTreesRegressor]:
+        """Forests like the one that answers, each of which has not learned from the persons whom a fold leaves out."""
+        return [self._grow_forest(features[learned], ratio[learned], weights[learned]) for learned, _ in folds]
 
     def _grow_forest(self, features: np.ndarray, ratio: np.ndarray, weights: np.ndarray) -> ExtraTreesRegressor:
         forest = ExtraTreesRegressor(**FOREST, random_state=self._seed)
@@ -216,7 +230,7 @@ class ImageTrees:
         """What the trees make of each image. Arguments as of predict."""
         if rows.empty:
             return Judgement(np.empty((0, BINS)), pd.DataFrame(columns=self._findings, index=rows.index, dtype=float))
-        images, visits = self._build_features(rows, paths)
+        images, visits, seen = self._build_features(rows, paths)
         absent = {*self._learned["columns"]} - {*visits} | {*self._learned["image columns"]} - {*images}
         if absent:
             raise PipelineError(f"{self.describe()} was made by an earlier version of this program and wants "
@@ -230,42 +244,78 @@ class ImageTrees:
             findings[name] = _ask(of_visits, visits)[number]
             if own.any() and of_images is not None:
                 findings[name][own] = _ask(of_images, images[own])
-        return Judgement(self._find_chances(visits)[number], pd.DataFrame(findings, index=rows.index))
+        return Judgement(self._find_chances(visits, seen)[number], pd.DataFrame(findings, index=rows.index))
 
-    def _build_features(self, rows: pd.DataFrame, paths: Paths) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """What is measured of images and visits, and of the recipe best what pretrained runs see."""
+    def _build_features(self, rows: pd.DataFrame, paths: Paths
+                        ) -> tuple[pd.DataFrame, pd.DataFrame, np.ndarray | None]:
+        """What is measured of images and of visits; of the recipe best also what pretrained runs see: as features, and
+        as distributions of the visits' thickness (V x B; else None)."""
         images, visits = build_features(rows, paths)
         if not self._learned["seers"]:
-            return images, visits
-        seen = see_images(rows, paths, self._learned["seers"], self.device)
-        of_visits = seen.groupby([rows[name] for name in VISIT]).mean().add_prefix("mean ")
-        return images.join(seen.add_prefix("own ")), visits.join(of_visits)
+            return images, visits, None
+        seen, chances = see_images(rows, paths, self._learned["seers"], self.device)
+        of_visits = np.empty((len(visits), BINS))
+        of_visits[visits.index.get_indexer(pd.MultiIndex.from_frame(rows[VISIT]))] = chances    # a visit's are the same
+        means = seen.groupby([rows[name] for name in VISIT]).mean().add_prefix("mean ")
+        return images.join(seen.add_prefix("own ")), visits.join(means), of_visits
 
-    def _find_chances(self, visits: pd.DataFrame) -> np.ndarray:
-        """The thickness of visits as distributions: V x bins float32."""
-        forest, features = self._learned["forest"], _to_array(visits)
-        middle = forest.predict(features) if self._learned["mends"] else np.zeros(len(features))
-        leaves = forest.apply(features).astype(np.int32)
-        known, base = self._learned["leaves"], np.log(_find_bases(visits)[self._learned["base"]])
-        chances = np.empty((len(visits), BINS), np.float32)
-        for start in range(0, len(visits), CHUNK):
-            some = slice(start, start + CHUNK)
-            weights = np.zeros((len(leaves[some]), len(known)))
-            for tree in range(known.shape[1]):
-                alike = leaves[some, tree, None] == known[:, tree]
-                weights += alike / alike.sum(axis=1, keepdims=True)
-            chances[some] = bin_samples((base + middle)[some, None] + self._learned["missed"], weights)
-        return chances
+    def _find_chances(self, visits: pd.DataFrame, seen: np.ndarray | None) -> np.ndarray:
+        """The thickness of visits as distributions: V x B."""
+        base = np.log(_find_bases(visits)[self._learned["base"]])
+        of_trees = _spread(self._learned["forest"], _to_array(visits), base, self._learned["leaves"],
+                           self._learned["missed"])
+        share = self._learned["seen share"]
+        return of_trees if seen is None else share * seen + (1 - share) * of_trees
 
 
 def _find_bases(visits: pd.DataFrame) -> dict[str, np.ndarray]:
-    """V thicknesses (um) that a visit's answer may be a multiple of: as measured; of the recipe best as pretrained runs
-    see it, too. That from which the labels of unseen persons are missed least is taken.
+    """V thicknesses (um) that a visit's answer may be a multiple of: as measured, or as pretrained runs see it."""
+    bases = {name: find_base(visits, column) for name, column in BASES.items()}
+    return bases | ({SEEN: np.exp(visits[SEEN_THICKNESS].to_numpy())} if SEEN_THICKNESS in visits else {})
+
+
+def _find_missed(forests: list[ExtraTreesRegressor], folds: Folds, features: np.ndarray, ratio: np.ndarray
+                 ) -> np.ndarray:
+    """By how much forests miss the visits (T ratios) of the persons whom their fold leaves out."""
+    missed = np.empty_like(ratio)
+    for forest, (_, left) in zip(forests, folds, strict=True):
+        missed[left] = ratio[left] - forest.predict(features[left])
+    return missed
+
+
+def _spread(forest: ExtraTreesRegressor, features: np.ndarray, base: np.ndarray, known: np.ndarray, missed: np.ndarray
+            ) -> np.ndarray:
+    """What a forest makes of visits, with what similar ones were missed by around it.
+
+    Args:
+        forest: which tells by how much the logarithm of thickness differs from the base's.
+        features: V x F.
+        base: V logarithms.
+        known: T x trees, leaves of the training visits.
+        missed: T, by how much these were missed.
+
+    Returns:
+        V x B float32.
     """
-    bases = {"measured": find_base(visits)}
-    if SEEN_THICKNESS in visits:
-        bases["seen"] = np.exp(visits[SEEN_THICKNESS].to_numpy())
-    return bases
+    middle, leaves = base + forest.predict(features), forest.apply(features)
+    chances = np.empty((len(features), BINS), np.float32)
+    for start in range(0, len(features), CHUNK):
+        some = slice(start, start + CHUNK)
+        weights = np.zeros((len(leaves[some]), len(known)))
+        for tree in range(known.shape[1]):
+            alike = leaves[some, tree, None] == known[:, tree]
+            weights += alike / alike.sum(axis=1, keepdims=True)
+        chances[some] = bin_samples(middle[some, None] + missed, weights)
+    return chances
+
+
+def _find_share(seen: np.ndarray, of_trees: np.ndarray, target: np.ndarray) -> float:
+    """The share of `seen` in a mixture with `of_trees` (both T x B) that makes it likeliest that T labels (um) are hit,
+    by the sum of the logarithms."""
+    near = hits_thickness(target[:, None], MIDDLES_UM)
+    one, other = ((1 - STRAY) * (chances * near).sum(axis=1) + STRAY for chances in (seen, of_trees))
+    likely = [np.log(share * one + (1 - share) * other).sum() for share in SHARES]
+    return float(SHARES[np.argmax(likely)])
 
 
 def _to_array(features: pd.DataFrame) -> np.ndarray:

@@ -7,6 +7,8 @@ F kinds of fluid. The middle is that of the scan's columns; a distance is along 
     thickness_fovea_um          at the thinnest point within 750 um of the middle, of the mean over 50 um
     thickness_0_5mm_um, thickness_1_5mm_um, thickness_3mm_um    mean within 0.5, 1.5 and 3 mm of the middle
     thickness_largest_um, thickness_smallest_um     of the mean over 50 um, anywhere
+    thickness_to_rpe_fovea_um, thickness_to_rpe_0_5mm_um    as above, but ILM to RPE: less the height of a PED, which
+                                lies between the RPE and BM; some devices' CST ends there
     irf_area_mm2, srf_area_mm2, ped_area_mm2        where the fluid is more likely there than not
     irf_chance, srf_chance, ped_chance, foci_chance     how likely it is at its likeliest place (mean of 2 x 2 places);
                                 for ranking scans by whether there is any
@@ -35,6 +37,7 @@ AREAS = ("IRF", "SRF", "PED")               # fluids of which area, height and d
 FOCI = "foci"
 NEAR_MIDDLE_UM, NEAR_FOVEA_UM, SMOOTH_UM = 25, 750, 50
 WITHIN_MM = {"thickness_0_5mm_um": 0.5, "thickness_1_5mm_um": 1.5, "thickness_3mm_um": 3.0}
+TO_RPE = {"thickness_to_rpe_fovea_um": "thickness_fovea_um", "thickness_to_rpe_0_5mm_um": "thickness_0_5mm_um"}
 LEAST_READABLE = 0.2                        # of the columns: fewer, and there is no retina
 MOST_SPREAD_UM = 40                         # of the thickness, median: with more, there is no retina
 LEAST_CUT = 0.1                             # of the columns: as many, and the scan is said to be cut off
@@ -42,7 +45,7 @@ LIKELY = 0.5                                # probability from which on fluid is
 
 AREA_MEASURES = ("area_mm2", "chance", "height_um", "distance_um")
 MEASURES = (
-    "thickness_middle_um", "thickness_fovea_um", *WITHIN_MM, "thickness_largest_um", "thickness_smallest_um",
+    "thickness_middle_um", "thickness_fovea_um", *WITHIN_MM, "thickness_largest_um", "thickness_smallest_um", *TO_RPE,
     *(f"{fluid.lower()}_{what}" for fluid in AREAS for what in AREA_MEASURES),
     "foci_count", "foci_area_mm2", "foci_chance", "readable_share", "cut_share", "spread_um", "signal_grey",
 )
@@ -101,6 +104,8 @@ def measure_scan(scan: Bscan, reading: ScanReading) -> dict[str, float]:
         return found
     thickness, from_middle_um = measure_thickness(reading, scan.um_down), _place_columns(len(readable), scan.um_across)
     found |= _measure_curve(thickness, from_middle_um, scan.um_across)
+    to_rpe = _measure_curve(thickness - _find_ped_um(reading, scan.um_across), from_middle_um, scan.um_across)
+    found |= {name: to_rpe[to_bm] for name, to_bm in TO_RPE.items()}
     for fluid in AREAS:
         found |= {f"{fluid.lower()}_{what}": value for what, value in _measure_fluid(reading, fluid).items()}
     likely = (reading.fluids[FOCI] >= LIKELY).astype(np.uint8)
@@ -126,6 +131,13 @@ def _measure_curve(thickness: np.ndarray, from_middle_um: np.ndarray, um_across:
         **{name: _mean_of(thickness, from_middle_um <= 1000 * mm) for name, mm in WITHIN_MM.items()},
         "thickness_largest_um": float(np.nanmax(smooth)), "thickness_smallest_um": float(np.nanmin(smooth)),
     }
+
+
+def _find_ped_um(reading: ScanReading, um_across: float) -> np.ndarray:
+    """float W: how high a PED is in each column, um: the sum of its probability."""
+    chances, (down_um, across_um) = reading.fluids["PED"], reading.place_um
+    columns, places = np.arange(len(reading.ilm_row)) + 0.5, np.arange(chances.shape[1]) + 0.5
+    return np.interp(columns * um_across, places * across_um, chances.sum(axis=0) * down_um)
 
 
 def _mean_of(values: np.ndarray, chosen: np.ndarray) -> float:

@@ -32,6 +32,7 @@ from model_config import Config, ConfigError, CSVConfig, ImageConfig, Segmentati
 from processing.errors import PipelineError
 from processing.files import hold_lock, make_timed_folder, read_if_there, write_json
 from processing.parallel import this_process
+from processing.terminal import find_stop
 
 # Of the time that a training takes, how much may go into writing its epochs and into drawing them. Epochs that are
 # short beside that are not each written; the last complete one always is, when the run ends or is stopped.
@@ -150,7 +151,7 @@ class Run:
                 self._write_state("finished" if error is None else _name_end(error), error)
             except BaseException as problem:
                 try:
-                    if not isinstance(problem, Exception):      # Ctrl-C or SIGTERM in the midst of it: once more
+                    if find_stop(problem):      # Ctrl-C or SIGTERM in the midst of it: once more
                         self._save()
                 finally:
                     self._write_state(_name_end(problem), problem)
@@ -277,7 +278,7 @@ def _find_differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 
 def _name_end(error: BaseException) -> str:
-    return "failed" if isinstance(error, Exception) else "stopped"      # Ctrl-C and SIGTERM are no Exception
+    return "stopped" if find_stop(error) else "failed"
 
 
 def read_record(folder: Path) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What pretrained runs see of images that they have not learned from, for the recipe best of image models.
 
-Reads run folders, data/processed/splits.json and what these runs read; writes nothing. N images, K findings.
+Reads run folders, data/processed/splits.json and what these runs read; writes nothing. N images, K findings, B bins of
+thickness (model.distribution).
 """
 
 from pathlib import Path
@@ -11,7 +12,7 @@ import pandas as pd
 import torch
 
 from config import Paths
-from model.distribution import MIDDLES_UM, Judgement, find_interval
+from model.distribution import BINS, MIDDLES_UM, Judgement, find_interval
 from model.registry import load_model
 from model.runs import find_fold_runs
 from model_config import FOLDS
@@ -52,7 +53,8 @@ def find_seers(paths: Paths, name: str, *, tell: bool = False) -> Seers:
             for fold, folder in sorted(runs.items())}
 
 
-def see_images(rows: pd.DataFrame, paths: Paths, seers: Seers, device: torch.device) -> pd.DataFrame:
+def see_images(rows: pd.DataFrame, paths: Paths, seers: Seers, device: torch.device
+               ) -> tuple[pd.DataFrame, np.ndarray]:
     """What the runs see of images: each by the run that left its eye out; eyes of no fold by all of them, on average.
 
     Args:
@@ -62,7 +64,8 @@ def see_images(rows: pd.DataFrame, paths: Paths, seers: Seers, device: torch.dev
         device: that the runs compute on.
 
     Returns:
-        DataFrame with the index of `rows`: mean and spread of log thickness, its interval, and K findings.
+        table: DataFrame with the index of `rows`: mean and spread of log thickness, its interval, and K findings.
+        chances: N x B, of the thickness of each image's visit.
 
     Raises:
         PipelineError: a run is no longer there or cannot be loaded, or an image cannot be read.
@@ -70,23 +73,21 @@ def see_images(rows: pd.DataFrame, paths: Paths, seers: Seers, device: torch.dev
     of_eye = {patient: int(fold) for fold, seer in seers.items() for patient in seer["eyes"]}
     fold_of_row = rows[c.PATIENT].map(of_eye)
     by_fold: dict[int, Judgement] = {}
-    parts = []
     for fold, seer in seers.items():
         own = rows[(fold_of_row == int(fold)) | fold_of_row.isna()]
         if len(own):
             place = Path(paths.ckpt / seer["run"])
             model: Any = load_model(place / f"{place.parent.name}.pt", device, unit="images")
             by_fold[int(fold)] = model.judge(own, paths, label=f"{seer['run']} sees")
-    known = fold_of_row.notna()
+    table, chances = [], np.zeros((len(rows), BINS))
     for number, judgement in by_fold.items():
-        is_own = (fold_of_row[judgement.findings.index] == number).to_numpy()
-        parts.append(_describe(Judgement(judgement.chances[is_own], judgement.findings[is_own])))
-    if not known.all():
-        unseen = rows.index[~known]     # each run's own spread, not that of all runs together: trees learned from such
-        seen = [_describe(Judgement(one.chances[one.findings.index.isin(unseen)], one.findings.loc[unseen]))
-                for one in by_fold.values()]
-        parts.append(sum(seen[1:], seen[0]) / len(seen))
-    return pd.concat(parts).reindex(rows.index)
+        at = rows.index.get_indexer(judgement.findings.index)
+        is_own = (fold_of_row.iloc[at] == number).to_numpy()
+        shares = np.where(is_own, 1.0, 1 / len(by_fold))        # of an eye of no fold every run says its share
+        chances[at] += shares[:, None] * judgement.chances
+        # Each run's own spread, not that of all runs together: trees learned from such
+        table.append(_describe(judgement).mul(shares, axis=0))
+    return pd.concat(table).groupby(level=0).sum().reindex(rows.index), chances
 
 
 def _describe(judgement: Judgement) -> pd.DataFrame:

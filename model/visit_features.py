@@ -25,6 +25,7 @@ ANY_FLUID = {f"fluid_{which}": [f"{one}_{which}" for one in ("irf", "srf", "ped"
 FLUID = [name for name in MEASURES if name.split("_")[0] in ("irf", "srf", "ped", "foci")] + [*ANY_FLUID]
 QUALITY = ["readable_share", "cut_share", "spread_um", "signal_grey"]
 BASE = "near thickness_0_5mm_um"        # what a visit's thickness is compared with
+TO_RPE = "near thickness_to_rpe_0_5mm_um"
 OTHERS = [BASE, "near thickness_fovea_um", "most irf_chance", "most srf_chance", "most ped_chance"]
 COMPARED = ("near ", "least ", "mean thickness")    # lengths that are features as shares of BASE, too
 CLINICAL = [c.FINAL, c.AFTER, c.SIDE, c.GENDER, c.AGE, c.DIAGNOSIS, c.DRUG, c.PRE_VA]
@@ -145,7 +146,7 @@ def _look_up(visits: pd.DataFrame, find: Callable[[str, int], tuple[str, int]], 
     return visits[OTHERS].reindex(wanted).set_axis(visits.index).add_prefix(prefix)
 
 
-def find_base(visits: pd.DataFrame) -> np.ndarray:
-    """V thicknesses (um) that a visit's answer is a multiple of: BASE, else the fovea's, else the median's."""
-    base = visits[BASE].fillna(visits["near thickness_fovea_um"]).fillna(visits["mean thickness_1_5mm_um"])
-    return base.fillna(USUAL_UM).to_numpy()
+def find_base(visits: pd.DataFrame, to: str = BASE) -> np.ndarray:
+    """V thicknesses (um) that a visit's answer is a multiple of: `to`, else BASE, the fovea's or the median's."""
+    others = visits[BASE].fillna(visits["near thickness_fovea_um"]).fillna(visits["mean thickness_1_5mm_um"])
+    return visits[to].fillna(others).fillna(USUAL_UM).to_numpy()

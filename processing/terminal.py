@@ -116,11 +116,8 @@ def report_errors() -> Iterator[Outcome]:
     except BrokenPipeError:         # whoever read the output has gone
         raise
     except Exception as error:      # a bug
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, KeyboardInterrupt):
-            cause = cause.__cause__
-        if cause is not None:       # Ctrl-C while a compiled module was loaded, which made an ImportError of it
-            raise KeyboardInterrupt from error
+        if (stop := find_stop(error)) is not None:
+            raise stop from None
         outcome.status = FAILED
         if is_out_of_memory(error):
             print(f"{who}{TOO_LITTLE_MEMORY} ({str(error) or type(error).__name__})".splitlines()[0], file=sys.stderr)
@@ -129,6 +126,19 @@ def report_errors() -> Iterator[Outcome]:
         else:
             print(f"Unexpected {type(error).__name__}: {error}", file=sys.stderr)
             _log_traceback()
+
+
+def find_stop(error: BaseException) -> BaseException | None:
+    """The Ctrl-C or SIGTERM that an error is, or stands for; None: it is an error of its own.
+
+    Ctrl-C while a compiled module is loaded comes as an ImportError from it; a signal just before a lock is taken
+    makes `finally` give back what was not held, which Python reports instead.
+    """
+    if not isinstance(error, Exception):
+        return error
+    of_a_lock = isinstance(error, RuntimeError) and "release un" in str(error)
+    cause = error.__cause__ or (error.__context__ if of_a_lock else None)
+    return None if cause is None else find_stop(cause)
 
 
 def _explain_import(error: ImportError) -> str:

@@ -14,9 +14,11 @@ import pandas as pd
 import pytest
 import torch
 
+from config import VIEWS
 from model.distributed import share_batch_norm
 from model.module import ImageModule
 from model.run import Run, read_record
+from model.trunks import build_trunk, load_trunk_weights
 from model_config import IMAGE_MODELS
 from tests import warm
 from tests.helpers import REPOSITORY, train_image
@@ -174,6 +176,10 @@ def test_on_a_cpu_it_is_said_that_batch_norm_is_not_shared(capsys):
     share_batch_norm(module, None)
     assert "the weights are not quite those of one process" in capsys.readouterr().out
     assert not any(isinstance(part, torch.nn.SyncBatchNorm) for part in module.modules())
+    trunk = build_trunk("segmentation", VIEWS["bscan_full"])
+    load_trunk_weights(trunk, "segmentation", "")
+    share_batch_norm(trunk, None)       # it keeps its own
+    assert not capsys.readouterr().out
 
 
 def test_other_options_want_one_process(demo_copy, tmp_path):

@@ -1,14 +1,17 @@
 """The menu and the command line, as a user meets them."""
 
+import contextlib
 import io
 import json
 import os
 import subprocess
 import sys
+import threading
 from unittest import mock
 
 import pytest
 
+import config
 import main
 from processing import flags, terminal
 from tests.helpers import REPOSITORY, put_screen, run_main, run_warm
@@ -329,15 +332,46 @@ def test_import_asks_for_paths_and_before_it_does_anything(tmp_path):
     assert answer.returncode == 0, answer.stderr
 
 
-def test_ctrl_c_behind_another_error_is_still_ctrl_c():
-    def load_a_compiled_module(_arguments):
+@contextlib.contextmanager
+def import_by_c():
+    try:
+        yield
+    except BaseException as error:
+        raise ImportError("initialization failed") from error
+
+
+@contextlib.contextmanager
+def give_back_a_lock():
+    """As `try: lock.acquire() finally: lock.release()` does, if the signal comes before the lock is held."""
+    try:
+        yield
+    finally:
+        threading.RLock().release()
+
+
+@pytest.mark.parametrize("around", [import_by_c, give_back_a_lock])
+@pytest.mark.parametrize("stop", [KeyboardInterrupt(), SystemExit(143)])
+def test_a_signal_behind_another_error_is_still_that_signal(around, stop):
+    def work(_arguments):
+        with around():
+            raise stop
+
+    with pytest.raises(type(stop)) as raised:
+        main.run(main.OPTIONS[0]._replace(run=work), None)
+    assert raised.value is stop
+
+
+def test_a_bug_on_the_way_out_of_a_signal_is_a_bug(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(config, "PATHS", config.Paths(tmp_path))
+
+    def work(_arguments):
         try:
             raise KeyboardInterrupt
-        except KeyboardInterrupt as error:
-            raise ImportError("initialization failed") from error
+        finally:
+            raise RuntimeError("a bug of ours")
 
-    with pytest.raises(KeyboardInterrupt):
-        main.run(main.OPTIONS[0]._replace(run=load_a_compiled_module), None)
+    assert main.run(main.OPTIONS[0]._replace(run=work), None) == 1
+    assert "Unexpected RuntimeError: a bug of ours" in capsys.readouterr().err
 
 
 def test_the_menu_wants_one_process(tmp_path):

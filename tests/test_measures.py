@@ -52,6 +52,19 @@ def test_means_are_of_the_columns_within_their_distance():
     assert found["thickness_1_5mm_um"] == pytest.approx((101 * 300 + 200 * 400) / 301, abs=0.1)
 
 
+def test_thickness_to_the_rpe_ends_above_a_detachment():
+    ped = np.zeros((ROWS // 2, COLUMNS // 2), np.float32)
+    ped[55:75, 94:106] = 0.5                # 160 um high where it is sure; 240 um wide around the middle
+    ilm = 50 + 10 * np.exp(-((np.arange(COLUMNS) - 240) / 15) ** 2)             # the fovea lies beside it
+    found = measure_scan(make_scan(), make_reading(ilm, PED=ped))
+    assert found["thickness_0_5mm_um"] == pytest.approx(393, abs=2)
+    assert found["thickness_to_rpe_0_5mm_um"] == pytest.approx(found["thickness_0_5mm_um"] - 80 * 240 / 1000, abs=1.5)
+    assert found["thickness_fovea_um"] == pytest.approx(360, abs=2)
+    assert found["thickness_to_rpe_fovea_um"] == pytest.approx(320, abs=2)      # above it
+    none = measure_scan(make_scan(), make_reading(ilm))
+    assert none["thickness_to_rpe_fovea_um"] == none["thickness_fovea_um"]
+
+
 def test_what_was_not_read_is_left_out_and_too_little_gives_no_number():
     ilm = np.full(COLUMNS, 50.0)
     ilm[:150] = np.nan

@@ -307,7 +307,7 @@ def test_each_eye_is_seen_by_the_run_that_left_it_out_and_others_by_all(root, mo
     monkeypatch.setattr(seers, "load_model", lambda file, _device, unit: Seer(file))
     train, test = rows_of(root), rows_of(root, "test")
     rows = pd.concat([train, test], ignore_index=True)
-    seen = see_images(rows, root, found, CPU)
+    seen, chances = see_images(rows, root, found, CPU)
     folds = load_splits(root.splits, read_processed(root.train_table, c.TRAIN_COLUMNS).drop_duplicates(c.PATIENT))
     others = set(test[c.PATIENT])
     assert asked == {fold: (folds[fold] & set(train[c.PATIENT])) | others for fold in range(5)}
@@ -318,6 +318,9 @@ def test_each_eye_is_seen_by_the_run_that_left_it_out_and_others_by_all(root, mo
     assert seen.index.equals(rows.index) and np.allclose(seen["seen log thickness"], wanted, atol=1e-4)
     spread = seen["seen spread"]
     assert (seen["seen IRF_chance"] == 0.5).all()       # a name that the line beside the forest knows
+    own, shared = (chances[rows[c.PATIENT].isin(who)] for who in (place, others))
+    assert (own.argmax(axis=1) == rows[c.PATIENT].map(place).dropna()).all() and (own.max(axis=1) == 1).all()
+    assert np.allclose(shared[:, 100:150:10], 0.2) and np.allclose(chances.sum(axis=1), 1)
     assert (spread < 1e-3).all()        # of others too: what the trees learned from is a run's own spread
 
 

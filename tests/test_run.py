@@ -1,4 +1,5 @@
 import json
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -108,6 +109,17 @@ def test_a_run_that_is_cut_short_keeps_its_last_complete_epoch(make_run, error, 
     assert state(run.folder) == ends
     assert saved_bias(run.folder)[0] == 5
     assert json.loads((run.folder / "run.json").read_text())["epochs_done"] == 5
+
+
+def test_a_signal_that_became_an_error_of_a_lock_stops_a_run(make_run):
+    run = make_run()
+    give_model(run)
+    with pytest.raises(RuntimeError, match="un-acquired lock"), run:
+        try:
+            raise SystemExit(143)
+        finally:
+            threading.RLock().release()
+    assert state(run.folder) == "stopped"
 
 
 @pytest.mark.parametrize("step", ["save_checkpoint", "write_json"])
