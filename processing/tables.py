@@ -289,7 +289,10 @@ def read_measures(path: Path, numbers: Iterable[str] = ()) -> pd.DataFrame:
         PipelineError: it is not there, or no such table.
     """
     texts = dict.fromkeys([c.FILE, c.PROBLEM, "scale", *c.MEASURED_STATE], str)
-    return read_table(path, texts | dict.fromkeys(numbers, number), unique=[c.FILE]).reset_index(drop=True)
+    try:
+        return read_table(path, texts | dict.fromkeys(numbers, number), unique=[c.FILE]).reset_index(drop=True)
+    except PipelineError as error:
+        raise PipelineError(f"{error}\nOr let option 11 (measure) make it anew.") from error
 
 
 _MAKE_ANEW = "Option 0 (processing_data) makes it anew."

@@ -212,6 +212,13 @@ def test_what_is_seen_has_a_share_as_large_as_it_is_right(tmp_path, small_forest
     assert fit(rows, paths)._learned["seen share"] == 0
 
 
+def test_measures_of_an_earlier_version_want_option_11(tmp_path):
+    paths, rows = make_world(tmp_path, 4)
+    pd.read_csv(paths.measures).drop(columns="thickness_to_rpe_fovea_um").to_csv(paths.measures, index=False)
+    with pytest.raises(PipelineError, match="(?s)thickness_to_rpe_fovea_um: the column is missing.*let option 11"):
+        build_features(rows, paths)
+
+
 def test_no_images_give_no_answers(world):
     paths, unseen, model = world
     assert model.predict(unseen.head(0), paths).empty
