@@ -52,6 +52,7 @@ from model.csv_trees import SEEN_COLUMNS, SURE_COLUMNS, TOLD_BY
 from model.module import ImageModule
 from model.run import read_config
 from processing import columns as c
+from processing.errors import PipelineError
 from processing.files import new_timed_folder, try_to_write, write_csv, write_json
 from processing.plots import draw_coverage, draw_noise
 from processing.terminal import say
@@ -127,10 +128,13 @@ def _predict_methods(paths, data, pipeline, *, folds, runs, device) -> dict[str,
     """What the newest runs say, those of every other recipe for which there are runs, and the references."""
     methods = {MODEL: predict_held_out(paths, data, pipeline, folds, label="newest runs")}
     for recipes, chosen in select_recipes(runs, pipeline).items():
-        others = load_folds(chosen, device, data)
-        only = f" ({len(others)} of {len(data.folds)} folds)" if len(others) < len(folds) else ""
-        name = f"{recipes}{only}"
-        methods[name] = predict_held_out(paths, data, pipeline, others, label=name)
+        try:
+            others = load_folds(chosen, device, data)
+            only = f" ({len(others)} of {len(data.folds)} folds)" if len(others) < len(folds) else ""
+            name = f"{recipes}{only}"
+            methods[name] = predict_held_out(paths, data, pipeline, others, label=name)
+        except PipelineError as error:      # of an earlier version of this program, say
+            say(f"{recipes} is not compared: {error}")
     if pipeline != LABELS:      # how far Model-CSV falls when image models tell it what a doctor would
         eyes, newest = predict_held_out(paths, data, LABELS, folds).eyes, methods[MODEL].eyes
         eyes = eyes.loc[eyes.index.intersection(newest.index)]

@@ -8,7 +8,7 @@ import pandas as pd
 from processing.errors import PipelineError
 from processing.files import write_csv
 from processing.tables import read_history
-from processing.terminal import say
+from processing.terminal import raise_stop, say
 
 
 class History:
@@ -63,6 +63,7 @@ class History:
             write()
             self._failed.discard(file)
         except Exception as error:
+            raise_stop(error)
             if file not in self._failed:
                 say(f"{file} is not written ({error}); it is tried again later, and the training goes on.")
             self._failed.add(file)

@@ -151,7 +151,7 @@ class Run:
                 self._write_state("finished" if error is None else _name_end(error), error)
             except BaseException as problem:
                 try:
-                    if find_stop(problem):      # Ctrl-C or SIGTERM in the midst of it: once more
+                    if _is_stop(problem):      # Ctrl-C or SIGTERM in the midst of it: once more
                         self._save()
                 finally:
                     self._write_state(_name_end(problem), problem)
@@ -278,7 +278,11 @@ def _find_differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 
 def _name_end(error: BaseException) -> str:
-    return "stopped" if find_stop(error) else "failed"
+    return "stopped" if _is_stop(error) else "failed"
+
+
+def _is_stop(error: BaseException) -> bool:
+    return not isinstance(error, Exception) or find_stop(error) is not None
 
 
 def read_record(folder: Path) -> dict[str, Any]:

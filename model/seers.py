@@ -38,24 +38,27 @@ def find_seers(paths: Paths, name: str, *, tell: bool = False) -> Seers:
     Returns:
         Seers of one trunk: of those with runs of all folds the one trained last.
     """
-    found = find_fold_runs(paths, name) if paths.splits.is_file() else {}
+    folds: list[set[str]] = []
+    if paths.splits.is_file():
+        eyes = read_processed(paths.train_table, c.TRAIN_COLUMNS).drop_duplicates(c.PATIENT)
+        folds = load_splits(paths.splits, eyes)
+    found = find_fold_runs(paths, name) if folds else {}
     of_trunks = [runs for variant, runs in found.items() if variant.split()[0] == PRETRAINED] or [{}]
     runs = next((runs for runs in reversed(of_trunks) if len(runs) == FOLDS), of_trunks[-1])
-    absent = sorted(set(range(FOLDS)) - set(runs))
+    absent = sorted(set(range(max(FOLDS, len(folds)))) - set(runs))        # of a file of folds that the user made
     if absent:
         if tell:
             say(f"{name}: no pretrained run has left out fold {', '.join(map(str, absent))}; the recipe best is the "
                 "recipe measured without them (train_image --recipe pretrained --fold all).")
         return {}
-    eyes = read_processed(paths.train_table, c.TRAIN_COLUMNS).drop_duplicates(c.PATIENT)
-    folds = load_splits(paths.splits, eyes)
     return {str(fold): {"run": folder.relative_to(paths.ckpt).as_posix(), "eyes": sorted(folds[fold])}
             for fold, folder in sorted(runs.items())}
 
 
 def see_images(rows: pd.DataFrame, paths: Paths, seers: Seers, device: torch.device
                ) -> tuple[pd.DataFrame, np.ndarray]:
-    """What the runs see of images: each by the run that left its eye out; eyes of no fold by all of them, on average.
+    """What the runs see of images: each by the run that left its person out; persons of no fold by all of them, on
+    average.
 
     Args:
         rows: N rows of train.csv or test.csv.
@@ -70,8 +73,8 @@ def see_images(rows: pd.DataFrame, paths: Paths, seers: Seers, device: torch.dev
     Raises:
         PipelineError: a run is no longer there or cannot be loaded, or an image cannot be read.
     """
-    of_eye = {patient: int(fold) for fold, seer in seers.items() for patient in seer["eyes"]}
-    fold_of_row = rows[c.PATIENT].map(of_eye)
+    of_person = {c.person_of(patient): int(fold) for fold, seer in seers.items() for patient in seer["eyes"]}
+    fold_of_row = rows[c.PATIENT].map(c.person_of).map(of_person)
     by_fold: dict[int, Judgement] = {}
     for fold, seer in seers.items():
         own = rows[(fold_of_row == int(fold)) | fold_of_row.isna()]
@@ -79,15 +82,17 @@ def see_images(rows: pd.DataFrame, paths: Paths, seers: Seers, device: torch.dev
             place = Path(paths.ckpt / seer["run"])
             model: Any = load_model(place / f"{place.parent.name}.pt", device, unit="images")
             by_fold[int(fold)] = model.judge(own, paths, label=f"{seer['run']} sees")
-    table, chances = [], np.zeros((len(rows), BINS))
+    described = {number: _describe(judgement) for number, judgement in by_fold.items()}
+    names = next(iter(described.values())).columns
+    chances, seen = np.zeros((len(rows), BINS)), np.zeros((len(rows), len(names)))
     for number, judgement in by_fold.items():
         at = rows.index.get_indexer(judgement.findings.index)
         is_own = (fold_of_row.iloc[at] == number).to_numpy()
-        shares = np.where(is_own, 1.0, 1 / len(by_fold))        # of an eye of no fold every run says its share
-        chances[at] += shares[:, None] * judgement.chances
+        shares = np.where(is_own, 1.0, 1 / len(by_fold))[:, None]       # of a person of no fold each run says its share
         # Each run's own spread, not that of all runs together: trees learned from such
-        table.append(_describe(judgement).mul(shares, axis=0))
-    return pd.concat(table).groupby(level=0).sum().reindex(rows.index), chances
+        seen[at] += shares * described[number].reindex(columns=names).to_numpy(float)
+        chances[at] += shares * judgement.chances
+    return pd.DataFrame(seen, columns=names, index=rows.index), chances
 
 
 def _describe(judgement: Judgement) -> pd.DataFrame:

@@ -80,7 +80,7 @@ def describe_eyes(patients: pd.Series, paths: Paths) -> pd.DataFrame:
     if paths.measures.is_file() and paths.image_table.is_file():
         images = read_processed(paths.image_table, c.IMAGE_COLUMNS).drop_duplicates(c.SOURCE)
         images = images[images[c.PATIENT].isin(patients)]
-        measures = _read_measures(paths, images[c.SOURCE], images[c.SOURCE].head(0))
+        measures = _read_measures(paths, images[c.SOURCE])
         images = images[images[c.SOURCE].isin(measures.index)]
     if images.empty:
         return pd.DataFrame(np.nan, index=patients.index, columns=SCANNED)
@@ -104,11 +104,17 @@ def read_labels(paths: Paths) -> pd.DataFrame:
     return visits.astype(float).swaplevel()
 
 
-def _read_measures(paths: Paths, sources: pd.Series, wanted: pd.Series) -> pd.DataFrame:
-    """MEASURES and distance_um of those of `sources` that are measured, indexed by them; `wanted` must all be."""
+def _read_measures(paths: Paths, sources: pd.Series, wanted: pd.Series | None = None) -> pd.DataFrame:
+    """MEASURES and distance_um of those of `sources` that are measured, indexed by them; `wanted` must all be, by this
+    version of the program. None: so be it."""
     if not paths.measures.is_file():
         raise PipelineError(f"{paths.measures} is not there; the recipe measured needs it. Option 11 makes it.")
-    table = read_measures(paths.measures, MEASURES).set_index(c.FILE)
+    optional = MEASURES if wanted is None else ()
+    wanted = sources.head(0) if wanted is None else wanted
+    try:
+        table = read_measures(paths.measures, MEASURES, optional=optional).set_index(c.FILE)
+    except PipelineError as error:
+        raise PipelineError(f"{error}\nOr let option 11 (measure) make it anew.") from error
     absent = wanted[~wanted.isin(table.index)]
     if len(absent):
         raise PipelineError(f"{paths.measures} lacks {len(absent)} of {len(wanted)} images, as {absent.iloc[0]}. "

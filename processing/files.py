@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from processing.errors import PipelineError
-from processing.terminal import say
+from processing.terminal import raise_stop, say
 
 if TYPE_CHECKING:
     import pandas as pd  # takes long to load, and is not needed here
@@ -131,6 +131,7 @@ def try_to_write(file: Path, write: Callable[[], None]) -> bool:
     try:
         write()
     except Exception as error:
+        raise_stop(error)
         say(f"{file} is not written: {str(error) or type(error).__name__}. It is for looking at only; work goes on.")
         return False
     return True

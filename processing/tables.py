@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -275,12 +275,13 @@ def read_history(path: Path) -> pd.DataFrame:
     return table.dropna(subset="epoch").astype({"epoch": int}).reset_index(drop=True)
 
 
-def read_measures(path: Path, numbers: Iterable[str] = ()) -> pd.DataFrame:
+def read_measures(path: Path, numbers: Iterable[str] = (), *, optional: Sequence[str] = ()) -> pd.DataFrame:
     """Read measures.csv back, as option 11 wrote it or as a spreadsheet saved it.
 
     Args:
         path: the file.
         numbers: columns of numbers that are wanted; NaN where a cell is empty.
+        optional: those of them that the file may lack; then they hold NaN.
 
     Returns:
         DataFrame with `file` (source_path), `problem`, c.MEASURED_STATE, and `numbers`.
@@ -289,10 +290,8 @@ def read_measures(path: Path, numbers: Iterable[str] = ()) -> pd.DataFrame:
         PipelineError: it is not there, or no such table.
     """
     texts = dict.fromkeys([c.FILE, c.PROBLEM, "scale", *c.MEASURED_STATE], str)
-    try:
-        return read_table(path, texts | dict.fromkeys(numbers, number), unique=[c.FILE]).reset_index(drop=True)
-    except PipelineError as error:
-        raise PipelineError(f"{error}\nOr let option 11 (measure) make it anew.") from error
+    table = read_table(path, texts | dict.fromkeys(numbers, number), unique=[c.FILE], optional=optional)
+    return table.reset_index(drop=True)
 
 
 _MAKE_ANEW = "Option 0 (processing_data) makes it anew."

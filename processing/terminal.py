@@ -23,6 +23,9 @@ from processing.pasted import strip_pasted
 OWN = ("config", "data", "main", "model", "model_config", "processing")     # our own modules: what fails there is a bug
 DONE, FAILED, WRONG_USAGE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143      # exit status
 FULL_WIDTH = {0xFEE0 + code: code for code in range(0x21, 0x7F)}            # as typed with a Chinese keyboard
+STOPS = (KeyboardInterrupt, SystemExit)         # what Ctrl-C and SIGTERM raise
+OF_LOCKS = ("cannot release un", "release unlocked", "no attribute '_lock'")    # in what Python and tqdm report
+MOST_CAUSES = 20            # of an error that are asked; it may be its own
 YES = ("y", "yes", "是")
 TOO_LITTLE_MEMORY = "There is too little memory. Close other programs, or train with smaller batches (--batch-size)."
 TEXTS = {       # in English and in Chinese
@@ -110,20 +113,18 @@ def report_errors() -> Iterator[Outcome]:
     who = f"Process {process.rank + 1} of {process.count}: " if process.count > 1 else ""
     try:
         yield outcome
-    except (ConfigError, PipelineError) as error:
-        print(f"{who}{error}", file=sys.stderr)
-        outcome.status = WRONG_USAGE if isinstance(error, ConfigError) else FAILED
     except BrokenPipeError:         # whoever read the output has gone
         raise
-    except Exception as error:      # a bug
-        if (stop := find_stop(error)) is not None:
-            raise stop from None
-        outcome.status = FAILED
-        if is_out_of_memory(error):
+    except Exception as error:
+        raise_stop(error)
+        outcome.status = WRONG_USAGE if isinstance(error, ConfigError) else FAILED
+        if isinstance(error, ConfigError | PipelineError):
+            print(f"{who}{error}", file=sys.stderr)
+        elif is_out_of_memory(error):
             print(f"{who}{TOO_LITTLE_MEMORY} ({str(error) or type(error).__name__})".splitlines()[0], file=sys.stderr)
         elif isinstance(error, ImportError) and (error.name or "").split(".")[0] not in OWN:
             print(f"{who}{_explain_import(error)}", file=sys.stderr)
-        else:
+        else:                       # a bug
             print(f"Unexpected {type(error).__name__}: {error}", file=sys.stderr)
             _log_traceback()
 
@@ -131,14 +132,22 @@ def report_errors() -> Iterator[Outcome]:
 def find_stop(error: BaseException) -> BaseException | None:
     """The Ctrl-C or SIGTERM that an error is, or stands for; None: it is an error of its own.
 
-    Ctrl-C while a compiled module is loaded comes as an ImportError from it; a signal just before a lock is taken
-    makes `finally` give back what was not held, which Python reports instead.
+    Ctrl-C while a compiled module is loaded comes as an ImportError from it; a signal just before a lock is made or
+    taken makes `finally` give back what was not held, which Python reports instead.
     """
-    if not isinstance(error, Exception):
-        return error
-    of_a_lock = isinstance(error, RuntimeError) and "release un" in str(error)
-    cause = error.__cause__ or (error.__context__ if of_a_lock else None)
-    return None if cause is None else find_stop(cause)
+    found: BaseException | None = error
+    for _ in range(MOST_CAUSES):
+        if isinstance(found, STOPS) or found is None:
+            return found
+        of_a_lock = any(words in str(found) for words in OF_LOCKS)
+        found = found.__cause__ or (found.__context__ if of_a_lock else None)
+    return None
+
+
+def raise_stop(error: BaseException) -> None:
+    """Raise the Ctrl-C or SIGTERM that an error stands for, where it does."""
+    if (stop := find_stop(error)) is not None:
+        raise stop from None
 
 
 def _explain_import(error: ImportError) -> str:
@@ -208,8 +217,9 @@ def _terminate(_signal: int, _frame: FrameType | None) -> None:
 
 def _raise_again(unraisable: Any) -> None:
     """Ctrl-C or SIGTERM that fell into a destructor, where Python drops exceptions, comes again a moment later."""
-    number = {KeyboardInterrupt: signal.SIGINT, SystemExit: signal.SIGTERM}.get(unraisable.exc_type)
-    if number is None:
+    stop = unraisable.exc_value and find_stop(unraisable.exc_value)
+    number = signal.SIGTERM if isinstance(stop, SystemExit) else signal.SIGINT
+    if stop is None:
         sys.__unraisablehook__(unraisable)
     elif not sys.is_finalizing():
         if number == signal.SIGTERM:

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from config import Paths
+from data import evaluate as evaluate_module
 from data.evaluate import evaluate
 from data.folds import Data, Predictions, find_runs, select_newest, select_recipes
 from data.references import find_constant
@@ -227,6 +228,20 @@ def test_every_recipe_with_runs_of_its_own_is_compared(tmp_path):
         runs, "all").items()} == {
             "pretrained resnet18 recipe": ["0", "4"], "pretrained recipe": ["1", "4"], "Model-CSV seed": ["2", "3"]}
     assert list(select_recipes(runs, "labels")) == ["Model-CSV seed"]
+
+
+def test_a_recipe_whose_runs_cannot_be_read_is_left_out_and_said(fold_copy, monkeypatch, capsys):
+    def load_folds(chosen, *arguments):
+        if chosen == "of yore":
+            raise PipelineError("an earlier version made it")
+        return load(chosen, *arguments)
+
+    load = evaluate_module.load_folds
+    monkeypatch.setattr(evaluate_module, "load_folds", load_folds)
+    monkeypatch.setattr(evaluate_module, "select_recipes", lambda *_: {"yore": "of yore"})
+    folder = evaluate(fold_copy, images="all")
+    assert "yore is not compared: an earlier version made it" in capsys.readouterr().out
+    assert "model" in set(read(folder, "scores.csv")["method"])
 
 
 def test_an_eye_without_a_prediction_is_a_miss_and_takes_part_in_no_picture(tmp_path):

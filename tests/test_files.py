@@ -216,3 +216,7 @@ def test_what_is_for_looking_at_ends_nothing_when_it_cannot_be_written(tmp_path,
     assert try_to_write(picture, picture.touch) and picture.is_file()
     with pytest.raises(KeyboardInterrupt):
         try_to_write(picture, mock.Mock(side_effect=KeyboardInterrupt))
+    behind = ImportError("initialization failed")       # Ctrl-C while matplotlib was loaded
+    behind.__cause__ = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        try_to_write(picture, mock.Mock(side_effect=behind))

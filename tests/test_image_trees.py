@@ -160,16 +160,17 @@ def test_trees_of_an_earlier_version_say_so(tmp_path, small_forests):
 def see(monkeypatch, logs, spread=0.05, *, feature=True):
     """Pretrained runs that see these logarithms of thickness, by visit, as distributions of that spread, and as a
     feature of the trees or not."""
-    build = ImageTrees._build_features
-
-    def build_features(self, *arguments):
-        images, visits, _ = build(self, *arguments)
-        middle = logs.reindex(visits.index).to_numpy()
+    def see_images(rows, *_):
+        middle = logs[pd.MultiIndex.from_frame(rows[VISIT])].to_numpy()
         chances = np.exp(-0.5 * ((np.log(MIDDLES_UM) - middle[:, None]) / spread) ** 2)
-        visits = visits.assign(**{image_trees.SEEN_THICKNESS: middle} if feature else {})
-        return images, visits, chances / chances.sum(axis=1, keepdims=True)
+        seen = pd.DataFrame({"seen log thickness" if feature else "seen nothing": middle}, rows.index)
+        return seen if feature else 0 * seen, chances / chances.sum(axis=1, keepdims=True)
 
-    monkeypatch.setattr(ImageTrees, "_build_features", build_features)
+    monkeypatch.setattr(image_trees, "find_seers", lambda *_, **__: {"0": {"run": "Model-Image-All/a", "eyes": []}})
+    monkeypatch.setattr(image_trees, "see_images", see_images)
+
+
+BEST = replace(CONFIG, recipe="best")
 
 
 def answer_visits(model, rows, paths):
@@ -186,7 +187,8 @@ def test_thickness_is_a_multiple_of_what_foretells_it_best(tmp_path, small_fores
     write_csv(paths.measures, measures)
     labels = read_labels(paths)[c.CST]
     see(monkeypatch, np.log(labels) + rng.normal(0, error, len(labels)))
-    model = fit(rows, paths)
+    rows = rows.sample(frac=1, random_state=3)      # in any order
+    model = fit(rows, paths, BEST)
     assert model._learned["base"] == base
     found = answer_visits(model, rows, paths)[c.CST]
     assert hits_thickness(labels.reindex(found.index), found).mean() > 0.9
@@ -202,7 +204,7 @@ def test_what_is_seen_has_a_share_as_large_as_it_is_right(tmp_path, small_forest
     for error in (0.0, 0.08, 0.4):      # beside trees that know it to 8 %
         with monkeypatch.context() as patch:
             see(patch, np.log(labels) + rng.normal(0, error, len(labels)), feature=False)
-            model = fit(rows, paths)
+            model = fit(rows.sample(frac=1, random_state=3), paths, BEST)
             shares.append(model._learned["seen share"])
             model._learned["seen share"] = 1.0
             answers = answer_visits(model, rows, paths)
@@ -213,8 +215,12 @@ def test_what_is_seen_has_a_share_as_large_as_it_is_right(tmp_path, small_forest
 
 
 def test_measures_of_an_earlier_version_want_option_11(tmp_path):
+    """But for what describes eyes and needs no such column."""
     paths, rows = make_world(tmp_path, 4)
+    patients = rows[c.PATIENT].drop_duplicates()
+    before = describe_eyes(patients, paths)
     pd.read_csv(paths.measures).drop(columns="thickness_to_rpe_fovea_um").to_csv(paths.measures, index=False)
+    assert before.equals(describe_eyes(patients, paths)) and before.notna().any(axis=None)
     with pytest.raises(PipelineError, match="(?s)thickness_to_rpe_fovea_um: the column is missing.*let option 11"):
         build_features(rows, paths)
 

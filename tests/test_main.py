@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import types
 from unittest import mock
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 import config
 import main
 from processing import flags, terminal
+from processing.errors import PipelineError
 from tests.helpers import REPOSITORY, put_screen, run_main, run_warm
 
 MENU = [
@@ -349,7 +351,24 @@ def give_back_a_lock():
         threading.RLock().release()
 
 
-@pytest.mark.parametrize("around", [import_by_c, give_back_a_lock])
+@contextlib.contextmanager
+def make_tqdms_lock():
+    """As tqdm.write does, if the signal comes while its lock is made."""
+    try:
+        yield
+    finally:
+        types.SimpleNamespace()._lock.release()
+
+
+@contextlib.contextmanager
+def read_a_checkpoint():
+    try:
+        yield
+    except BaseException as error:
+        raise PipelineError("no checkpoint, or a damaged one") from error
+
+
+@pytest.mark.parametrize("around", [import_by_c, give_back_a_lock, make_tqdms_lock, read_a_checkpoint])
 @pytest.mark.parametrize("stop", [KeyboardInterrupt(), SystemExit(143)])
 def test_a_signal_behind_another_error_is_still_that_signal(around, stop):
     def work(_arguments):
@@ -363,15 +382,17 @@ def test_a_signal_behind_another_error_is_still_that_signal(around, stop):
 
 def test_a_bug_on_the_way_out_of_a_signal_is_a_bug(capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(config, "PATHS", config.Paths(tmp_path))
+    own_cause = ValueError("a circle")
+    own_cause.__cause__ = own_cause
+    for bug in (RuntimeError("a bug of ours"), own_cause):
+        def work(_arguments, bug=bug):
+            try:
+                raise KeyboardInterrupt
+            finally:
+                raise bug
 
-    def work(_arguments):
-        try:
-            raise KeyboardInterrupt
-        finally:
-            raise RuntimeError("a bug of ours")
-
-    assert main.run(main.OPTIONS[0]._replace(run=work), None) == 1
-    assert "Unexpected RuntimeError: a bug of ours" in capsys.readouterr().err
+        assert main.run(main.OPTIONS[0]._replace(run=work), None) == 1
+        assert f"Unexpected {type(bug).__name__}: {bug}" in capsys.readouterr().err
 
 
 def test_the_menu_wants_one_process(tmp_path):

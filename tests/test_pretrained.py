@@ -321,6 +321,12 @@ def test_each_eye_is_seen_by_the_run_that_left_it_out_and_others_by_all(root, mo
     own, shared = (chances[rows[c.PATIENT].isin(who)] for who in (place, others))
     assert (own.argmax(axis=1) == rows[c.PATIENT].map(place).dropna()).all() and (own.max(axis=1) == 1).all()
     assert np.allclose(shared[:, 100:150:10], 0.2) and np.allclose(chances.sum(axis=1), 1)
+    for number in range(5):
+        asked.pop(number)
+    left = sorted(folds[3])[0]
+    fellow = train[train[c.PATIENT] == left].assign(**{c.PATIENT: c.fellow_of(left)})
+    see_images(fellow, root, found, CPU)
+    assert set(asked) == {3}            # who knows the other eye of a person is not asked for this one
     assert (spread < 1e-3).all()        # of others too: what the trees learned from is a run's own spread
 
 
@@ -340,3 +346,11 @@ def test_without_runs_of_all_folds_best_is_measured_and_says_so(root, tmp_path, 
     shutil.rmtree(paths.ckpt / NAME / run_of(root, 2).name)
     assert find_seers(paths, SHORT.name, tell=True) == {}
     assert "no pretrained run has left out fold 2; the recipe best is the recipe measured" in capsys.readouterr().out
+
+
+def test_runs_that_left_out_other_folds_than_there_are_are_not_asked(root, monkeypatch, capsys):
+    """A user's own file may hold more: of the sixth fold's eyes all runs have learned."""
+    real = seers.load_splits
+    monkeypatch.setattr(seers, "load_splits", lambda *arguments: [*real(*arguments), {"9999-9999L"}])
+    assert find_seers(root, SHORT.name, tell=True) == {}
+    assert "no pretrained run has left out fold 5" in capsys.readouterr().out

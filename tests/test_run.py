@@ -257,6 +257,17 @@ def test_a_plot_that_cannot_be_drawn_ends_no_training(make_run, monkeypatch, cap
     assert len(drawn) >= 4 and len(list(folder.glob("*.png"))) == 1
 
 
+def test_a_signal_behind_a_plots_error_ends_the_training(make_run, monkeypatch):
+    def load_matplotlib(*_):
+        raise ImportError("initialization failed") from SystemExit(143)
+
+    monkeypatch.setattr(plots, "plot_log", load_matplotlib)
+    run = make_run()
+    with pytest.raises(SystemExit):
+        finish(run)
+    assert state(run.folder) == "stopped"
+
+
 def test_a_history_that_cannot_be_written_ends_no_training(make_run, monkeypatch, capsys):
     """As where it is open in a spreadsheet: tried again at each save and at the end."""
     really = history_module.write_csv
