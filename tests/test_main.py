@@ -387,7 +387,7 @@ def test_a_bug_on_the_way_out_of_a_signal_is_a_bug(capsys, monkeypatch, tmp_path
     for bug in (RuntimeError("a bug of ours"), own_cause):
         def work(_arguments, bug=bug):
             try:
-                raise KeyboardInterrupt
+                raise SystemExit(143)
             finally:
                 raise bug
 
