@@ -19,7 +19,8 @@ import numpy as np
 import pandas as pd
 import skops.io
 import torch
-from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor
+from sklearn.compose import ColumnTransformer
+from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor, VotingClassifier
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold
@@ -54,7 +55,6 @@ SEEN, SEEN_THICKNESS = "seen", "mean seen log thickness"        # by pretrained 
 SHARES = np.linspace(0, 1, 101)     # that a distribution of what is seen may have
 STRAY = 0.01                # of a distribution, may be anywhere: of a label that is a slip
 BEST = "best"               # the recipe that asks pretrained runs, too
-LEAST_CHANCE = 1e-4         # as exact as they are written
 LEAST_VISITS, LEAST_PERSONS = 10, 2     # to learn from
 FOLDS = 5
 Folds = list[tuple[np.ndarray, np.ndarray]]     # visits that are learned from, and those that are left out
@@ -193,7 +193,7 @@ class ImageTrees:
         return forest.fit(features, ratio, weights).set_params(n_jobs=1)    # threads would add up in any order
 
     def _fit_finding(self, features: pd.DataFrame, labels: np.ndarray) -> Any:
-        """Two classifiers of whether there is any; the share of the only label there is; None without a label."""
+        """A classifier of whether there is any; the share of the only label there is; None without a label."""
         known = np.isfinite(labels)
         if not known.any():
             return None
@@ -202,10 +202,14 @@ class ImageTrees:
             return float(positive.mean())
         leaf = max(LEAST_LEAF, int(known.sum()) // LEAVES)
         forest = ExtraTreesClassifier(**FOREST | {"min_samples_leaf": leaf}, random_state=self._seed)
-        forest.fit(_to_array(features)[known], positive).set_params(n_jobs=1)
-        line = make_pipeline(SimpleImputer(keep_empty_features=True), StandardScaler(),
+        chances = [place for place, name in enumerate(features) if name.endswith("_chance")]
+        filled = SimpleImputer(missing_values=MISSING, keep_empty_features=True)
+        line = make_pipeline(ColumnTransformer([("chances", filled, chances)]), StandardScaler(),
                              LogisticRegression(max_iter=1000))
-        return {"forest": forest, "line": line.fit(_find_odds(features)[known], positive)}
+        judge = VotingClassifier([("forest", forest), ("line", line)], voting="soft")
+        judge.fit(_to_array(features)[known], positive)
+        judge.named_estimators_["forest"].set_params(n_jobs=1)
+        return judge
 
     def predict(self, rows: pd.DataFrame, paths: Paths = PATHS, *, label: str = "predict") -> pd.DataFrame:
         """Predict each image; any number of rows.
@@ -319,18 +323,9 @@ def _to_array(features: pd.DataFrame) -> np.ndarray:
     return features.fillna(MISSING).to_numpy(np.float64)
 
 
-def _find_odds(features: pd.DataFrame) -> np.ndarray:
-    """How likely fluid and foci are, as logarithms of the odds: a line tells little from much with these, and less from
-    least; NaN where unknown."""
-    chances = features[[name for name in features if name.endswith("_chance")]].to_numpy(np.float64)
-    chances = chances.clip(LEAST_CHANCE, 1 - LEAST_CHANCE)
-    return np.log(chances / (1 - chances))
-
-
 def _ask(judge: Any, features: pd.DataFrame) -> np.ndarray:
-    """Probabilities, of what _fit_finding gave; without a label there is nothing to know: 0.5."""
+    """Probabilities; without a label there is nothing to know: 0.5."""
     if judge is None or isinstance(judge, float):
         return np.full(len(features), 0.5 if judge is None else judge)
-    told = [judge["forest"].predict_proba(_to_array(features)), judge["line"].predict_proba(_find_odds(features))]
     # The last digits of a product of matrices depend on how many are asked at once
-    return np.mean(told, axis=0)[:, 1].round(9)
+    return judge.predict_proba(_to_array(features))[:, 1].round(9)

@@ -146,20 +146,6 @@ def test_fluid_that_is_surer_than_any_that_was_learned_from_makes_a_finding_sure
     assert 0.8 < answers[0] < answers[1] < 1
 
 
-def test_a_trace_of_fluid_tells_less_from_least_beside_one_that_is_clear(tmp_path, small_forests):
-    """Where the network is timid: fluid is there from a chance of 0.004 on, and once it is sure of it."""
-    paths, rows = make_world(tmp_path, 60)
-    measures = pd.read_csv(paths.measures)
-    shown = rows.set_index(c.SOURCE)["IRF"][measures[c.FILE]].to_numpy() > 0
-    chances = np.where(shown, 0.012, 0.0012) * np.random.default_rng(7).uniform(0.4, 2, len(shown))
-    chances[np.flatnonzero(shown)[:8]] = 0.99
-    write_csv(paths.measures, measures.assign(irf_chance=chances))
-    answers = fit(rows, paths).predict(rows, paths)["IRF"][rows[c.FINAL] == 1]
-    timid = (rows["IRF"] > 0)[answers.index] & (rows[c.SOURCE].map(dict(zip(measures[c.FILE], chances))) < 0.9)[
-        answers.index]
-    assert answers[timid].median() > 0.8 and answers[rows["IRF"][answers.index] == 0].median() < 0.2
-
-
 def test_trees_of_an_earlier_version_say_so(tmp_path, small_forests):
     paths, rows = make_world(tmp_path, 12)
     model = fit(rows, paths)
