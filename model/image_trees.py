@@ -46,6 +46,7 @@ from processing.visits import VISIT
 
 LEARNED = ("columns", "image columns", "forest", "leaves", "missed", "findings", "seers", "base", "seen share")
 FOREST = {"n_estimators": 200, "min_samples_leaf": 3, "max_features": 0.5, "n_jobs": -1}
+TRIED_TREES = 40            # of the forests that only tell which base is best
 LEAST_LEAF, LEAVES = 2, 400         # rows of a leaf where findings are told: a LEAVES-th of all, or LEAST_LEAF
 FAR_MISS = 2 * CST_TOLERANCE    # of a logarithm: what misses a label by more is no worse for it
 OUTLIER = 4.0               # times the median residual, from which on a label counts less than half
@@ -165,11 +166,13 @@ class ImageTrees:
         folds = list(GroupKFold(min(FOLDS, persons.nunique())).split(features, groups=persons))
         ratios = {name: logs - np.log(base[known]) for name, base in _find_bases(visits).items()}
         even = np.ones(len(logs))
-        misses = {name: _find_missed(self._grow_forests(features, ratio, even, folds), folds, features, ratio)
-                  for name, ratio in ratios.items()}
-        base = min(misses, key=lambda name: np.minimum(np.abs(misses[name]), FAR_MISS).mean())
-        ratio, usual = ratios[base], max(float(np.median(np.abs(misses[base]))), 1e-3)
-        weights = 1 / (1 + (misses[base] / (OUTLIER * usual)) ** 2)       # a wrong label counts less
+        tried = {name: self._grow_forests(features, ratio, even, folds, TRIED_TREES) for name, ratio in ratios.items()}
+        misses = {name: np.abs(_find_missed(tried[name], folds, features, ratio)) for name, ratio in ratios.items()}
+        base = min(misses, key=lambda name: np.minimum(misses[name], FAR_MISS).mean())
+        ratio = ratios[base]
+        missed = _find_missed(self._grow_forests(features, ratio, even, folds), folds, features, ratio)
+        usual = max(float(np.median(np.abs(missed))), 1e-3)
+        weights = 1 / (1 + (missed / (OUTLIER * usual)) ** 2)       # a wrong label counts less
         unseen = self._grow_forests(features, ratio, weights, folds)
         missed = _find_missed(unseen, folds, features, ratio)
         forest = self._grow_forest(features, ratio, weights)
@@ -183,13 +186,14 @@ class ImageTrees:
         self._learned |= {"forest": forest, "leaves": forest.apply(features).astype(np.int32), "missed": missed,
                           "base": base, "seen share": share}
 
-    def _grow_forests(self, features: np.ndarray, ratio: np.ndarray, weights: np.ndarray, folds: Folds
-                      ) -> list[ExtraTreesRegressor]:
+    def _grow_forests(self, features: np.ndarray, ratio: np.ndarray, weights: np.ndarray, folds: Folds,
+                      trees: int | None = None) -> list[ExtraTreesRegressor]:
         """Forests like the one that answers, each of which has not learned from the persons whom a fold leaves out."""
-        return [self._grow_forest(features[learned], ratio[learned], weights[learned]) for learned, _ in folds]
+        return [self._grow_forest(features[learned], ratio[learned], weights[learned], trees) for learned, _ in folds]
 
-    def _grow_forest(self, features: np.ndarray, ratio: np.ndarray, weights: np.ndarray) -> ExtraTreesRegressor:
-        forest = ExtraTreesRegressor(**FOREST, random_state=self._seed)
+    def _grow_forest(self, features: np.ndarray, ratio: np.ndarray, weights: np.ndarray, trees: int | None = None
+                     ) -> ExtraTreesRegressor:
+        forest = ExtraTreesRegressor(**FOREST | ({"n_estimators": trees} if trees else {}), random_state=self._seed)
         return forest.fit(features, ratio, weights).set_params(n_jobs=1)    # threads would add up in any order
 
     def _fit_finding(self, features: pd.DataFrame, labels: np.ndarray) -> Any:
