@@ -130,8 +130,6 @@ MUTANTS = list(starmap(Mutant, [
     ("model.image_trees.ImageTrees.judge", "if absent", "if False", "image_trees", "earlier_version"),
     ("model.image_trees.ImageTrees._fit_thickness", "min(misses, key=...)", "'to BM'", "image_trees", "foretells_it_best"),
     ("model.image_trees.ImageTrees._fit_thickness", "seen is not None", "False", "image_trees", "as_it_is_right"),
-    ("model.image_trees.ImageTrees._fit_thickness", "missed[learned]", "np.zeros(len(learned))", "image_trees",
-     "as_it_is_right"),
     ("model.image_trees.ImageTrees.load_state_dict", "if absent", "if False", "image_trees", "earlier_version"),
     ("model.image_trees._find_share", "share * one + (1 - share) * other", "share * other + (1 - share) * one",
      "image_trees", "as_it_is_right"),
