@@ -1,6 +1,7 @@
 """The menu and the command line, as a user meets them."""
 
 import contextlib
+import functools
 import io
 import json
 import os
@@ -335,11 +336,12 @@ def test_import_asks_for_paths_and_before_it_does_anything(tmp_path):
 
 
 @contextlib.contextmanager
-def import_by_c():
+def turn_into(error):
+    """As the loading of a compiled module, or of a checkpoint, does."""
     try:
         yield
-    except BaseException as error:
-        raise ImportError("initialization failed") from error
+    except BaseException as cause:
+        raise error from cause
 
 
 @contextlib.contextmanager
@@ -360,15 +362,9 @@ def make_tqdms_lock():
         types.SimpleNamespace()._lock.release()
 
 
-@contextlib.contextmanager
-def read_a_checkpoint():
-    try:
-        yield
-    except BaseException as error:
-        raise PipelineError("no checkpoint, or a damaged one") from error
-
-
-@pytest.mark.parametrize("around", [import_by_c, give_back_a_lock, make_tqdms_lock, read_a_checkpoint])
+@pytest.mark.parametrize("around", [
+    give_back_a_lock, make_tqdms_lock, functools.partial(turn_into, ImportError("initialization failed")),
+    functools.partial(turn_into, PipelineError("no checkpoint, or a damaged one"))])
 @pytest.mark.parametrize("stop", [KeyboardInterrupt(), SystemExit(143)])
 def test_a_signal_behind_another_error_is_still_that_signal(around, stop):
     def work(_arguments):
