@@ -3,7 +3,7 @@
 Reads data/processed/csv/{image_data,eyes,measures,geometry}.csv; writes nothing. N images, V visits.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import pandas as pd
@@ -23,6 +23,7 @@ PLAUSIBLE_UM = (60, 1500)       # thickness; what lies beyond is no measurement
 THICKNESS = [name for name in MEASURES if name.startswith("thickness_")]
 ANY_FLUID = {f"fluid_{which}": [f"{one}_{which}" for one in ("irf", "srf", "ped")] for which in ("area_mm2", "chance")}
 FLUID = [name for name in MEASURES if name.split("_")[0] in ("irf", "srf", "ped", "foci")] + [*ANY_FLUID]
+TOLD_BY = {"IRF": ("irf", "fluid"), "SRF": ("srf", "fluid"), "PED": ("ped", "fluid"), "HRF": ("foci",)}     # of FLUID
 QUALITY = ["readable_share", "cut_share", "spread_um", "signal_grey"]
 BASE = "near thickness_0_5mm_um"        # what a visit's thickness is compared with
 TO_RPE = "near thickness_to_rpe_0_5mm_um"
@@ -102,6 +103,13 @@ def read_labels(paths: Paths) -> pd.DataFrame:
     before = eyes[[c.PRE_CST, *c.PRE_FINDINGS]].set_axis([c.CST, *c.FINDINGS], axis=1)
     visits = pd.concat({0: before, 1: eyes[[c.CST, *c.FINDINGS]]}, names=[c.AFTER])
     return visits.astype(float).swaplevel()
+
+
+def find_amounts(finding: str, features: Iterable[str]) -> list[str]:
+    """Those of some features that say how much of a finding there is, or how likely any is: the more, the likelier."""
+    kinds = (*TOLD_BY.get(finding, ()), finding)        # by its own name pretrained runs tell it
+    parts = {name: name.rsplit(" ", 1)[-1].partition("_") for name in features}
+    return [name for name, (kind, _, what) in parts.items() if kind in kinds and what and what != "distance_um"]
 
 
 def _read_measures(paths: Paths, sources: pd.Series, wanted: pd.Series | None = None) -> pd.DataFrame:

@@ -146,6 +146,23 @@ def test_fluid_that_is_surer_than_any_that_was_learned_from_makes_a_finding_sure
     assert 0.8 < answers[0] < answers[1] < 1
 
 
+def test_more_fluid_never_makes_a_finding_less_likely_to_the_forest(small_forests):
+    """Though some of the labels say so; what is measured of other findings may."""
+    rng = np.random.default_rng(0)
+    names = ["own irf_area_mm2", "most irf_chance", "own fluid_chance", "own irf_distance_um", "own srf_chance"]
+    seen = pd.DataFrame(rng.random((200, len(names))), columns=names)
+    mistaken = (seen["own irf_area_mm2"] * 10 % 2 < 1) | (seen["own srf_chance"] > 0.5)
+    model = ImageTrees({"seed": 0, "findings": ["IRF"]}, CPU)
+    judges = [model._fit_finding(seen, mistaken.astype(float).rename(name)).named_estimators_["forest"]
+              for name in ("IRF", "ERM")]
+    middle = pd.DataFrame(np.full((50, len(names)), 0.5), columns=names)
+    falls = {}
+    for name in names:
+        more = middle.assign(**{name: np.linspace(0, 1, 50)})
+        falls[name] = [np.diff(judge.predict_proba(more.to_numpy())[:, 1]).min() < -1e-9 for judge in judges]
+    assert falls == {name: [name in ("own irf_distance_um", "own srf_chance"), True] for name in names}
+
+
 def test_trees_of_an_earlier_version_say_so(tmp_path, small_forests):
     paths, rows = make_world(tmp_path, 12)
     model = fit(rows, paths)
