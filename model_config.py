@@ -13,6 +13,8 @@ from typing import Any, ClassVar, NamedTuple
 
 from config import VIEWS
 
+NO_WEIGHTS, FROM_RANDOM = "none", " from random numbers"        # of a trunk, and what its recipe is called then
+
 
 class ConfigError(ValueError):
     """A value of the configuration that cannot be used."""
@@ -202,8 +204,9 @@ class ImageConfig:
         return IMAGE_RECIPES[self.recipe]
 
     def variant(self) -> str:
-        """The recipe's name, and the trunk's where it is another than the program's own."""
-        return self.recipe if self.trunk == type(self).trunk else f"{self.recipe} {self.trunk}"
+        """The recipe's name, the trunk's where it is another than the program's own, and whether it began at random."""
+        trunk = "" if self.trunk == type(self).trunk else f" {self.trunk}"
+        return self.recipe + trunk + (FROM_RANDOM if self.weights == NO_WEIGHTS else "")
 
     def settle(self) -> "ImageConfig":
         """The same with what was left to the recipe."""

@@ -2,7 +2,7 @@
 
 Reads data/processed/csv/{geometry,measures}.csv; writes nothing. Each answer of an eye (preCST, CST, VA) comes with the
 probability of a hit and an interval that is to hold the truth of 80 % (processing.columns.sure_columns), where the
-recipes that gave it tell a distribution: `measured` of the image models, `best` of Model-CSV.
+recipes that gave it tell a distribution: `measured`, `pretrained` and `best` of the image models, `best` of Model-CSV.
 """
 
 from typing import Any

@@ -47,12 +47,12 @@ def measure_all(paths: Paths = PATHS, *, run: str | None = None, device: str = "
     files = images[c.SOURCE].tolist()
     network, weights = load_network(paths, run, device, unfinished)
     states = {file: [*describe_file(paths.root / file), weights] for file in files}
-    rows = _read_known(paths.measures, states)
+    rows = _read_known(_beside(paths.measures), states) | _read_known(paths.measures, states)
     missing = [file for file in files if file not in rows]
     try:
         _measure_missing(network, missing, paths, rows, states)
     finally:
-        _save(paths, files, rows)
+        _save_at_last(paths, files, rows)
     table = build_table([rows[file] for file in files], [*COLUMNS, *c.MEASURED_STATE])
     if missing or not paths.measures_picture.is_file():
         names = dict(zip(files, images[c.PATIENT] + " " + images[c.INJECTION] + " " + images[c.IMAGE], strict=True))
@@ -72,24 +72,40 @@ def _measure_missing(network: SegmentationNetwork, missing: list[str], paths: Pa
         rows[measured.file] = tabulate(measured) | dict(zip(c.MEASURED_STATE, states[measured.file], strict=True))
         if done % SAVE_EACH == 0 and pace.is_due():
             with pace:
-                _try_to_save(paths, list(states), rows)
+                _try_to_save(paths.measures, list(states), rows)
 
 
-def _try_to_save(paths: Paths, files: list[str], rows: dict[str, dict[str, Any]]) -> None:
+def _try_to_save(table: Path, files: list[str], rows: dict[str, dict[str, Any]]) -> None:
     try:
-        _save(paths, files, rows)
+        _save(table, files, rows)
     except PipelineError as error:          # a spreadsheet has it open, say
         say(f"{error} The measuring goes on, and it is tried again.")
 
 
-def _save(paths: Paths, files: list[str], rows: dict[str, dict[str, Any]]) -> None:
+def _save_at_last(paths: Paths, files: list[str], rows: dict[str, dict[str, Any]]) -> None:
+    """Write the table; where that is refused, a file beside it, from which the next run goes on."""
+    beside = _beside(paths.measures)
+    try:
+        _save(paths.measures, files, rows)
+    except PipelineError as error:
+        _save(beside, files, rows)
+        raise PipelineError(f"{error} What was measured is kept in {beside}. Close what has the table open, and run "
+                            "option 11 again.") from error
+    beside.unlink(missing_ok=True)
+
+
+def _beside(table: Path) -> Path:
+    return table.with_stem(f"{table.stem}-unsaved")
+
+
+def _save(table: Path, files: list[str], rows: dict[str, dict[str, Any]]) -> None:
     known = [rows[file] for file in files if file in rows]
     if known:
-        write_csv(paths.measures, build_table(known, [*COLUMNS, *c.MEASURED_STATE]))
+        write_csv(table, build_table(known, [*COLUMNS, *c.MEASURED_STATE]))
 
 
 def _read_known(table: Path, states: dict[str, list[str]]) -> dict[str, dict[str, Any]]:
-    """The rows of measures.csv that hold still: the file could be read and has not changed, nor have the weights."""
+    """The rows of a measures.csv that hold still: the file could be read and has not changed, nor have the weights."""
     if not table.is_file():
         return {}
     try:

@@ -4,6 +4,7 @@ Writes measures.csv and a picture of each scan; for lines whose places are known
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -29,7 +30,7 @@ from model.measures import ScanReading, explain, measure_scan, measure_thickness
 from processing import columns as c
 from processing.bscans import Bscan, read_bscan
 from processing.errors import PipelineError
-from processing.files import try_to_write, write_csv
+from processing.files import TIME_STAMP, try_to_write, write_csv
 from processing.images import ImageError, read_image
 from processing.pasted import read_path, show
 from processing.screens import SCREEN
@@ -94,8 +95,13 @@ def measure_files(files: Sequence[str], paths: Paths = PATHS, *, out: str | None
 def _tell_files(folder: Path, table: pd.DataFrame) -> None:
     say_table(table)
     say_problems(table)
-    say_scale(table)
-    write_csv(folder / "measures.csv", table)
+    say_scale(table, " Another one is given by --um-down and --um-across.")
+    try:
+        write_csv(folder / "measures.csv", table)
+    except PipelineError as error:          # a spreadsheet has it open, say
+        other = folder / f"measures-{datetime.now().strftime(TIME_STAMP)}.csv"
+        write_csv(other, table)
+        say(f"{error} The table is {other} instead.")
 
 
 def _try_folder(folder: Path) -> None:

@@ -18,12 +18,13 @@ from model.segmentation_model import WEIGHTS, SegmentationNetwork
 from processing import columns as c
 from processing.bscans import UM_ACROSS, UM_DOWN, Bscan
 from processing.images import ImageError
-from processing.parallel import map_in_threads
+from processing.parallel import CORES, map_in_threads
 from processing.terminal import say
 
 NAME = "Model-Segmentation"
 NUMBERS = [*MEASURES, "um_down", "um_across"]
 COLUMNS = [c.FILE, *NUMBERS, "scale", c.PROBLEM]        # of measures.csv
+CARD_READERS = 8                                # threads that read files for a card
 SHOWN_ROWS, SHOWN_PROBLEMS = 40, 5              # on the terminal
 SHOWN = {"middle µm": "thickness_middle_um", "fovea µm": "thickness_fovea_um", "IRF mm²": "irf_area_mm2",
          "SRF mm²": "srf_area_mm2", "PED mm²": "ped_area_mm2", "foci": "foci_count", "read %": "readable_share"}
@@ -68,7 +69,9 @@ def measure_each(network: SegmentationNetwork, files: Iterable[str], read: Calla
             return file, error
 
     def read_all() -> Iterator[Bscan]:
-        for file, scan in map_in_threads(try_to_read, files, threads=1, ahead=8):
+        # A CPU's cores read them as scans; a card waits for whoever reads files
+        threads = 1 if network.device.type == "cpu" else min(CARD_READERS, CORES)
+        for file, scan in map_in_threads(try_to_read, files, threads=threads, ahead=8):
             waiting.append((file, scan))
             if isinstance(scan, Bscan):
                 yield scan
@@ -131,9 +134,9 @@ def say_problems(table: pd.DataFrame) -> None:
             say(f"  {file}: {problem}")
 
 
-def say_scale(table: pd.DataFrame) -> None:
-    """Say where a scale was assumed, and which."""
+def say_scale(table: pd.DataFrame, remedy: str = "") -> None:
+    """Say where a scale was assumed, which, and what can be done."""
     assumed = int(table["scale"].isin(["assumed", "given in part"]).sum())
     if assumed:
         say(f"{assumed} scans have no scale bars; the Spectralis' scale is assumed where none is given, {UM_DOWN} µm a "
-            f"pixel down and {UM_ACROSS} across. Another one is given by --um-down and --um-across.")
+            f"pixel down and {UM_ACROSS} across.{remedy}")

@@ -5,14 +5,15 @@ F kinds of fluid. The middle is that of the scan's columns; a distance is along 
 
     thickness_middle_um         ILM to BM, mean of the columns within 25 um of the middle
     thickness_fovea_um          at the thinnest point within 750 um of the middle, of the mean over 50 um
-    thickness_0_5mm_um, thickness_1_5mm_um, thickness_3mm_um    mean within 0.5, 1.5 and 3 mm of the middle
+    thickness_0_5mm_um, thickness_1_5mm_um, thickness_3mm_um    mean within 0.5, 1.5 and 3 mm of the middle; of a scan
+                                that does not reach nine tenths as far: none
     thickness_largest_um, thickness_smallest_um     of the mean over 50 um, anywhere
     thickness_to_rpe_fovea_um, thickness_to_rpe_0_5mm_um    as above, but ILM to RPE: less the height of a PED, which
                                 lies between the RPE and BM; some devices' CST ends there
     irf_area_mm2, srf_area_mm2, ped_area_mm2        where the fluid is more likely there than not
     irf_chance, srf_chance, ped_chance, foci_chance     how likely it is at its likeliest place (mean of 2 x 2 places);
                                 for ranking scans by whether there is any
-    irf_height_um, srf_height_um, ped_height_um     largest height in one column
+    irf_height_um, srf_height_um, ped_height_um     largest height in one column; of cysts over one another, together
     irf_distance_um, srf_distance_um, ped_distance_um   of the nearest such fluid from the middle; empty without any
     foci_count, foci_area_mm2   hyperreflective foci
     readable_share              of the columns, in which both membranes were found
@@ -36,6 +37,7 @@ from processing.bscans import Bscan
 AREAS = ("IRF", "SRF", "PED")               # fluids of which area, height and distance are told
 FOCI = "foci"
 NEAR_MIDDLE_UM, NEAR_FOVEA_UM, SMOOTH_UM = 25, 750, 50
+LEAST_REACH = 0.9                           # of a distance from the middle, that a scan has within it
 WITHIN_MM = {"thickness_0_5mm_um": 0.5, "thickness_1_5mm_um": 1.5, "thickness_3mm_um": 3.0}
 TO_RPE = {"thickness_to_rpe_fovea_um": "thickness_fovea_um", "thickness_to_rpe_0_5mm_um": "thickness_0_5mm_um"}
 LEAST_READABLE = 0.2                        # of the columns: fewer, and there is no retina
@@ -71,7 +73,7 @@ class ScanReading(NamedTuple):
 def explain(measures: dict[str, float]) -> str:
     """What keeps a scan from being measured, or from being whole; empty where nothing does."""
     if measures["readable_share"] < LEAST_READABLE or measures["spread_um"] > MOST_SPREAD_UM:
-        return c.NO_RETINA
+        return c.CUT_OFF if measures["cut_share"] > 0.5 else c.NO_RETINA
     if measures["cut_share"] >= LEAST_CUT:
         return c.CUT_OFF
     is_read = np.isfinite([measures["thickness_middle_um"], measures["thickness_fovea_um"]]).all()
@@ -126,9 +128,10 @@ def _measure_curve(thickness: np.ndarray, from_middle_um: np.ndarray, um_across:
     smooth = _smooth(thickness, SMOOTH_UM / um_across)
     near = smooth[from_middle_um <= NEAR_FOVEA_UM]
     return {
-        "thickness_middle_um": _mean_of(thickness, from_middle_um <= NEAR_MIDDLE_UM),
+        "thickness_middle_um": _mean_of(thickness, from_middle_um <= max(NEAR_MIDDLE_UM, um_across / 2)),
         "thickness_fovea_um": float(np.nanmin(near)) if np.isfinite(near).mean() >= 0.5 else np.nan,
-        **{name: _mean_of(thickness, from_middle_um <= 1000 * mm) for name, mm in WITHIN_MM.items()},
+        **{name: _mean_of(thickness, from_middle_um <= 1000 * mm) for name, mm in WITHIN_MM.items()
+           if from_middle_um[0] >= LEAST_REACH * 1000 * mm},
         "thickness_largest_um": float(np.nanmax(smooth)), "thickness_smallest_um": float(np.nanmin(smooth)),
     }
 

@@ -25,9 +25,9 @@ from model.portable import NotPortable, Portable
 from model.provenance import fingerprint_tables
 from model.run import Run
 from model.specification import OWN_VISIT, ImageSpecification
-from model.trunks import NO_WEIGHTS, build_trunk, load_trunk_weights
+from model.trunks import build_trunk, load_trunk_weights
 from model.visit_module import BINS, VisitModule, find_bins
-from model_config import PREDICT_BATCH_SIZE, ImageConfig
+from model_config import NO_WEIGHTS, PREDICT_BATCH_SIZE, ImageConfig
 from processing import columns as c
 from processing.errors import PipelineError
 from processing.parallel import keep_freed_memory

@@ -15,7 +15,7 @@ from config import Paths
 from model.distribution import BINS, MIDDLES_UM, Judgement, find_interval
 from model.registry import load_model
 from model.runs import find_fold_runs
-from model_config import FOLDS
+from model_config import FOLDS, FROM_RANDOM
 from processing import columns as c
 from processing.splits import load_splits
 from processing.tables import read_processed
@@ -36,14 +36,15 @@ def find_seers(paths: Paths, name: str, *, tell: bool = False) -> Seers:
         tell: whether it is said that one is missing.
 
     Returns:
-        Seers of one trunk: of those with runs of all folds the one trained last.
+        Seers of one trunk: of those with runs of all folds the one trained last, rather one that began with weights.
     """
     folds: list[set[str]] = []
     if paths.splits.is_file():
         eyes = read_processed(paths.train_table, c.TRAIN_COLUMNS).drop_duplicates(c.PATIENT)
         folds = load_splits(paths.splits, eyes)
     found = find_fold_runs(paths, name) if folds else {}
-    of_trunks = [runs for variant, runs in found.items() if variant.split()[0] == PRETRAINED] or [{}]
+    variants = sorted(found, key=lambda variant: not variant.endswith(FROM_RANDOM))
+    of_trunks = [found[variant] for variant in variants if variant.split()[0] == PRETRAINED] or [{}]
     runs = next((runs for runs in reversed(of_trunks) if len(runs) == FOLDS), of_trunks[-1])
     absent = sorted(set(range(max(FOLDS, len(folds)))) - set(runs))        # of a file of folds that the user made
     if absent:

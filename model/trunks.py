@@ -6,6 +6,7 @@ code in a file is run. B images, C channels, H and W pixels, F features; h = H /
 read.
 """
 
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,15 +19,18 @@ from model.checkpoint import load_checkpoint
 from model.distribution import LEAST_UM
 from model.segmentation import FLUIDS, Reading, SegmentationModule, find_rows
 from model.segmentation_model import WEIGHTS
+from model_config import NO_WEIGHTS
 from processing.bscans import UM_ACROSS, UM_DOWN
 from processing.errors import PipelineError
 
-SEGMENTATION, NO_WEIGHTS = "segmentation", "none"
+SEGMENTATION = "segmentation"
 LEVELS = 3                  # of its way down, the coarsest, that give features
 GREY_MEAN, GREY_SPREAD = 0.449, 0.226       # of ImageNet's pictures: means of torchvision's three numbers
 COLUMNS = ("log thickness", "log thickness above a PED", *FLUIDS)       # of a column; of fluids their height
 HEIGHT_UM = 50              # of fluid, that counts as 1
 BLACK = 0.05                # grey of a column that is no part of a scan, at most
+# What torchvision's files of densenets call layers whose names have one dot less now
+OLD_DENSE = re.compile(r"^(.*denselayer\d+\.(?:norm|conv))\.([12]\..*)$")
 UNMARKED = -12.0            # logit of fluid where there is no retina
 
 
@@ -231,6 +235,7 @@ def find_cached(name: str) -> Path:
 def _fit_state(state: dict[str, torch.Tensor], network: nn.Module) -> dict[str, torch.Tensor]:
     """torchvision's weights as the trunk has them: without the last layer, those of a grey stem added up."""
     wanted = network.state_dict()
+    state = {OLD_DENSE.sub(r"\1\2", key): value for key, value in state.items()}
     return {key: value.sum(dim=1, keepdim=True) if value.ndim == 4 and value.shape[1] == 3 and wanted[key].shape[1] == 1
             else value for key, value in state.items() if key in wanted}
 

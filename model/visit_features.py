@@ -28,6 +28,7 @@ QUALITY = ["readable_share", "cut_share", "spread_um", "signal_grey"]
 BASE = "near thickness_0_5mm_um"        # what a visit's thickness is compared with
 TO_RPE = "near thickness_to_rpe_0_5mm_um"
 OTHERS = [BASE, "near thickness_fovea_um", "most irf_chance", "most srf_chance", "most ped_chance"]
+LOOKED_UP = ("other ", "fellow ")       # of the other visit, and of the fellow eye
 COMPARED = ("near ", "least ", "mean thickness")    # lengths that are features as shares of BASE, too
 CLINICAL = [c.FINAL, c.AFTER, c.SIDE, c.GENDER, c.AGE, c.DIAGNOSIS, c.DRUG, c.PRE_VA]
 FILLED = [c.AGE, c.PRE_VA]              # of these: where nothing is given, the rows hold a mean over others
@@ -55,8 +56,8 @@ def build_features(rows: pd.DataFrame, paths: Paths) -> tuple[pd.DataFrame, pd.D
     visits = _describe_visits(kin[VISIT], measures.loc[kin[c.SOURCE]].set_axis(kin.index))
     compared = visits[[name for name in visits if name.startswith(COMPARED) and name.endswith("_um") and name != BASE]]
     visits = visits.join(compared.div(find_base(visits), axis=0).add_suffix(" / base"))
-    visits = visits.join(_look_up(visits, lambda patient, after: (patient, 1 - after), "other "))
-    visits = visits.join(_look_up(visits, lambda patient, after: (c.fellow_of(patient), after), "fellow "))
+    visits = visits.join(_look_up(visits, lambda patient, after: (patient, 1 - after), LOOKED_UP[0]))
+    visits = visits.join(_look_up(visits, lambda patient, after: (c.fellow_of(patient), after), LOOKED_UP[1]))
     clinical = rows.groupby(VISIT)[CLINICAL].first().astype(float)
     given = read_processed(paths.eye_table, c.EYE_COLUMNS).drop_duplicates(c.PATIENT).set_index(c.PATIENT)[FILLED]
     is_given = given.reindex(clinical.index.get_level_values(c.PATIENT)).notna().set_axis(clinical.index)
@@ -106,10 +107,11 @@ def read_labels(paths: Paths) -> pd.DataFrame:
 
 
 def find_amounts(finding: str, features: Iterable[str]) -> list[str]:
-    """Those of some features that say how much of a finding there is, or how likely any is: the more, the likelier."""
+    """Those of some features that say how much of a finding a visit shows, or how likely it shows any."""
     kinds = (*TOLD_BY.get(finding, ()), finding)        # by its own name pretrained runs tell it
     parts = {name: name.rsplit(" ", 1)[-1].partition("_") for name in features}
-    return [name for name, (kind, _, what) in parts.items() if kind in kinds and what and what != "distance_um"]
+    return [name for name, (kind, _, what) in parts.items()
+            if kind in kinds and what not in ("", "distance_um") and not name.startswith(LOOKED_UP)]
 
 
 def _read_measures(paths: Paths, sources: pd.Series, wanted: pd.Series | None = None) -> pd.DataFrame:
@@ -149,7 +151,7 @@ def _describe_visits(visit_of: pd.DataFrame, measures: pd.DataFrame) -> pd.DataF
         measures[[*THICKNESS, *FLUID]].groupby(keys).mean().add_prefix("mean "),
         measures[FLUID].groupby(keys).max().add_prefix("most "), near[FLUID].groupby(keys).mean().add_prefix("near "),
         measures[QUALITY].groupby(keys).mean().add_prefix("mean "), away.groupby(keys).min().rename("nearest_um"),
-        measures.groupby(keys).size().rename("scans"),
+        away.groupby(keys).max().rename("furthest_um"), measures.groupby(keys).size().rename("scans"),
     ]
     return pd.concat(parts, axis=1)
 

@@ -43,11 +43,11 @@ class Geometry(NamedTuple):
     """Where a scan lies. NaN and "" are what is not known."""
 
     pattern: str            # radial, volume or unknown
-    start_x: float          # of the scan's first column; where the arrow's end is not known, the left or lower end
+    start_x: float          # of the scan's first column; where the arrow's end is not known, the left end
     start_y: float
     end_x: float
     end_y: float
-    angle_deg: float        # of the way from start to end; 0 to 360, without an arrow 0 to 180
+    angle_deg: float        # of the way from start to end; 0 to 360, without an arrow never to the left
     distance_um: float      # of the pattern's middle from the line: positive on its right, looking along it
     arrow: str              # end: the arrowhead was seen there; "": not
 
@@ -135,7 +135,7 @@ def _turn_to_arrow(line: _Line, bright: np.ndarray) -> tuple[_Line, str]:
     at_first = int((wide & (run < line.first + HEAD_PX)).sum())
     turned = _Line(line.middle, -line.along, -line.last, -line.first)
     if max(at_last, at_first) < LEAST_HEAD or 0.5 * max(at_last, at_first) < min(at_last, at_first):
-        points_left = (line.along[0], -line.along[1]) < (0, 0) if abs(line.along[0]) > 1e-3 else line.along[1] > 0
+        points_left = line.along[0] < 0 if abs(line.along[0]) > 1e-3 else line.along[1] > 0    # upright ones: upwards
         return (turned if points_left else line), ""
     return (line, "end") if at_last > at_first else (turned, "end")
 

@@ -22,6 +22,7 @@ class Drawn(NamedTuple):
     has_arrow: bool
     clipped: bool           # whether a line of the pattern leaves the picture
     um_down: float = np.nan     # of a pixel of the B-scan, as its scale bars tell; NaN: it has none
+    um_across: float = np.nan
 
 
 def draw_screen(seed):
@@ -35,24 +36,26 @@ def draw_screen(seed):
     draw = draw_radial if rng.random() < 0.5 else draw_volume
     drawn = draw(rng, picture, screen)
     _write(screen, "200 um", (15, 481), WHITE)
-    um_down = draw_scale_bars(np.random.default_rng([1, *np.atleast_1d(seed)]), screen)
+    um_down, um_across = draw_scale_bars(np.random.default_rng([1, *np.atleast_1d(seed)]), screen)
     quality = int(rng.integers(60, 96))
     decoded = cv2.imdecode(cv2.imencode(".jpg", screen, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR)
-    return drawn._replace(screen=decoded, um_down=um_down)
+    return drawn._replace(screen=decoded, um_down=um_down, um_across=um_across)
 
 
 def draw_scale_bars(rng, screen):
-    """The corner at the lower left of the B-scan, 200 um either way: um of a pixel down; NaN where there is none."""
+    """The corner at the lower left of the B-scan, 200 um either way: um of a pixel down and across; NaN: none there."""
     if rng.random() < 0.05:
-        return np.nan
+        return np.nan, np.nan
     other = UM_DOWN * float(rng.choice([rng.uniform(0.83, 0.95), rng.uniform(1.05, 1.2)]))   # nearer, bars cannot tell
     um_down = UM_DOWN if rng.random() < 0.6 else other
     left, low = FUNDUS_PX + int(rng.integers(6, 20)), FUNDUS_PX - int(rng.integers(6, 20))
     thick = int(rng.integers(1, 3))
-    down, across = int(200 / um_down), int(200 / UM_ACROSS)         # whole pixels, as the device has them
+    um_across = UM_ACROSS * (1 if rng.random() < 0.6 else float(rng.choice([rng.uniform(0.8, 0.91),
+                                                                          rng.uniform(1.06, 1.25)])))
+    down, across = int(200 / um_down), int(200 / um_across)         # whole pixels, as the device has them
     screen[low - down + 1:low + 1, left:left + thick] = WHITE
     screen[low - thick + 1:low + 1, left:left + across] = WHITE
-    return um_down
+    return um_down, um_across
 
 
 def draw_background(rng):

@@ -216,7 +216,7 @@ MUTANTS = list(starmap(Mutant, [
     ("data.measure._read_known", "[row[name] for name in c.MEASURED_STATE] == states.get(row[c.FILE])", "True", "measure", "new_or_changed"),
     ("data.measure._read_known", "except PipelineError", "except KeyError", "measure", "spreadsheet"),
     ("data.measure._save", "if known", "if True", "measure", "leaves_no_empty"),
-    ("data.measure.measure_all", "_save(paths, files, rows)", "", "measure", "interrupted"),
+    ("data.measure.measure_all", "_save_at_last(paths, files, rows)", "", "measure", "interrupted"),
     ("data.measure_files._find_images", "not file.name.endswith(PICTURE)", "True", "measure", "folder_of_scans"),
     ("data.measure_files._name_pictures", "{file.name.lower() for file in files}", "set()", "measure", "never_replaced"),
     ("data.measure._try_to_save", "except PipelineError", "except KeyError", "measure", "open_elsewhere"),

@@ -96,9 +96,7 @@ def judge_volume(network, folder, out):
         show(out, line.bscan, scan, reading)
         thickness.append(measure_thickness(reading, scan.um_down))
         places.append(place_columns(line, len(thickness[-1])))
-    places, thickness = np.concatenate(places), np.concatenate(thickness)
-    known = np.isfinite(thickness)
-    found = map_thickness(places[known], thickness[known], volume.centre_mm)
+    found = map_thickness(np.concatenate(places), np.concatenate(thickness), volume.centre_mm)
     fields, device = average_fields(found, is_right=volume.is_right), truth["etdrs_mean_thickness_um"]
     off = {name: fields[name] / device[name] - 1 for name in FIELDS}
     on = "volume, a device's own grid"

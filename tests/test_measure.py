@@ -273,6 +273,39 @@ def test_a_table_that_is_open_elsewhere_does_not_end_the_measuring(demo_copy, mo
     assert capsys.readouterr().out.count("measures.csv could not be written. The measuring goes on") == 2
 
 
+def test_where_the_table_stays_open_elsewhere_nothing_that_was_measured_is_lost(demo_copy, monkeypatch, capsys):
+    write = measure.write_csv
+
+    def refuse(path, table):
+        if path == demo_copy.measures:
+            raise PipelineError(f"{path} could not be written.")
+        write(path, table)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(measure, "write_csv", refuse)
+        with pytest.raises(PipelineError, match="kept in .*measures-unsaved.csv. Close what .* run option 11 again"):
+            measure_all(demo_copy)
+    unsaved = demo_copy.measures.with_stem("measures-unsaved")
+    assert len(pd.read_csv(unsaved)) == 24 and not demo_copy.measures.exists()
+    capsys.readouterr()
+    measure_all(demo_copy)
+    assert "24 images are measured, 0 of them now" in capsys.readouterr().out and not unsaved.exists()
+
+
+def test_the_table_of_named_files_has_another_name_where_it_is_open_elsewhere(folder, monkeypatch, capsys):
+    write = named.write_csv
+
+    def refuse(path, table):
+        if path.name == "measures.csv":
+            raise PipelineError(f"{path} could not be written.")
+        write(path, table)
+
+    monkeypatch.setattr(named, "draw_picture", lambda *_: None)
+    monkeypatch.setattr(named, "write_csv", refuse)
+    other, = measure_files([str(folder)]).glob("measures-*.csv")
+    assert len(pd.read_csv(other)) == 5 and f"The table is {other} instead" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(("named", "message"), [
     (["nowhere"], "nowhere is not there; name scans"), (["{}/none"], "No JPEG or PNG in .*none. Name scans"),
 ])

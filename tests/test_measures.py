@@ -30,7 +30,7 @@ def test_an_even_retina_is_as_thick_everywhere():
     assert list(found) == list(MEASURES)
     for name in ("middle", "fovea", "0_5mm", "1_5mm", "largest", "smallest"):
         assert found[f"thickness_{name}_um"] == pytest.approx(400)
-    assert found["thickness_3mm_um"] == pytest.approx(400)      # the scan reaches 2 of the 3 mm
+    assert np.isnan(found["thickness_3mm_um"])      # the scan reaches 2 of the 3 mm
     assert found["readable_share"] == 1 and found["cut_share"] == 0 and explain(found) == ""
     assert found["spread_um"] == pytest.approx(0.5 * DOWN) and found["signal_grey"] == pytest.approx(100, abs=2)
     assert found["irf_area_mm2"] == found["foci_count"] == 0 and np.isnan(found["irf_distance_um"])
@@ -86,6 +86,20 @@ def test_without_a_retina_there_is_no_number_and_a_reason():
     assert told == {"readable_share", "cut_share"}
 
 
+def test_a_mean_wants_a_scan_that_reaches_as_far():
+    columns = 241                           # 2.76 mm of 11.5 um: 1.38 to either side
+    ilm = np.full(columns, 50.0, np.float32)
+    reading = make_reading()._replace(ilm_row=ilm, bm_row=ilm + 100, ilm_spread=ilm * 0 + 1, bm_spread=ilm * 0 + 1,
+                                      is_cut=ilm < 0)
+    pixels = np.zeros((200, columns), np.uint8)
+    found = measure_scan(make_scan()._replace(pixels=pixels, um_across=11.5), reading)
+    assert np.isfinite(found["thickness_1_5mm_um"]) and np.isnan(found["thickness_3mm_um"])
+    found = measure_scan(make_scan()._replace(pixels=pixels[:, :240], um_across=60.0),
+                         reading._replace(**{name: getattr(reading, name)[:240] for name in (
+                             "ilm_row", "bm_row", "ilm_spread", "bm_spread", "is_cut")}))
+    assert np.isfinite([found["thickness_3mm_um"], found["thickness_middle_um"]]).all()     # no column at the middle
+
+
 def test_membranes_that_may_be_anywhere_are_no_retina():
     reading = make_reading()
     found = measure_scan(make_scan(), reading._replace(bm_spread=np.full(COLUMNS, 12, np.float32)))      # 48 um
@@ -99,6 +113,13 @@ def test_a_retina_that_leaves_the_picture_is_said():
     ilm = np.where(is_cut, np.nan, 50.0)
     found = measure_scan(make_scan(), make_reading(ilm, np.where(is_cut, np.nan, 150.0), is_cut=is_cut))
     assert explain(found) == "cut off at the top" and found["thickness_middle_um"] == pytest.approx(400)
+
+
+def test_a_retina_that_leaves_the_picture_nearly_everywhere_is_not_said_to_be_missing():
+    is_cut = np.arange(COLUMNS) > 20
+    ilm = np.where(is_cut, np.nan, 50.0)
+    found = measure_scan(make_scan(), make_reading(ilm, np.where(is_cut, np.nan, 150.0), is_cut=is_cut))
+    assert explain(found) == "cut off at the top" and np.isnan(found["thickness_largest_um"])
 
 
 def test_a_retina_that_is_not_read_near_its_middle_is_said():

@@ -20,7 +20,7 @@ from model.ensemble import Ensemble
 from model.image_trees import ImageTrees
 from model.pretrained import PretrainedNetwork
 from model.registry import load_model, load_weights_of
-from model.runs import find_members
+from model.runs import find_fold_runs, find_members
 from model.seers import find_seers, see_images
 from model.segmentation_model import WEIGHTS
 from model.specification import ImageSpecification
@@ -329,6 +329,19 @@ def test_each_eye_is_seen_by_the_run_that_left_it_out_and_others_by_all(root, mo
     see_images(fellow, root, others_of_it, CPU)
     assert set(asked) == {3}            # who knows the other eye of a person is not asked for this one
     assert (spread < 1e-3).all()        # of others too: what the trees learned from is a run's own spread
+
+
+def test_runs_that_began_with_random_numbers_are_another_recipe_and_asked_last(root, monkeypatch):
+    assert replace(SHORT, weights="none").variant() == "pretrained from random numbers" != SHORT.variant()
+    found = find_fold_runs(root, NAME)
+    assert list(found) == ["pretrained"]
+    random = {fold: root.ckpt / NAME / f"random {fold}" for fold in range(5)}
+    monkeypatch.setattr(seers, "find_fold_runs", lambda *_: found | {"pretrained from random numbers": random})
+    assert {seer["run"] for seer in find_seers(root, NAME).values()} == {
+        f"{NAME}/{folder.name}" for folder in found["pretrained"].values()}
+    monkeypatch.setattr(seers, "find_fold_runs", lambda *_: {"pretrained from random numbers": random})
+    assert {seer["run"] for seer in find_seers(root, NAME).values()} == {
+        f"{NAME}/{folder.name}" for folder in random.values()}
 
 
 def test_the_runs_that_best_asks_are_part_of_what_it_learned_from(root):

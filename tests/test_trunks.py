@@ -1,5 +1,7 @@
 """Trunks of the recipe pretrained: which there are, their weights, and what is said where there are none."""
 
+import re
+
 import pytest
 import torch
 import torchvision
@@ -126,6 +128,20 @@ def test_weights_of_torchvision_come_from_its_cache_and_a_grey_stem_adds_them_up
     with torch.inference_mode():
         centred = (images - 0.449) / 0.226
         assert torch.allclose(trunk(images).features, whole(centred.expand(-1, 3, -1, -1)), atol=1e-4)
+
+
+def test_a_densenets_file_with_the_names_of_old_is_taken(cache):
+    """torchvision's own files have them; a name had one dot more."""
+    whole = torchvision.models.densenet121()
+    state = {re.sub(r"(denselayer\d+\.(?:norm|conv))([12])", r"\1.\2", key): value
+             for key, value in whole.state_dict().items()}
+    assert "features.denseblock1.denselayer1.norm.1.weight" in state
+    torch.save(state, find_cached("densenet121"))
+    trunk = build_trunk("densenet121", GREY)
+    load_trunk_weights(trunk, "densenet121", "")
+    own = trunk.network.state_dict()
+    assert all(torch.equal(own[key], value) for key, value in whole.state_dict().items()
+               if "denselayer" in key)
 
 
 def test_a_file_of_ones_own_will_do(tmp_path, cache):

@@ -1,4 +1,5 @@
-"""How much the scans to learn from vary: every range in one place, wide on purpose, each with its reason.
+"""How much the scans to learn from vary: what decides how well the network carries over, wide on purpose, each range
+with its reason. Greys and shapes of single things stand beside the code that draws them.
 
 A pair is (least, most), a number below 1 a chance. Lengths are um, times px are px, greys 0 to 255 as displayed.
 """

@@ -4,13 +4,13 @@ from collections import Counter
 
 import numpy as np
 
-from processing.bscans import UM_ACROSS, find_bscan
+from processing.bscans import find_bscan
 from processing.geometry import UNKNOWN, read_geometry
 from tests.faults import Figure, scaled
 from tests.lines import draw_screen
 
 SCREENS = 2000
-ANGLE_DEG, DISTANCE_UM, SCALE = 1.0, 15.0, 0.02     # by which what is read may differ
+ANGLE_DEG, DISTANCE_UM, DOWN, ACROSS = 1.0, 15.0, 0.02, 0.04        # by which what is read may differ
 
 
 def scan_lines(share, folder):
@@ -27,10 +27,10 @@ def judge(drawn):
     if np.isnan(found.angle_deg):
         return "no line"
     scan = find_bscan(drawn.screen)
-    if scan.scale == "scale bars" and not abs(scan.um_down / drawn.um_down - 1) <= SCALE:
+    if scan.scale == "scale bars" and not abs(scan.um_down / drawn.um_down - 1) <= DOWN:
         return f"wrong scale: {drawn.um_down:.2f} as {scan.um_down:.2f}"
-    if abs(scan.um_across / UM_ACROSS - 1) > SCALE:
-        return f"wrong scale: {UM_ACROSS} as {scan.um_across:.2f}"
+    if scan.scale == "scale bars" and not abs(scan.um_across / drawn.um_across - 1) <= ACROSS:
+        return f"wrong scale: {drawn.um_across:.2f} as {scan.um_across:.2f} across"
     if scan.scale != "scale bars" and np.isfinite(drawn.um_down):
         return "unknown scale"
     circle = 360 if found.arrow else 180
