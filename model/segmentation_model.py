@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 
 from config import PATHS, Paths
-from model.device import halve_until_it_fits, one_thread
+from model.device import halve_until_it_fits, is_faster_in_bf16, one_thread
 from model.lessons import HELD_OUT, TRAINING, WHOLE_EACH, LessonBatch, fingerprint_lessons, read_lessons
 from model.measures import MEASURES, ScanReading, measure_scan
 from model.module import fold_batch_norm
@@ -163,7 +163,7 @@ class SegmentationNetwork(EpochNetwork):
                     ) -> list[tuple[Bscan, ScanReading]]:
         images = torch.from_numpy(np.stack([seen.pixels for _, seen in portion]))[:, None].to(self.device)
         with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16,
-                                                    enabled=self.device.type == "cuda"):
+                                                    enabled=is_faster_in_bf16(self.device)):
             answer = module(images.to(memory_format=torch.channels_last).float().div_(255))
             found = find_rows(answer.membranes)
             rows, spread, readable, fluids = (part.cpu().numpy() for part in (

@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 import torch
 
-from model import lessons, training
+from model import lessons, segmentation_model, training
 from model.checkpoint import load_checkpoint
 from model.lesson_score import score_lessons
 from model.lessons import TEST
-from model.measures import MEASURES, explain, measure_scan
+from model.measures import MEASURES, explain, measure_scan, measure_thickness
 from model.registry import load_model
 from model.segmentation import SegmentationModule
 from model.segmentation_model import WEIGHTS
@@ -134,6 +134,22 @@ def test_code_and_weights_belong_together(network):
     assert found["membranes_mean_um"] < 3 * score["membranes_mean_um"] + 3
     assert found["membranes_within_10um"] > score["membranes_within_10um"] - 0.06
     assert found["readable_read"] > score["readable_read"] - 0.08
+
+
+def test_bfloat16_reads_the_same_but_for_fractions_of_a_um(network, monkeypatch):
+    """It is taken where it is faster, so what is measured must not depend on the machine."""
+    _, scans = make_scans(4)
+    readings = []
+    for is_faster in (False, True):
+        monkeypatch.setattr(segmentation_model, "is_faster_in_bf16", lambda device, is_faster=is_faster: is_faster)
+        readings.append([reading for _, reading in network.read(scans)])
+    off, fluid = [], []
+    for scan, exact, rounded in zip(scans, *readings, strict=True):
+        assert (exact.is_readable == rounded.is_readable).mean() > 0.98
+        off.append(np.abs(measure_thickness(exact, scan.um_down) - measure_thickness(rounded, scan.um_down)))
+        fluid += [np.abs(exact.fluids[name] - rounded.fluids[name]).mean() for name in exact.fluids]
+    off = np.concatenate(off)
+    assert 0 < np.nanmean(off) < 0.2 and np.nanquantile(off, 0.99) < 1 and max(fluid) < 0.002
 
 
 def test_membranes_are_found_to_a_few_um_and_never_cross(network):
