@@ -8,8 +8,8 @@ Thickness is told as a multiple of what was measured (to BM or to the RPE), or o
 foretells it best: the trees mend it, and say which training visits a visit is like; by how much these were missed, out
 of fold, is spread around it as a distribution. Of best the pretrained runs' own distribution has a share, as large as
 makes the labels of unseen persons likeliest. The answer is the value that is most probably within the competition's
-tolerance. A finding: the mean of a forest over all features, to which more of what was measured of the finding never
-makes it less likely, and of a logistic regression on how likely that is, which needs few labels.
+tolerance. A finding: the mean of a forest over all features and of a logistic regression on how likely fluid and foci
+are, which needs few labels.
 """
 
 import zipfile
@@ -37,7 +37,7 @@ from model.provenance import fingerprint_tables
 from model.run import Run
 from model.seers import find_seers, see_images
 from model.trees import MISSING, TRUSTED
-from model.visit_features import BASE, TO_RPE, build_features, find_amounts, find_base, read_labels
+from model.visit_features import BASE, TO_RPE, build_features, find_base, read_labels
 from model_config import ImageConfig
 from processing import columns as c
 from processing.errors import PipelineError
@@ -148,8 +148,8 @@ class ImageTrees:
         given = labels.loc[pd.MultiIndex.from_frame(own[VISIT]), self._findings].notna().set_axis(own.index)
         own_labels = own[self._findings].astype(float).where(given)
         self._learned["findings"] = {
-            name: [self._fit_finding(visits, labels[name]),
-                   self._fit_finding(images.loc[own.index], own_labels[name])]
+            name: [self._fit_finding(visits, labels[name].to_numpy()),
+                   self._fit_finding(images.loc[own.index], own_labels[name].to_numpy())]
             for name in self._findings
         }
         run.save_fitted(self)
@@ -196,10 +196,8 @@ class ImageTrees:
         forest = ExtraTreesRegressor(**FOREST | ({"n_estimators": trees} if trees else {}), random_state=self._seed)
         return forest.fit(features, ratio, weights).set_params(n_jobs=1)    # threads would add up in any order
 
-    def _fit_finding(self, features: pd.DataFrame, given: pd.Series) -> Any:
-        """A classifier of whether there is any, by labels of that name; the share of the only label there is; None
-        without a label."""
-        labels = given.to_numpy()
+    def _fit_finding(self, features: pd.DataFrame, labels: np.ndarray) -> Any:
+        """A classifier of whether there is any; the share of the only label there is; None without a label."""
         known = np.isfinite(labels)
         if not known.any():
             return None
@@ -207,11 +205,8 @@ class ImageTrees:
         if len(np.unique(positive)) < 2:
             return float(positive.mean())
         leaf = max(LEAST_LEAF, int(known.sum()) // LEAVES)
-        amounts = find_amounts(str(given.name), features)
-        forest = ExtraTreesClassifier(**FOREST | {"min_samples_leaf": leaf}, random_state=self._seed,
-                                      monotonic_cst=features.columns.isin(amounts).astype(int))
-        told = amounts or list(features)        # nothing is measured of a finding of your own
-        chances = [place for place, name in enumerate(features) if name in told and name.endswith("_chance")]
+        forest = ExtraTreesClassifier(**FOREST | {"min_samples_leaf": leaf}, random_state=self._seed)
+        chances = [place for place, name in enumerate(features) if name.endswith("_chance")]
         filled = SimpleImputer(missing_values=MISSING, keep_empty_features=True)
         line = make_pipeline(ColumnTransformer([("chances", filled, chances)]), StandardScaler(),
                              LogisticRegression(max_iter=1000))

@@ -3,7 +3,7 @@
 Reads data/processed/csv/{image_data,eyes,measures,geometry}.csv; writes nothing. N images, V visits.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -23,12 +23,10 @@ PLAUSIBLE_UM = (60, 1500)       # thickness; what lies beyond is no measurement
 THICKNESS = [name for name in MEASURES if name.startswith("thickness_")]
 ANY_FLUID = {f"fluid_{which}": [f"{one}_{which}" for one in ("irf", "srf", "ped")] for which in ("area_mm2", "chance")}
 FLUID = [name for name in MEASURES if name.split("_")[0] in ("irf", "srf", "ped", "foci")] + [*ANY_FLUID]
-TOLD_BY = {"IRF": ("irf", "fluid"), "SRF": ("srf", "fluid"), "PED": ("ped", "fluid"), "HRF": ("foci",)}     # of FLUID
 QUALITY = ["readable_share", "cut_share", "spread_um", "signal_grey"]
 BASE = "near thickness_0_5mm_um"        # what a visit's thickness is compared with
 TO_RPE = "near thickness_to_rpe_0_5mm_um"
 OTHERS = [BASE, "near thickness_fovea_um", "most irf_chance", "most srf_chance", "most ped_chance"]
-LOOKED_UP = ("other ", "fellow ")       # of the other visit, and of the fellow eye
 COMPARED = ("near ", "least ", "mean thickness")    # lengths that are features as shares of BASE, too
 CLINICAL = [c.FINAL, c.AFTER, c.SIDE, c.GENDER, c.AGE, c.DIAGNOSIS, c.DRUG, c.PRE_VA]
 FILLED = [c.AGE, c.PRE_VA]              # of these: where nothing is given, the rows hold a mean over others
@@ -56,8 +54,8 @@ def build_features(rows: pd.DataFrame, paths: Paths) -> tuple[pd.DataFrame, pd.D
     visits = _describe_visits(kin[VISIT], measures.loc[kin[c.SOURCE]].set_axis(kin.index))
     compared = visits[[name for name in visits if name.startswith(COMPARED) and name.endswith("_um") and name != BASE]]
     visits = visits.join(compared.div(find_base(visits), axis=0).add_suffix(" / base"))
-    visits = visits.join(_look_up(visits, lambda patient, after: (patient, 1 - after), LOOKED_UP[0]))
-    visits = visits.join(_look_up(visits, lambda patient, after: (c.fellow_of(patient), after), LOOKED_UP[1]))
+    visits = visits.join(_look_up(visits, lambda patient, after: (patient, 1 - after), "other "))
+    visits = visits.join(_look_up(visits, lambda patient, after: (c.fellow_of(patient), after), "fellow "))
     clinical = rows.groupby(VISIT)[CLINICAL].first().astype(float)
     given = read_processed(paths.eye_table, c.EYE_COLUMNS).drop_duplicates(c.PATIENT).set_index(c.PATIENT)[FILLED]
     is_given = given.reindex(clinical.index.get_level_values(c.PATIENT)).notna().set_axis(clinical.index)
@@ -104,14 +102,6 @@ def read_labels(paths: Paths) -> pd.DataFrame:
     before = eyes[[c.PRE_CST, *c.PRE_FINDINGS]].set_axis([c.CST, *c.FINDINGS], axis=1)
     visits = pd.concat({0: before, 1: eyes[[c.CST, *c.FINDINGS]]}, names=[c.AFTER])
     return visits.astype(float).swaplevel()
-
-
-def find_amounts(finding: str, features: Iterable[str]) -> list[str]:
-    """Those of some features that say how much of a finding a visit shows, or how likely it shows any."""
-    kinds = (*TOLD_BY.get(finding, ()), finding)        # by its own name pretrained runs tell it
-    parts = {name: name.rsplit(" ", 1)[-1].partition("_") for name in features}
-    return [name for name, (kind, _, what) in parts.items()
-            if kind in kinds and what not in ("", "distance_um") and not name.startswith(LOOKED_UP)]
 
 
 def _read_measures(paths: Paths, sources: pd.Series, wanted: pd.Series | None = None) -> pd.DataFrame:

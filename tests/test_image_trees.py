@@ -19,7 +19,7 @@ from model.run import read_config
 from model.runs import find_members
 from model.training import train
 from model.trees import TRUSTED
-from model.visit_features import build_features, describe_eyes, find_amounts, read_labels
+from model.visit_features import build_features, describe_eyes, read_labels
 from model_config import IMAGE_MODELS, ConfigError, ImageConfig
 from processing import columns as c
 from processing.crop_record import GEOMETRY_COLUMNS
@@ -144,31 +144,6 @@ def test_fluid_that_is_surer_than_any_that_was_learned_from_makes_a_finding_sure
         write_csv(paths.measures, measures)
         answers.append(model.predict(image, paths)["IRF"].iloc[0])
     assert 0.8 < answers[0] < answers[1] < 1
-
-
-def test_more_fluid_never_makes_a_finding_less_likely_to_the_forest(small_forests):
-    """Though some of the labels say so; what is measured of other findings may."""
-    rng = np.random.default_rng(0)
-    names = ["own irf_area_mm2", "most irf_chance", "own fluid_chance", "own irf_distance_um", "own srf_chance"]
-    seen = pd.DataFrame(rng.random((200, len(names))), columns=names)
-    mistaken = (seen["own irf_area_mm2"] * 10 % 2 < 1) | (seen["own srf_chance"] > 0.5)
-    model = ImageTrees({"seed": 0, "findings": ["IRF"]}, CPU)
-    judges = [model._fit_finding(seen, mistaken.astype(float).rename(name)).named_estimators_["forest"]
-              for name in ("IRF", "ERM")]
-    middle = pd.DataFrame(np.full((50, len(names)), 0.5), columns=names)
-    falls = {}
-    for name in names:
-        more = middle.assign(**{name: np.linspace(0, 1, 50)})
-        falls[name] = [np.diff(judge.predict_proba(more.to_numpy())[:, 1]).min() < -1e-9 for judge in judges]
-    assert falls == {name: [name in ("own irf_distance_um", "own srf_chance"), True] for name in names}
-
-
-def test_a_finding_is_told_by_what_the_visit_itself_shows_of_it():
-    shown = ["own irf_area_mm2", "near irf_height_um", "most fluid_chance", "mean irf_chance", "own seen IRF_chance"]
-    others = ["own irf_distance_um", "near irf_height_um / base", "other most irf_chance", "fellow most irf_chance",
-              "own foci_count", "most srf_chance", "scans", "own seen SRF_chance"]
-    assert find_amounts("IRF", [*others, *shown]) == shown
-    assert find_amounts("HRF", [*others, *shown]) == ["own foci_count"] and find_amounts("ERM", shown) == []
 
 
 def test_trees_of_an_earlier_version_say_so(tmp_path, small_forests):
