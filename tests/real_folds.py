@@ -12,9 +12,9 @@ scored on the scans where it was marked and those of eyes without disease: in di
 be there. The trees do not learn from these either; networks need a label of each image, and take them for free of it.
 Nothing that is learned is kept by the program.
 
-AUC is the share of pairs of scans that are put in the right order, of those that the same run judges. With pairs of two
-runs ("all pairs") it is too low: a run that leaves out many scans with a finding has learned from few, and says less of
-all that it judges, so that what knows nothing lies below 0.5 (Airola et al., Computational Statistics and Data Analysis
+AUC is the share of pairs of scans that are put in the right order, of those that the same run judges; beside it, of all
+pairs. Those of two runs say less of either: a run that leaves out many scans with a finding has learned from few, and
+says less of all that it judges, however well it ranks them (Airola et al., Computational Statistics and Data Analysis
 2011, on pooling in cross-validation).
 """
 
