@@ -119,7 +119,8 @@ def draw_lines(path: Path, screens: Sequence[tuple[str, np.ndarray, Geometry]]) 
             axis.annotate("", (found.end_x, found.end_y), (found.start_x, found.start_y), arrowprops=LINE_STYLE
                           | {"arrowstyle": "-|>" if found.arrow else "-"})
             place = "distance unknown" if np.isnan(found.distance_um) else f"{found.distance_um:+.0f} µm"
-            name += f"\n{found.pattern}, {round(found.angle_deg, 1) % 360:.1f}°, {place}" + ("" if found.arrow else ", no arrow")
+            angle = round(found.angle_deg, 1) % 360
+            name += f"\n{found.pattern}, {angle:.1f}°, {place}" + ("" if found.arrow else ", no arrow")
         else:
             name += "\nno line was found"
         axis.set_title(name, loc="left", fontsize=9)
