@@ -57,10 +57,14 @@ def compare_runs(paths: Paths = PATHS, runs: list[str] | None = None) -> Path:
 
 def _list_newest(paths):
     names = sorted(folder.name for folder in paths.ckpt.iterdir() if folder.is_dir()) if paths.ckpt.is_dir() else []
-    return [
-        folder for name in names
-        for folder in [run for run in run_folders(paths, name) if (run / "history.csv").is_file()][-RUNS_EACH:]
-    ]
+    runs = [run_folders(paths, name) for name in names]
+    newest = [folder for each in runs
+              for folder in [run for run in each if (run / "history.csv").is_file()][-RUNS_EACH:]]
+    others = sum(map(len, runs)) - len(newest)
+    if newest and others:
+        say(f"{others} runs are left out: of each model the newest {RUNS_EACH} that have epochs are drawn, and trees "
+            "have none. Name runs to draw others.")
+    return newest
 
 
 def _find_run(paths, run):

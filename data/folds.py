@@ -86,8 +86,8 @@ def choose_pipeline(wanted: str, runs: Runs, paths: Paths) -> str:
         if _common_folds(select_newest(runs, pipeline)):
             return pipeline
     raise PipelineError(
-        f"No finished run in {paths.ckpt} has left a fold out that the others of its pipeline left out too. Train with "
-        "--fold all (options 1, 2 or 3), or with fold=\"all\" in model_config.py; Model-CSV is needed in any case."
+        f"No fold was left out by runs of Model-CSV and of the image models before it in {paths.ckpt}: nobody has "
+        "answered for eyes that he did not learn from. Train all models so: python main.py 3 --fold all."
     )
 
 

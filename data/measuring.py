@@ -138,5 +138,5 @@ def say_scale(table: pd.DataFrame, remedy: str = "") -> None:
     """Say where a scale was assumed, which, and what can be done."""
     assumed = int(table["scale"].isin(["assumed", "given in part"]).sum())
     if assumed:
-        say(f"{assumed} scans have no scale bars; the Spectralis' scale is assumed where none is given, {UM_DOWN} µm a "
-            f"pixel down and {UM_ACROSS} across.{remedy}")
+        say(f"{assumed} of {len(table)} scans have no scale bars: what is not given of their scale is assumed to be "
+            f"that of the Spectralis, {UM_DOWN} µm a pixel down and {UM_ACROSS} across.{remedy}")

@@ -37,7 +37,7 @@ from model.provenance import fingerprint_tables
 from model.run import Run
 from model.seers import find_seers, see_images
 from model.trees import MISSING, TRUSTED
-from model.visit_features import BASE, TO_RPE, build_features, find_base, read_labels
+from model.visit_features import BASE, TO_RPE, build_features, find_base, read_labels, require_measures
 from model_config import ImageConfig
 from processing import columns as c
 from processing.errors import PipelineError
@@ -118,7 +118,9 @@ class ImageTrees:
             raise ValueError("an earlier version of this program made it, whose trees were others; train anew")
 
     def fingerprint(self, rows: pd.DataFrame, held_out: pd.DataFrame, paths: Paths) -> dict[str, str]:
-        """The tables and the pretrained runs that its features come from."""
+        """The tables and the pretrained runs that its features come from; raises PipelineError where option 11 has not
+        measured anything: before any training begins."""
+        require_measures(paths)
         tables = fingerprint_tables([paths.image_table, paths.eye_table, paths.measures, paths.geometry_table])
         asked = self.specification.get("pretrained")
         runs = [seer["run"] for seer in find_seers(paths, asked).values()] if asked else []

@@ -50,7 +50,8 @@ def find_seers(paths: Paths, name: str, *, tell: bool = False) -> Seers:
     if absent:
         if tell:
             say(f"{name}: no pretrained run has left out fold {', '.join(map(str, absent))}; the recipe best is the "
-                "recipe measured without them (train_image --recipe pretrained --fold all).")
+                "recipe measured without them, which is well enough. With a card they can be had: train_image --recipe "
+                "pretrained --fold all.")
         return {}
     return {str(fold): {"run": folder.relative_to(paths.ckpt).as_posix(), "eyes": sorted(folds[fold])}
             for fold, folder in sorted(runs.items())}

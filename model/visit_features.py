@@ -104,11 +104,16 @@ def read_labels(paths: Paths) -> pd.DataFrame:
     return visits.astype(float).swaplevel()
 
 
+def require_measures(paths: Paths) -> None:
+    """Raises PipelineError where option 11 has not measured anything yet."""
+    if not paths.measures.is_file():
+        raise PipelineError(f"{paths.measures} is not there; the recipe measured needs it. Option 11 makes it.")
+
+
 def _read_measures(paths: Paths, sources: pd.Series, wanted: pd.Series | None = None) -> pd.DataFrame:
     """MEASURES and distance_um of those of `sources` that are measured, indexed by them; `wanted` must all be, by this
     version of the program. None: so be it."""
-    if not paths.measures.is_file():
-        raise PipelineError(f"{paths.measures} is not there; the recipe measured needs it. Option 11 makes it.")
+    require_measures(paths)
     optional = MEASURES if wanted is None else ()
     wanted = sources.head(0) if wanted is None else wanted
     try:

@@ -29,7 +29,8 @@ class Bscan(NamedTuple):
     pixels: np.ndarray      # uint8 H x W
     um_down: float          # scale of a pixel
     um_across: float
-    scale: str              # where that comes from: "scale bars", "given", "assumed" or "given in part"
+    scale: str              # where that comes from: "scale bars", "given", "assumed", "given in part" (the rest is
+                            # assumed) or "given in part, else scale bars"
 
 
 def read_bscan(path: Path, *, um_down: float | None = None, um_across: float | None = None) -> Bscan:
@@ -62,7 +63,8 @@ def find_bscan(image: np.ndarray, *, um_down: float | None = None, um_across: fl
                          "screen as it was, or cut out its B-scan")
     bars = read_scale_bars(grey) if is_screen else None
     given = sum(length is not None for length in (um_down, um_across))
-    scale = "given" if given == 2 else "scale bars" if bars else "given in part" if given else "assumed"
+    told = "given in part, else scale bars" if given else "scale bars"
+    scale = "given" if given == 2 else told if bars else "given in part" if given else "assumed"
     down, across = bars or (UM_DOWN, UM_ACROSS)
     return Bscan(np.asarray(grey), um_down or down, um_across or across, scale)
 

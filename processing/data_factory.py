@@ -258,7 +258,7 @@ def _write_problems(problems, paths):
 def _say_summary(processed, problems, coloured, odd, paths):
     say(
         f"image_data.csv: {processed.images} images; train.csv: {processed.train} rows; "
-        f"test.csv: {processed.test} rows; {processed.crops} crops cut, the rest was there."
+        f"test.csv: {processed.test} rows; {processed.crops} crops cut, any others were there."
     )
     if coloured:
         say(f"{len(coloured)} images have colours where the device makes none; their crops were turned grey "

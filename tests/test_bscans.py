@@ -75,6 +75,7 @@ def test_a_bare_scan_is_all_of_the_picture_and_its_scale_is_given_or_assumed():
     assert find_bscan(picture, um_down=5.0)[1:] == (5.0, UM_ACROSS, "given in part")
     assert find_bscan(picture, um_across=9.0)[1:] == (UM_DOWN, 9.0, "given in part")
     assert find_bscan(make_screen(), um_down=5.0, um_across=9.0)[1:] == (5.0, 9.0, "given")
+    assert find_bscan(make_screen(), um_down=5.0)[1:] == (5.0, UM_ACROSS, "given in part, else scale bars")
     assert np.array_equal(scan.pixels, cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY))
 
 

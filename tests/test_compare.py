@@ -29,7 +29,7 @@ def test_the_newest_two_of_each_model_are_drawn_and_labelled_by_what_differs(run
     assert picture.parent == paths.ckpt
     assert min(cv2.imread(str(picture)).shape[:2]) > 400
     shown = capsys.readouterr().out
-    assert folders[0].name + ":" not in shown
+    assert folders[0].name + ":" not in shown and "1 runs are left out: of each model the newest 2" in shown
     assert f"{folders[1].name}: learning_rate 0.001, recipe seed, fold none" in shown
     assert f"{folders[2].name}: learning_rate 1e-05, recipe fixed, fold 0" in shown
 

@@ -201,7 +201,7 @@ def test_a_folder_of_scans_becomes_a_table_and_pictures(folder, clear, capsys):
         assert read_image(made / f"{number}-measured.png").shape[0] > 500
     out = capsys.readouterr().out
     assert "middle µm" in out and "black.png" in out and "no retina found" in out
-    assert "the Spectralis' scale is assumed" in out and str(made) in out
+    assert "what is not given of their scale is assumed to be that of the Spectralis" in out and str(made) in out
     measure_files([str(folder)], out=str(folder))       # what it wrote itself is no scan, wherever it lies
     assert len(pd.read_csv(folder / "measures.csv")) == 5
 

@@ -25,6 +25,12 @@ QUICK_IMAGE = replace(IMAGE_MODELS[1], epochs=1, batch_size=8, device="cpu")    
 MOVED = VIEWS["bscan"]._replace(left=500, right=1150)
 
 
+def test_without_measures_no_training_begins(demo_copy):
+    with pytest.raises(PipelineError, match=r"measures.csv is not there; .*Option 11 makes it"):
+        train_csv_and_image(demo_copy, QUICK_CSV, [replace(IMAGE_MODELS[0], recipe="best", device="cpu")])
+    assert not list(demo_copy.ckpt.glob("*/*"))
+
+
 def test_each_image_model_takes_its_visit(demo_root):
     train = read_processed(demo_root.train_table, c.TRAIN_COLUMNS)
     before, after = select_visit(train, "before"), select_visit(train, "after")
