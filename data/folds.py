@@ -86,8 +86,8 @@ def choose_pipeline(wanted: str, runs: Runs, paths: Paths) -> str:
         if _common_folds(select_newest(runs, pipeline)):
             return pipeline
     raise PipelineError(
-        f"No fold was left out by runs of Model-CSV and of the image models before it in {paths.ckpt}: nobody has "
-        "answered for eyes that he did not learn from. Train all models so: python main.py 3 --fold all."
+        f"There are no held-out eyes to score: no runs in {paths.ckpt} of Model-CSV, and of the image models that it "
+        "builds on, have left out the same fold. Train all models so: python main.py 3 --fold all."
     )
 
 
