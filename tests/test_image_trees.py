@@ -237,6 +237,7 @@ def test_the_scan_through_the_fovea_speaks_for_thickness(world):
     middle = unseen[unseen[c.IMAGE] == "0"].set_index([c.PATIENT, c.AFTER])[c.SOURCE]
     assert np.allclose(visits["near thickness_fovea_um"], measured[middle.reindex(visits.index)])
     assert (visits["nearest_um"] == MIDDLE_UM).all() and (visits["scans"] == SCANS).all()
+    assert (visits["furthest_um"] == FAR_UM).all()
     assert np.allclose(images["own thickness_fovea_um"], measured[unseen[c.SOURCE]])
     assert images.index.equals(unseen.index)
 
