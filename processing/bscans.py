@@ -1,5 +1,6 @@
 """The whole B-scan of a picture, with the scale of its pixels. Reads image files; writes nothing."""
 
+import math
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,10 +18,9 @@ LIT = 128                           # grey of a bar at least
 DOWN_PX, ACROSS_PX = (20, 160), (8, 120)    # how long a bar may be
 THIN_PX = 2                         # lines up to this are as long as they look; wider ones were drawn from middle to
 WIDEST_PX = 4                       # middle. Wider than this is no bar
-CUT_PX = 0.5                        # bars have whole pixels: the rest of one is cut off, a half on average
+SHORTER_PX, LONGER_PX = 0.5, 1.0    # than its whole pixels, by which a bar may be meant: they are rounded, or cut off
 GREEN, FUNDUS_SHARE = 80, 0.5       # by which a screen's lines are greener than red or blue; they lie left of it
 LEAST_GREEN_PX = 30
-SAME_PX = 1.1                       # as close to the usual scale is the usual scale
 
 
 class Bscan(NamedTuple):
@@ -31,6 +31,8 @@ class Bscan(NamedTuple):
     um_across: float
     scale: str              # where that comes from: "scale bars", "given", "assumed", "given in part" (the rest is
                             # assumed) or "given in part, else scale bars"
+    um_down_off: float = 0      # by which the scale may be another: bars have whole pixels; 0: it was given; NaN: it
+    um_across_off: float = 0    # was assumed
 
 
 def read_bscan(path: Path, *, um_down: float | None = None, um_across: float | None = None) -> Bscan:
@@ -65,8 +67,9 @@ def find_bscan(image: np.ndarray, *, um_down: float | None = None, um_across: fl
     given = sum(length is not None for length in (um_down, um_across))
     told = "given in part, else scale bars" if given else "scale bars"
     scale = "given" if given == 2 else told if bars else "given in part" if given else "assumed"
-    down, across = bars or (UM_DOWN, UM_ACROSS)
-    return Bscan(np.asarray(grey), um_down or down, um_across or across, scale)
+    seen = bars or ((UM_DOWN, math.nan), (UM_ACROSS, math.nan))
+    down, across = ((known, 0.0) if known else each for known, each in zip((um_down, um_across), seen, strict=True))
+    return Bscan(np.asarray(grey), down[0], across[0], scale, down[1], across[1])
 
 
 def _shows_lines(image: np.ndarray) -> bool:
@@ -77,14 +80,14 @@ def _shows_lines(image: np.ndarray) -> bool:
     return lit[:, :middle].sum() >= LEAST_GREEN_PX and not lit[:, middle:].any()
 
 
-def read_scale_bars(grey: np.ndarray) -> tuple[float, float] | None:
+def read_scale_bars(grey: np.ndarray) -> tuple[tuple[float, float], tuple[float, float]] | None:
     """The scale that the white corner at the lower left of a screen's B-scan tells; it is 200 um high and wide.
 
     Args:
         grey: uint8 H x W.
 
     Returns:
-        um of a pixel down and across, or None where there is no such corner.
+        um of a pixel, and by how much it may be another, down and across; None where there is no such corner.
     """
     top = len(grey) // 2
     lit = (grey[top:, :grey.shape[1] // 2] >= LIT).astype(np.uint8)
@@ -118,5 +121,9 @@ def _measure_corner(lit: np.ndarray, left: int, wide: int, first: int, last: int
     return down - more, across - more
 
 
-def _to_scale(length_px: float, usual_um: float) -> float:
-    return usual_um if abs(length_px - BAR_UM / usual_um) <= SAME_PX else BAR_UM / (length_px + CUT_PX)
+def _to_scale(length_px: float, usual_um: float) -> tuple[float, float]:
+    """The usual scale where a bar of so many pixels may have it, else the likeliest; and how far others lie from it."""
+    shortest, longest = length_px - SHORTER_PX, length_px + LONGER_PX
+    is_usual = shortest <= BAR_UM / usual_um <= longest
+    um = usual_um if is_usual else 2 * BAR_UM / (shortest + longest)
+    return um, max(BAR_UM / shortest - um, um - BAR_UM / longest)

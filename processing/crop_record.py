@@ -14,6 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from processing import columns as c
+from processing.bscans import Bscan
 from processing.files import read_if_there, stat_files, write_text
 from processing.geometry import Geometry
 
@@ -25,8 +26,8 @@ RECORD_COLUMNS = [
     CHANNELS,
     TURNED_GREY,        # 1: the screen has colours within the box of a grey view
 ]
-GEOMETRY_COLUMNS = [c.SOURCE, "source_bytes", "source_mtime_ns", *Geometry._fields, "bscan_columns", "um_down",
-                    "um_across", "scale"]
+SCALE_COLUMNS = list(Bscan._fields[1:])
+GEOMETRY_COLUMNS = [c.SOURCE, "source_bytes", "source_mtime_ns", *Geometry._fields, "bscan_columns", *SCALE_COLUMNS]
 _NUMBERS = slice(RECORD_COLUMNS.index(WIDTH), RECORD_COLUMNS.index(BLACK) + 1)
 SAVE_EVERY_S = 10       # a killed run loses the record of its last seconds' crops and cuts those again
 
@@ -106,10 +107,12 @@ class GeometryRecord(Record):
         super().__init__(path, GEOMETRY_COLUMNS)
 
     def table(self, sources: Iterable[str]) -> pd.DataFrame:
-        """source_path, pattern and distance_um (NaN: not known) of those of the screens that it holds."""
+        """source_path, pattern, distance_um, line, lines (NaN: not known) and counter of those of the screens that it
+        holds."""
         rows = [self._rows[source] for source in sources if source in self._rows]
-        table = pd.DataFrame(rows, columns=GEOMETRY_COLUMNS)[[c.SOURCE, "pattern", "distance_um"]]
-        return table.assign(distance_um=pd.to_numeric(table["distance_um"], errors="coerce"))
+        numbers = ["distance_um", "line", "lines"]
+        table = pd.DataFrame(rows, columns=GEOMETRY_COLUMNS)[[c.SOURCE, "pattern", *numbers, "counter"]]
+        return table.assign(**{name: pd.to_numeric(table[name], errors="coerce") for name in numbers})
 
 
 def find_crops(path: Path, box: str, channels: int) -> set[str]:

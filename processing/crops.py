@@ -12,7 +12,18 @@ import pandas as pd
 from config import Paths, View
 from processing import columns as c
 from processing.bscans import find_bscan
-from processing.crop_record import BLACK, BOX, CHANNELS, CROP, HEIGHT, TURNED_GREY, WIDTH, CropRecord, GeometryRecord
+from processing.crop_record import (
+    BLACK,
+    BOX,
+    CHANNELS,
+    CROP,
+    HEIGHT,
+    SCALE_COLUMNS,
+    TURNED_GREY,
+    WIDTH,
+    CropRecord,
+    GeometryRecord,
+)
 from processing.files import replace_file
 from processing.geometry import read_geometry
 from processing.images import ImageError, crop_image, cut_view, read_image
@@ -128,11 +139,10 @@ def _describe_place(screen):
     values = read_geometry(screen)._asdict()
     try:
         scan = find_bscan(screen)
-        values |= {"bscan_columns": scan.pixels.shape[1], "um_down": scan.um_down, "um_across": scan.um_across,
-                   "scale": scan.scale}
+        values |= {"bscan_columns": scan.pixels.shape[1]} | {name: getattr(scan, name) for name in SCALE_COLUMNS}
     except ImageError:
-        values |= {"bscan_columns": "", "um_down": "", "um_across": "", "scale": ""}
-    return {name: ("" if math.isnan(value) else round(value, 2)) if isinstance(value, float) else value
+        values |= dict.fromkeys(["bscan_columns", *SCALE_COLUMNS], "")
+    return {name: ("" if math.isnan(value) else f"{round(value, 2):.9g}") if isinstance(value, float) else value
             for name, value in values.items()}
 
 

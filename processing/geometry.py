@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 
 from processing.bscans import FUNDUS_PX, SCAN_ROWS, UM_ACROSS
+from processing.counter import COUNTER_PX, check_counter
 from processing.screens import NARROW_SCREEN, SCREEN
 
 FUNDUS_UM = 768 * UM_ACROSS / FUNDUS_PX     # of a pixel of the fundus picture: it is as wide as a whole scan is long
-COUNTER_PX = (26, 64)                       # rows and columns of "1 / 6" at the upper left, which is green too
 GREEN = 18                                  # by which green exceeds red and blue in a line at least
 BRIGHT = 0.75                               # of the brightest lines' green: what is less is dark green
 HEAD_CORE, HEAD_GREEN = np.ones((5, 5), np.uint8), 120      # no line is as wide in both ways, the arrowhead is
@@ -34,6 +34,9 @@ LEAST_OTHERS, MOST_OTHERS = 60, 1500        # pixels of other lines; of more, so
 PARALLEL_DEG = 8.0                          # of a pixel's direction
 PARALLEL, RADIAL = 0.85, 0.25               # shares of such pixels from which, and up to which, a pattern is named
 RADIAL_OFF_PX = 8.0                         # of the other lines' crossings from their middle, median
+CROSSING_PX = 50                            # from there on lines stand apart
+MOST_COUNTED = 4000                         # places to count them by; of more, some are looked at
+UPRIGHT = 0.35                              # of the angle between two lines, that the first may be turned by
 EDGE_PX = 3                                 # from the picture's edge: what lies beyond is not seen
 NEAR_FOVEA_UM = 500                         # the central subfield's radius: a visit without a scan there is remarked on
 UNKNOWN, RADIAL_PATTERN, VOLUME_PATTERN = "unknown", "radial", "volume"
@@ -50,9 +53,23 @@ class Geometry(NamedTuple):
     angle_deg: float        # of the way from start to end; 0 to 360, without an arrow never to the left
     distance_um: float      # of the pattern's middle from the line: positive on its right, looking along it
     arrow: str              # end: the arrowhead was seen there; "": not
+    line: float             # which of the pattern's lines it is, from 1 on: of a radial one clockwise from the upright
+                            # one, of a volume from the bottom up, as the device counts, or from the left
+    lines: float            # how many the pattern has
+    counter: str            # whether the screen's own counter "agrees" with these or "differs"; "": it is not legible
 
 
-NOTHING = Geometry(UNKNOWN, math.nan, math.nan, math.nan, math.nan, math.nan, math.nan, "")
+NOTHING = Geometry(UNKNOWN, math.nan, math.nan, math.nan, math.nan, math.nan, math.nan, "", math.nan, math.nan,
+                   "")
+
+
+class _Pattern(NamedTuple):
+    """What the other lines tell; NaN: not known."""
+
+    name: str = UNKNOWN
+    distance_px: float = math.nan       # how far right of the line its middle lies
+    line: float = math.nan
+    lines: float = math.nan
 
 
 class _Line(NamedTuple):
@@ -74,18 +91,17 @@ def read_geometry(screen: np.ndarray) -> Geometry:
     """
     if screen.shape[1::-1] not in (SCREEN, NARROW_SCREEN):
         return NOTHING
-    picture = screen[:SCAN_ROWS, :FUNDUS_PX]
-    blue, green, red = cv2.split(picture)
+    blue, green, red = cv2.split(np.ascontiguousarray(screen[:SCAN_ROWS, :FUNDUS_PX]))      # twice as fast of a copy
     greenness = cv2.subtract(green, cv2.max(blue, red))
     greenness[:COUNTER_PX[0], :COUNTER_PX[1]] = 0
     found = cv2.findNonZero(cv2.threshold(greenness, GREEN, 255, cv2.THRESH_BINARY)[1])
     if found is None or len(found) < LEAST_PX:
         return NOTHING
     found = found.reshape(-1, 2)        # N x 1 x 2 before OpenCV 5
-    columns, rows = found.T
-    values, places = greenness[rows, columns], found.astype(np.float32)
+    places, at = found.astype(np.float32), found[:, 1].astype(int) * FUNDUS_PX + found[:, 0].astype(int)
+    values = greenness.take(at)
     head = cv2.dilate((cv2.erode(greenness, HEAD_CORE) > HEAD_GREEN).astype(np.uint8), AROUND_HEAD)
-    is_line = head[rows, columns] == 0
+    is_line = head.take(at) == 0
     counts = np.bincount(values[is_line], minlength=256)[::-1].cumsum()
     level = max(0, 255 - int(np.searchsorted(counts, LEAST_PX)))        # a line has so many pixels at least
     bright = places[values >= BRIGHT * level]
@@ -96,9 +112,16 @@ def read_geometry(screen: np.ndarray) -> Geometry:
     start, end = line.middle + line.first * line.along, line.middle + line.last * line.along
     angle = math.degrees(math.atan2(-line.along[1], line.along[0])) % 360
     step = 1 + len(places) // ENOUGH_PLACES
-    pattern, distance_px = _find_pattern(line, places[::step], values[::step], greenness)
-    return Geometry(pattern, float(start[0]), float(start[1]), float(end[0]), float(end[1]), angle,
-                    distance_px * FUNDUS_UM, arrow)
+    pattern = _find_pattern(line, places[::step], values[::step], greenness)
+    counter = "" if math.isnan(pattern.line) else check_counter(screen, _list_numbers(pattern), int(pattern.lines))
+    return Geometry(pattern.name, float(start[0]), float(start[1]), float(end[0]), float(end[1]), angle,
+                    pattern.distance_px * FUNDUS_UM, arrow, pattern.line, pattern.lines, counter)
+
+
+def _list_numbers(pattern: _Pattern) -> list[int]:
+    """What the device may call this line: of a radial pattern it is not known which way round it counts."""
+    line, lines = int(pattern.line), int(pattern.lines)
+    return [line, (1 - line) % lines + 1] if pattern.name == RADIAL_PATTERN else [line]
 
 
 def _fit_line(places: np.ndarray) -> _Line | None:
@@ -114,9 +137,10 @@ def _fit_line(places: np.ndarray) -> _Line | None:
         near = seen[off <= NEAR_PX]
         if len(near) < LEAST_PX:
             return None
-        middle = near.mean(axis=0)
-        along_x, along_y = np.linalg.eigh(np.cov(near.T))[1][:, 1]      # the direction in which they spread most
-        along = np.array([along_x, along_y])
+        middle = near.mean(axis=0, dtype=float)
+        x, y = (near - middle.astype(np.float32)).T
+        angle = 0.5 * math.atan2(2 * float(x @ y), float(x @ x - y @ y))    # in which they spread most
+        along = np.array([math.cos(angle), math.sin(angle)])
     off = np.abs((places - middle) @ np.array([-along[1], along[0]]))
     run = np.sort((near - middle) @ along)
     filled = len(np.unique(np.rint(run))) / (run[-1] - run[0] + 1)
@@ -140,25 +164,26 @@ def _turn_to_arrow(line: _Line, bright: np.ndarray) -> tuple[_Line, str]:
     return (line, "end") if at_last > at_first else (turned, "end")
 
 
-def _find_pattern(line: _Line, places: np.ndarray, values: np.ndarray, greenness: np.ndarray) -> tuple[str, float]:
-    """Which pattern the other lines make, and how far right of the line its middle lies, px."""
+def _find_pattern(line: _Line, places: np.ndarray, values: np.ndarray, greenness: np.ndarray) -> _Pattern:
+    """Which pattern the other lines make, and where this one lies in it."""
     right = np.array([-line.along[1], line.along[0]], np.float32)       # y grows downwards
     off = (places - line.middle.astype(np.float32)) @ right
     others = places[np.abs(off) > BESIDE_PX]
     others = others[::1 + len(others) // MOST_OTHERS]
     if len(others) < LEAST_OTHERS:
-        return UNKNOWN, math.nan
+        return _Pattern()
     directions, is_clear = _find_directions(greenness, others)
     turned = np.abs(directions @ right)                     # sine of the angle to the line
     turned, directions, others = turned[is_clear], directions[is_clear], others[is_clear]
     if len(others) < LEAST_OTHERS:
-        return UNKNOWN, math.nan
+        return _Pattern()
     parallel = float((turned < math.sin(math.radians(PARALLEL_DEG))).mean())
     if parallel >= PARALLEL:
         return _measure_volume(line, off, values, right)
-    if parallel <= RADIAL:
-        return (RADIAL_PATTERN, 0.0) if _cross_in_one_place(line, others, directions, right) else (UNKNOWN, math.nan)
-    return UNKNOWN, math.nan
+    crossing = _find_crossing(line, others, directions, right) if parallel <= RADIAL else None
+    if crossing is None:
+        return _Pattern()
+    return _Pattern(RADIAL_PATTERN, 0.0, *_count_radial(line, places, values, crossing))
 
 
 def _find_directions(greenness: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -173,7 +198,7 @@ def _find_directions(greenness: np.ndarray, places: np.ndarray) -> tuple[np.ndar
     return np.stack([np.cos(angle), np.sin(angle)], axis=1), clear
 
 
-def _measure_volume(line: _Line, off: np.ndarray, values: np.ndarray, right: np.ndarray) -> tuple[str, float]:
+def _measure_volume(line: _Line, off: np.ndarray, values: np.ndarray, right: np.ndarray) -> _Pattern:
     """The middle between the outermost of parallel lines; not known where one may lie outside the picture.
 
     Args:
@@ -187,13 +212,14 @@ def _measure_volume(line: _Line, off: np.ndarray, values: np.ndarray, right: np.
     smooth = np.convolve(profile, [1, 1, 1], "same")
     peaks = _find_peaks(smooth)
     if len(peaks) < 3:
-        return UNKNOWN, math.nan
-    padded, around = np.pad(profile, 2), np.arange(-2, 3)
-    spots = first + peaks + np.array([np.average(around, weights=padded[peak:peak + 5]) for peak in peaks])
+        return _Pattern()
+    around = np.arange(5)
+    windows = np.pad(profile, 2)[peaks[:, None] + around]
+    spots = first - 2 + peaks + windows @ around / windows.sum(axis=1)      # centres of gravity
     spacing = float(np.median(np.diff(spots)))
     numbers = np.rint((spots - spots[0]) / spacing)
     if np.abs(np.diff(spots) / spacing - np.diff(numbers)).max() > UNEVEN:
-        return UNKNOWN, math.nan
+        return _Pattern()
     spacing, start = np.polyfit(numbers, spots, 1)      # all lines say together where the outermost lie
     ends = start, start + numbers[-1] * spacing
     middle = line.middle + (line.first + line.last) / 2 * line.along
@@ -202,9 +228,12 @@ def _measure_volume(line: _Line, off: np.ndarray, values: np.ndarray, right: np.
         at = round(outermost + way * spacing) - first           # a faint line there may be one, or not
         if (not ((beyond > EDGE_PX) & (beyond < FUNDUS_PX - 1 - EDGE_PX)).all()
                 or smooth[max(0, at - 2):max(0, at + 3)].max(initial=0) > FAINT_LINE * np.median(smooth[peaks])):
-            return VOLUME_PATTERN, math.nan
-    own = start + spacing * numbers[np.abs(spots).argmin()]     # this scan's place among them, surer than its own
-    return VOLUME_PATTERN, float(sum(ends) / 2 - own)
+            return _Pattern(VOLUME_PATTERN)
+    before, lines = numbers[np.abs(spots).argmin()], numbers[-1] + 1
+    own = start + spacing * before                      # this scan's place among them, surer than its own
+    counts_on = right[1] < 0 if abs(right[1]) > abs(right[0]) else right[0] > 0      # whether upwards, or rightwards
+    return _Pattern(VOLUME_PATTERN, float(sum(ends) / 2 - own), float(before + 1 if counts_on else lines - before),
+                    float(lines))
 
 
 def _find_peaks(profile: np.ndarray) -> np.ndarray:
@@ -213,17 +242,45 @@ def _find_peaks(profile: np.ndarray) -> np.ndarray:
     peaks = np.flatnonzero(is_peak)
     peaks = peaks[profile[peaks] > LEAST_LINE * np.median(profile[peaks])]
     near = 0.75 * np.median(np.diff(peaks)) if len(peaks) > 2 else 0
-    return np.array([peak for peak in peaks
-                     if profile[peak] >= profile[peaks[np.abs(peaks - peak) < near]].max(initial=0)])
+    is_near = np.abs(peaks[:, None] - peaks) < near
+    return peaks[profile[peaks] >= np.where(is_near, profile[peaks], 0).max(axis=1, initial=0)]
 
 
-def _cross_in_one_place(line: _Line, others: np.ndarray, directions: np.ndarray, right: np.ndarray) -> bool:
-    """Whether lines of other directions cross each other, and this scan's, in one place."""
+def _find_crossing(line: _Line, others: np.ndarray, directions: np.ndarray, right: np.ndarray) -> np.ndarray | None:
+    """Where lines of other directions cross each other, and this scan's (2, px); None: not in one place."""
     normals = np.stack([-directions[:, 1], directions[:, 0]], axis=1)
     offsets = (normals * others).sum(axis=1)
     weights = np.ones(len(others))
     for _ in range(5):
-        centre = np.linalg.lstsq(normals * weights[:, None], offsets * weights, rcond=None)[0]
+        weighted = normals.T * weights ** 2
+        centre = np.linalg.lstsq(weighted @ normals, weighted @ offsets, rcond=None)[0]
         missed = np.abs(normals @ centre - offsets)
         weights = 1 / np.maximum(1, missed / 2)
-    return float(np.median(missed)) <= RADIAL_OFF_PX and abs(float((centre - line.middle) @ right)) <= RADIAL_OFF_PX
+    is_one = float(np.median(missed)) <= RADIAL_OFF_PX and abs(float((centre - line.middle) @ right)) <= RADIAL_OFF_PX
+    return centre if is_one else None
+
+
+def _count_radial(line: _Line, places: np.ndarray, values: np.ndarray, crossing: np.ndarray) -> tuple[float, float]:
+    """Which of how many lines through one place this is, clockwise from the upright one; NaN where they are uneven.
+
+    Args:
+        line: this scan's.
+        places, values: N x 2 and N, green places and how green they are.
+        crossing: 2, px.
+    """
+    own = line.middle + line.along * ((crossing - line.middle) @ line.along)        # nearest to where they cross
+    step = 1 + len(places) // MOST_COUNTED
+    x, y = (places[::step] - own.astype(np.float32)).T
+    is_far = np.hypot(x, y) > CROSSING_PX
+    turns = np.degrees(np.arctan2(x, -y))[is_far] % 180                 # clockwise from upright
+    profile = np.bincount((turns * 2).astype(int) % 360, values[::step][is_far], minlength=360)     # half degrees
+    smooth = np.convolve(np.pad(profile, 40, "wrap"), [1, 1, 1, 1, 1], "same")
+    peaks = _find_peaks(smooth) - 40
+    peaks = peaks[(peaks >= 0) & (peaks < 360)]
+    own_turn = math.degrees(math.atan2(line.along[0], -line.along[1])) % 180
+    spacing = 180 / max(1, len(peaks))
+    off = ((peaks + 0.5) / 2 - own_turn) / spacing
+    number = own_turn / spacing
+    if len(peaks) < 3 or np.abs(off - np.rint(off)).max() > UNEVEN or abs(number - round(number)) > UPRIGHT:
+        return math.nan, math.nan
+    return float(round(number) % len(peaks) + 1), float(len(peaks))

@@ -120,7 +120,8 @@ def draw_lines(path: Path, screens: Sequence[tuple[str, np.ndarray, Geometry]]) 
                           | {"arrowstyle": "-|>" if found.arrow else "-"})
             place = "distance unknown" if np.isnan(found.distance_um) else f"{found.distance_um:+.0f} µm"
             angle = round(found.angle_deg, 1) % 360
-            name += f"\n{found.pattern}, {angle:.1f}°, {place}" + ("" if found.arrow else ", no arrow")
+            number = "" if np.isnan(found.line) else f" {found.line:.0f} of {found.lines:.0f}"
+            name += f"\n{found.pattern}{number}, {angle:.1f}°, {place}" + ("" if found.arrow else ", no arrow")
         else:
             name += "\nno line was found"
         axis.set_title(name, loc="left", fontsize=9)

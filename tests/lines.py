@@ -21,7 +21,10 @@ class Drawn(NamedTuple):
     distance_um: float      # of the pattern's middle from the line
     has_arrow: bool
     clipped: bool           # whether a line of the pattern leaves the picture
-    um_down: float = np.nan     # of a pixel of the B-scan, as its scale bars tell; NaN: it has none
+    line: int               # which of the pattern's, by geometry.csv's way of counting
+    lines: int
+    counter: str            # what the screen's own counter does: "agrees", or "differs"
+    um_down: float = np.nan     # of a pixel of the B-scan, which its scale bars show; NaN: it has none
     um_across: float = np.nan
 
 
@@ -46,13 +49,12 @@ def draw_scale_bars(rng, screen):
     """The corner at the lower left of the B-scan, 200 um either way: um of a pixel down and across; NaN: none there."""
     if rng.random() < 0.05:
         return np.nan, np.nan
-    other = UM_DOWN * float(rng.choice([rng.uniform(0.83, 0.95), rng.uniform(1.05, 1.2)]))   # nearer, bars cannot tell
-    um_down = UM_DOWN if rng.random() < 0.6 else other
+    um_down, um_across = (usual if rng.random() < 0.4 else usual * rng.uniform(0.8, 1.25)
+                          for usual in (UM_DOWN, UM_ACROSS))
     left, low = FUNDUS_PX + int(rng.integers(6, 20)), FUNDUS_PX - int(rng.integers(6, 20))
     thick = int(rng.integers(1, 3))
-    um_across = UM_ACROSS * (1 if rng.random() < 0.6 else float(rng.choice([rng.uniform(0.8, 0.91),
-                                                                          rng.uniform(1.06, 1.25)])))
-    down, across = int(200 / um_down), int(200 / um_across)         # whole pixels, as the device has them
+    to_pixels = int if rng.random() < 0.5 else round
+    down, across = to_pixels(200 / um_down), to_pixels(200 / um_across)
     screen[low - down + 1:low + 1, left:left + thick] = WHITE
     screen[low - thick + 1:low + 1, left:left + across] = WHITE
     return um_down, um_across
@@ -89,7 +91,7 @@ def draw_volume(rng, picture, screen):
     spacing = rng.uniform(6, min(30, 440 / total))
     angle = rng.choice([0.0, 0.0, rng.uniform(-0.25, 0.25), np.pi / 2])
     along, centre = np.array([np.cos(angle), np.sin(angle)]), (FUNDUS_PX - 1) / 2 + rng.uniform(-60, 60, 2)
-    half, across = rng.uniform(100, 250), np.array([-along[1], along[0]])
+    half, across = rng.uniform(100, 250), np.array([along[1], -along[0]])       # upwards, or to the right
     lines = [(centre + (k - (total - 1) / 2) * spacing * across - half * along,
               centre + (k - (total - 1) / 2) * spacing * across + half * along) for k in range(total)]
     return _draw(rng, picture, screen, lines, number, thick, "volume", centre)
@@ -108,11 +110,24 @@ def _draw(rng, picture, screen, lines, number, thick, pattern, centre):
     if has_arrow:
         head = np.stack([tip, tip - 11 * along + 6 * across, tip - 11 * along - 6 * across])
         cv2.fillPoly(picture, [np.rint(head).astype(np.int32)], BRIGHT, cv2.LINE_AA)
-    _write(screen, f"{number} / {len(lines)}", (5, 19), BRIGHT)
+    counter = _draw_counter(np.random.default_rng([2, number, int(100 * abs(centre[0]))]), screen, number, len(lines),
+                            pattern)
     ends = np.array(lines).reshape(-1, 2)
     return Drawn(screen, pattern, float(np.degrees(np.arctan2(-along[1], along[0])) % 360),
                  float((centre - start) @ across) * FUNDUS_UM, has_arrow,
-                 bool(((ends < 0) | (ends > FUNDUS_PX - 1)).any()))
+                 bool(((ends < 0) | (ends > FUNDUS_PX - 1)).any()), number, len(lines), counter)
+
+
+def _draw_counter(rng, screen, number, total, pattern):
+    """`1 / 6` in one of three fonts; radial lines are counted either way round. One in twelve tells another line."""
+    shown = (1 - number) % total + 1 if pattern == "radial" and rng.random() < 0.5 else number
+    is_right = bool(rng.random() < 11 / 12)
+    if not is_right:
+        known = {number, shown, (1 - number) % total + 1}
+        shown = int(rng.choice([other for other in range(1, total + 1) if other not in known]))
+    font = int(rng.choice([cv2.FONT_HERSHEY_SIMPLEX, cv2.FONT_HERSHEY_COMPLEX, cv2.FONT_HERSHEY_TRIPLEX]))
+    _write(screen, f"{shown} / {total}", (5, 19), BRIGHT, font)
+    return "agrees" if is_right else "differs"
 
 
 def _clip_end(start, end):
@@ -128,5 +143,5 @@ def _draw_line(picture, start, end, color, thick):
     cv2.line(picture, *ends, color, thick, cv2.LINE_AA, 4)
 
 
-def _write(screen, text, place, color):
-    cv2.putText(screen, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.45, color, 1, cv2.LINE_AA)
+def _write(screen, text, place, color, font=cv2.FONT_HERSHEY_SIMPLEX):
+    cv2.putText(screen, text, place, font, 0.45, color, 1, cv2.LINE_AA)

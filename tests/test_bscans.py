@@ -27,7 +27,7 @@ def test_the_scan_of_a_screen_stands_right_of_the_fundus_picture(wide):
     scan = find_bscan(screen)
     assert scan.pixels.shape == (496, wide - 496) and scan.pixels.dtype == np.uint8
     assert scan.pixels[100, 700 - 496] == 200 and scan.pixels[200, 0] == 0
-    assert scan[1:] == (UM_DOWN, UM_ACROSS, "scale bars")
+    assert scan[1:4] == (UM_DOWN, UM_ACROSS, "scale bars")
 
 
 @pytest.mark.parametrize(("um_down", "um_across"), [(2.6, 6.0), (3.2, 8.0), (5.0, 14.0), (3.87, 5.7), (6.0, 17.0)])
@@ -42,12 +42,21 @@ def test_the_bars_tell_the_scale_to_a_pixel_of_their_length(um_down, um_across, 
         screen = cv2.imdecode(cv2.imencode(".jpg", screen, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR)
     scan = find_bscan(screen)
     assert scan.scale == "scale bars"
-    assert abs(200 / scan.um_down - 200 / um_down) <= 1.2 and abs(200 / scan.um_across - 200 / um_across) <= 1.2
+    assert abs(scan.um_down - um_down) <= scan.um_down_off <= 0.05 * um_down
+    assert abs(scan.um_across - um_across) <= scan.um_across_off <= 0.08 * um_across
+
+
+@pytest.mark.parametrize(("um_down", "um_across"), [(3.87, 11.5), (3.79, 11.9), (3.95, 11.45)])
+def test_what_a_bar_cannot_tell_from_the_usual_scale_is_taken_for_it_and_said_to_be_unsure(um_down, um_across):
+    """A bar of 17 whole pixels may mean 16.5 to 18 of them, one of 51 50.5 to 52."""
+    scan = find_bscan(make_screen(um_down, um_across))
+    assert scan.um_across == UM_ACROSS and scan.um_across_off == pytest.approx(200 / 16.5 - 11.5)
+    assert abs(scan.um_down - um_down) <= scan.um_down_off < 0.026 * um_down
 
 
 def test_on_the_real_screen_they_are_found(real):
     scan = read_bscan(real / "images" / "radial_OS_normal.jpg")
-    assert scan[1:] == (UM_DOWN, UM_ACROSS, "scale bars") and scan.pixels.shape == (496, 768)
+    assert scan[1:4] == (UM_DOWN, UM_ACROSS, "scale bars") and scan.pixels.shape == (496, 768)
 
 
 def test_what_is_no_corner_is_no_scale():
@@ -65,17 +74,20 @@ def test_what_is_no_corner_is_no_scale():
         draw(picture)
         assert read_scale_bars(picture) is None
     without = np.zeros((596, 1264, 3), np.uint8)
-    assert find_bscan(without)[1:] == (UM_DOWN, UM_ACROSS, "assumed")
+    assert find_bscan(without)[1:4] == (UM_DOWN, UM_ACROSS, "assumed")
+    assert np.isnan([find_bscan(without).um_down_off, find_bscan(without).um_across_off]).all()
 
 
 def test_a_bare_scan_is_all_of_the_picture_and_its_scale_is_given_or_assumed():
     picture = np.random.default_rng(0).integers(0, 256, (420, 630, 3), np.uint8)
     scan = find_bscan(picture)
-    assert scan.pixels.shape == (420, 630) and scan[1:] == (UM_DOWN, UM_ACROSS, "assumed")
-    assert find_bscan(picture, um_down=5.0)[1:] == (5.0, UM_ACROSS, "given in part")
-    assert find_bscan(picture, um_across=9.0)[1:] == (UM_DOWN, 9.0, "given in part")
-    assert find_bscan(make_screen(), um_down=5.0, um_across=9.0)[1:] == (5.0, 9.0, "given")
-    assert find_bscan(make_screen(), um_down=5.0)[1:] == (5.0, UM_ACROSS, "given in part, else scale bars")
+    assert scan.pixels.shape == (420, 630) and scan[1:4] == (UM_DOWN, UM_ACROSS, "assumed")
+    assert find_bscan(picture, um_down=5.0)[1:4] == (5.0, UM_ACROSS, "given in part")
+    assert find_bscan(picture, um_across=9.0)[1:4] == (UM_DOWN, 9.0, "given in part")
+    assert find_bscan(make_screen(), um_down=5.0, um_across=9.0)[1:] == (5.0, 9.0, "given", 0, 0)
+    assert find_bscan(make_screen(), um_down=5.0)[1:4] == (5.0, UM_ACROSS, "given in part, else scale bars")
+    assert find_bscan(make_screen(), um_down=5.0).um_down_off == 0
+    assert find_bscan(make_screen(), um_down=5.0).um_across_off > 0
     assert np.array_equal(scan.pixels, cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY))
 
 

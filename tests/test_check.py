@@ -667,19 +667,23 @@ def test_eyes_and_doubled_rows_of_the_real_tables(real_findings):
 
 
 def test_visits_without_a_scan_near_the_fovea_are_named(demo_copy):
-    kinds = {"lines-unknown", "visit-off-fovea", "visit-place-unknown"}
+    kinds = {"lines-unknown", "counter-differs", "visit-off-fovea", "visit-place-unknown"}
     assert not kinds & {each.kind for each in check_data(demo_copy)}
     table = pd.read_csv(demo_copy.geometry_table)
     eye = table[c.SOURCE].str.contains("9501L/Pre")
     table.loc[eye, "distance_um"] = 900.0
     after = table[c.SOURCE].str.contains("9501L/Post")
     table.loc[after, "pattern"] = "unknown"
+    other = table[c.SOURCE].str.contains("9501R").to_numpy().argmax()
+    table.loc[other, ["line", "lines", "counter"]] = 3, 6, "differs"
     table.to_csv(demo_copy.geometry_table, index=False)
     found = check_data(demo_copy)
     off, = only(found, "visit-off-fovea")
     assert off.file == table[c.SOURCE][eye].iloc[0] and off.value == "900 um" and off.severity == "warns"
     assert {each.file for each in only(found, "lines-unknown")} == set(table[c.SOURCE][after])
     assert "visit-place-unknown" not in {each.kind for each in found}
+    told, = only(found, "counter-differs")
+    assert (told.file, told.value) == (table[c.SOURCE][other], "3 of 6 by the green lines") and told.severity == "notes"
 
 
 def test_a_visit_one_of_whose_scans_lies_anywhere_may_have_been_near(tmp_path):

@@ -25,17 +25,56 @@ def test_a_faint_outermost_line_leaves_the_middle_unknown(number):
 def test_the_real_screen_is_the_first_of_a_radial_pattern(real):
     found = read_geometry(read_image(real / "images" / "radial_OS_normal.jpg"))
     assert found.pattern == "radial" and found.arrow == "end" and found.distance_um == 0
+    assert (found.line, found.lines, found.counter) == (1, 6, "agrees")
     assert abs(found.angle_deg - 90) < 0.5 and abs(found.start_x - 248) < 1.5 and found.end_y < 2 < 490 < found.start_y
 
 
 def test_the_demonstrations_screens_say_where_their_scans_lie(demo_root):
-    """Radial lines turn by 30 degrees; those of a volume lie 240 um apart."""
+    """Radial lines turn by 30 degrees; those of a volume lie 240 um apart and are counted from below."""
     found = {file.name: read_geometry(read_image(file)) for file in sorted(demo_root.source.rglob("*.jpg"))}
     assert {geometry.pattern for geometry in found.values()} <= {"radial", "volume"}
     radial = [geometry for geometry in found.values() if geometry.pattern == "radial"]
     assert radial and all(min(one.angle_deg % 30, 30 - one.angle_deg % 30) < 1 for one in radial)
     volume = [geometry for geometry in found.values() if geometry.pattern == "volume"]
     assert volume and all(abs((one.distance_um + 120) % 240 - 120) < 20 for one in volume)
+    assert {one.lines for one in radial} == {6} and {one.lines for one in volume} == {25}
+    assert all(one.line == round((90 - one.angle_deg) / 30) % 6 + 1 for one in radial)
+    assert all(one.line == round(13 + one.distance_um / 240) for one in volume)
+    counters = [geometry.counter for geometry in found.values()]
+    assert "differs" not in counters and counters.count("agrees") > len(counters) / 4
+
+
+@pytest.mark.parametrize(("text", "said"), [
+    ("3 / 6", "agrees"), ("1 / 6", "differs"), ("3 / 7", "differs"), ("3 / 12", "differs"), ("3", ""), ("", ""),
+    ("n / n", ""), ("A / 6", ""),
+    ("5 / 6", "agrees"),        # the third one the other way round
+])
+@pytest.mark.parametrize("ground", [40, 150])
+def test_the_counter_is_only_compared_and_only_where_it_is_legible(text, said, ground):
+    screen = np.full((596, 1264, 3), ground, np.uint8)
+    for number in (1, 2, 4, 5, 6, 3):
+        turn = np.pi * (number - 1) / 6
+        along = 180 * np.array([np.sin(turn), -np.cos(turn)])
+        ends = [tuple(np.rint(248 + way * along).astype(int).tolist()) for way in (-1, 1)]
+        cv2.arrowedLine(screen, *ends, (0, 255 if number == 3 else 128, 0), 2, cv2.LINE_AA, tipLength=0)
+    cv2.putText(screen, text, (5, 19), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 255, 0), 1, cv2.LINE_AA)
+    screen = cv2.imdecode(cv2.imencode(".jpg", screen, [cv2.IMWRITE_JPEG_QUALITY, 90])[1], cv2.IMREAD_COLOR)
+    found = read_geometry(screen)
+    assert (found.line, found.lines) == (3, 6)
+    assert found.counter == (said if ground == 40 else "")      # green is as bright as a ground of 150
+
+
+@pytest.mark.parametrize("lines", [5, 6])
+def test_uneven_lines_have_no_numbers(lines):
+    """Lines at 0, 30, 60 ... degrees, but for the last: it is turned by a third of that, or not there."""
+    screen = np.full((596, 1264, 3), 60, np.uint8)
+    for turn in [0, 30, 60, 90, 120, 140][:lines]:
+        along = 180 * np.array([np.sin(np.radians(turn)), -np.cos(np.radians(turn))])
+        ends = [tuple(np.rint(248 + way * along).astype(int).tolist()) for way in (-1, 1)]
+        cv2.line(screen, *ends, (0, 128 if turn else 255, 0), 2, cv2.LINE_AA)
+    found = read_geometry(screen)
+    assert found.pattern == "radial" and found.distance_um == 0
+    assert np.isnan(found.line) and np.isnan(found.lines) and found.counter == ""
 
 
 @pytest.mark.parametrize("draw", [

@@ -14,6 +14,7 @@ import pandas as pd
 from config import Paths, View
 from processing import columns as c
 from processing.check.kinds import Finding, find
+from processing.counter import DIFFERS
 from processing.crop_record import CropRecord, GeometryRecord
 from processing.crops import is_current
 from processing.errors import PipelineError
@@ -156,11 +157,13 @@ def check_geometry(paths: Paths, images: pd.DataFrame) -> list:
         images: DataFrame with IMAGE_COLUMNS of data/source.
 
     Returns:
-        list of Finding: screens whose lines cannot be read; visits none of whose scans is known to lie within
-        NEAR_FOVEA_UM of the middle of their pattern, though some lines can be read.
+        list of Finding: screens whose lines cannot be read, or tell another line than the counter; visits none of
+        whose scans is known to lie within NEAR_FOVEA_UM of the middle of their pattern, though some lines can be read.
     """
     table = images.merge(GeometryRecord(paths.geometry_table).table(images[c.SOURCE]), on=c.SOURCE)
     found = [find("lines-unknown", file) for file in table[c.SOURCE][table["pattern"] == UNKNOWN]]
+    found += [find("counter-differs", row[c.SOURCE], f"{row['line']:.0f} of {row['lines']:.0f} by the green lines")
+              for row in table[table["counter"] == DIFFERS].to_dict("records")]
     for _, visit in table.groupby([c.PATIENT, c.AFTER, c.DATA_TYPE]):
         nearest = visit["distance_um"].abs().min()
         if nearest <= NEAR_FOVEA_UM or (visit["pattern"] == UNKNOWN).all():     # the latter are named one by one

@@ -103,6 +103,7 @@ KINDS = {
     "retina-missing": Kind(WARNS, "option 11 found no retina in the B-scan", _KEPT),
     "retina-cut": Kind(WARNS, "the retina leaves the B-scan at the top; how thick it is there is not known", _KEPT),
     "lines-unknown": Kind(NOTES, "where the scan lies on the retina cannot be read from the screen", _KEPT),
+    "counter-differs": Kind(NOTES, "the screen's counter shows another line than its green lines", _KEPT),
     "visit-off-fovea": Kind(WARNS, "no scan of the visit passes near the fovea, where thickness is asked for", _KEPT),
     "visit-place-unknown": Kind(NOTES, "whether any scan of the visit passes near the fovea is not known", _KEPT),
     "measures-broken": Kind(WARNS, "it is no table of option 11", "option 11 measures all scans anew"),

@@ -59,8 +59,8 @@ class Scan:
 
     @property
     def offset_um(self) -> float:
-        """How far below the fovea the line passes; 0 for radial lines."""
-        return 0.0 if self.radial else (self.number - (VOLUME_LINES + 1) / 2) * VOLUME_SPACING_UM
+        """How far below the fovea the line passes; 0 for radial lines. The device counts a volume from below."""
+        return 0.0 if self.radial else ((VOLUME_LINES + 1) / 2 - self.number) * VOLUME_SPACING_UM
 
 
 class Section(NamedTuple):

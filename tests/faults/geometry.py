@@ -10,7 +10,9 @@ from tests.faults import Figure, scaled
 from tests.lines import draw_screen
 
 SCREENS = 2000
-ANGLE_DEG, DISTANCE_UM, DOWN, ACROSS = 1.0, 15.0, 0.02, 0.04        # by which what is read may differ
+ANGLE_DEG, DISTANCE_UM = 1.0, 15.0      # by which what is read may differ
+SCALE_OFF = 0.07                        # of a scale, by which it may say itself to be off at most; else it is unknown
+ROUNDING_UM = 1e-6
 
 
 def scan_lines(share, folder):
@@ -26,13 +28,9 @@ def judge(drawn):
     found = read_geometry(drawn.screen)
     if np.isnan(found.angle_deg):
         return "no line"
-    scan = find_bscan(drawn.screen)
-    if scan.scale == "scale bars" and not abs(scan.um_down / drawn.um_down - 1) <= DOWN:
-        return f"wrong scale: {drawn.um_down:.2f} as {scan.um_down:.2f}"
-    if scan.scale == "scale bars" and not abs(scan.um_across / drawn.um_across - 1) <= ACROSS:
-        return f"wrong scale: {drawn.um_across:.2f} as {scan.um_across:.2f} across"
-    if scan.scale != "scale bars" and np.isfinite(drawn.um_down):
-        return "unknown scale"
+    scale = _judge_scale(find_bscan(drawn.screen), drawn)
+    if scale:
+        return scale
     circle = 360 if found.arrow else 180
     off = (found.angle_deg - drawn.angle_deg + circle / 2) % circle - circle / 2
     if abs(off) > ANGLE_DEG:
@@ -45,9 +43,28 @@ def judge(drawn):
         return f"wrong pattern: {drawn.pattern} as {found.pattern}"
     if np.isnan(found.distance_um):
         return "unknown distance"
+    if np.isnan(found.line):
+        return "unknown line"
+    if (found.line, found.lines) != (drawn.line, drawn.lines):
+        return f"wrong line: {drawn.line} of {drawn.lines} as {found.line} of {found.lines}"
+    if found.counter == "differs" and drawn.counter == "agrees":
+        return "wrong counter"
     is_turned = abs((found.angle_deg - drawn.angle_deg + 180) % 360 - 180) > 90
     off_um = found.distance_um - drawn.distance_um * (-1 if is_turned else 1)
     return "right" if abs(off_um) <= DISTANCE_UM else f"wrong distance by {off_um:.0f} um"
+
+
+def _judge_scale(scan, drawn):
+    """What is wrong, or unknown, of a screen's scale; empty if it is right."""
+    for um, off, truth in ((scan.um_down, scan.um_down_off, drawn.um_down),
+                           (scan.um_across, scan.um_across_off, drawn.um_across)):
+        if np.isnan(truth):
+            continue
+        if not off <= SCALE_OFF * um:
+            return "unknown scale"
+        if abs(um - truth) > off + ROUNDING_UM:
+            return f"wrong scale: {truth:.2f} as {um:.2f}, off by {off:.2f} at most"
+    return "wrong scale: there is no bar" if np.isnan(drawn.um_down) and scan.scale == "scale bars" else ""
 
 
 FIGURES = [scan_lines]
