@@ -58,7 +58,7 @@ def measure_files(files: Sequence[str], paths: Paths = PATHS, *, out: str | None
 
     Raises:
         PipelineError: a file that is not there, no image among them, no such run or device, a faulty `lines`, a folder
-            that cannot be written to.
+            that cannot be written to, not one file that can be read.
     """
     json_file = Path(read_path(lines)) if lines else None
     volume = read_volume(json_file) if json_file else None
@@ -86,6 +86,8 @@ def measure_files(files: Sequence[str], paths: Paths = PATHS, *, out: str | None
     finally:                                # what was measured before an interruption is not lost
         if rows:
             _tell_files(folder, build_table(rows, COLUMNS))
+    if not curves:
+        raise PipelineError(f"None of the files can be read as a B-scan; {folder / 'measures.csv'} says why of each.")
     if volume and json_file:
         _write_volume(folder, volume, curves, json_file.parent)
     say(f"Measures and pictures: {folder}")

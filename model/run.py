@@ -149,6 +149,9 @@ class Run:
                 self._save()
                 self._draw()
                 self._write_state("finished" if error is None else _name_end(error), error)
+                if error is not None and self._writes and self._saved_epoch:
+                    (find_stop(error) or error).add_note(
+                        f"{self.folder} keeps what it learned up to epoch {self._saved_epoch}: --resume goes on.")
             except BaseException as problem:
                 try:
                     if _is_stop(problem):      # Ctrl-C or SIGTERM in the midst of it: once more

@@ -142,7 +142,7 @@ def _describe_place(screen):
         values |= {"bscan_columns": scan.pixels.shape[1]} | {name: getattr(scan, name) for name in SCALE_COLUMNS}
     except ImageError:
         values |= dict.fromkeys(["bscan_columns", *SCALE_COLUMNS], "")
-    return {name: ("" if math.isnan(value) else f"{round(value, 2):.9g}") if isinstance(value, float) else value
+    return {name: ("" if math.isnan(value) else f"{round(value, 2) + 0.0:.9g}") if isinstance(value, float) else value
             for name, value in values.items()}
 
 

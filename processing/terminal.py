@@ -127,6 +127,13 @@ def report_errors() -> Iterator[Outcome]:
         else:                       # a bug
             print(f"Unexpected {type(error).__name__}: {error}", file=sys.stderr)
             _log_traceback()
+        _print_notes(error)
+
+
+def _print_notes(error: BaseException) -> None:
+    """What was noted about an error on its way: a run, that it can be resumed."""
+    for note in getattr(error, "__notes__", ()):
+        print(note, file=sys.stderr)
 
 
 def find_stop(error: BaseException) -> BaseException | None:
@@ -190,8 +197,9 @@ def open_terminal() -> Iterator[Outcome]:
     try:
         yield outcome
         sys.stdout.flush()
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print("\nStopped.", file=sys.stderr)
+        _print_notes(stop)
         outcome.status = INTERRUPTED
     except OSError as error:        # of stdout: it was closed (`| head`), or its disk is full
         if not isinstance(error, BrokenPipeError):

@@ -206,6 +206,13 @@ def test_a_folder_of_scans_becomes_a_table_and_pictures(folder, clear, capsys):
     assert len(pd.read_csv(folder / "measures.csv")) == 5
 
 
+def test_a_file_that_cannot_be_read_is_an_error_where_there_is_no_other(folder):
+    broken = next(folder.rglob("broken.jpg"))
+    with pytest.raises(PipelineError, match=r"None of the files can be read as a B-scan; .*measures.csv says why"):
+        measure_files([str(broken)], out=str(folder / "out"))
+    assert "damaged" in pd.read_csv(folder / "out" / "measures.csv")[c.PROBLEM].item()
+
+
 def test_the_scale_that_is_given_counts(folder):
     one = pd.read_csv(measure_files([str(folder / "0.png")]) / "measures.csv").iloc[0]
     other = pd.read_csv(measure_files([str(folder / "0.png")], um_down=3.0, um_across=10.0) / "measures.csv").iloc[0]

@@ -100,12 +100,13 @@ def test_the_last_epoch_is_on_disk_even_where_epochs_are_too_quick_to_save_each(
 def test_a_run_that_is_cut_short_keeps_its_last_complete_epoch(make_run, error, ends):
     run = make_run()
     bias, optimizer = give_model(run)
-    with pytest.raises(error), run:
+    with pytest.raises(error) as raised, run:
         for epoch in range(1, 6):
             torch.nn.init.constant_(bias, epoch)
             run.finish_epoch(epoch, optimizer, {"loss": 1.0})
         torch.nn.init.constant_(bias, 99)      # in the middle of epoch 6
         raise error
+    assert raised.value.__notes__ == [f"{run.folder} keeps what it learned up to epoch 5: --resume goes on."]
     assert state(run.folder) == ends
     assert saved_bias(run.folder)[0] == 5
     assert json.loads((run.folder / "run.json").read_text())["epochs_done"] == 5
@@ -114,12 +115,13 @@ def test_a_run_that_is_cut_short_keeps_its_last_complete_epoch(make_run, error, 
 def test_a_signal_that_became_an_error_of_a_lock_stops_a_run(make_run):
     run = make_run()
     give_model(run)
-    with pytest.raises(RuntimeError, match="un-acquired lock"), run:
+    with pytest.raises(RuntimeError, match="un-acquired lock") as raised, run:
         try:
             raise SystemExit(143)
         finally:
             threading.RLock().release()
     assert state(run.folder) == "stopped"
+    assert not hasattr(raised.value.__context__, "__notes__")       # no epoch is complete: there is nothing to resume
 
 
 @pytest.mark.parametrize("step", ["save_checkpoint", "write_json"])
