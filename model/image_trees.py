@@ -119,8 +119,8 @@ class ImageTrees:
 
     def fingerprint(self, rows: pd.DataFrame, held_out: pd.DataFrame, paths: Paths) -> dict[str, str]:
         """The tables and the pretrained runs that its features come from; raises PipelineError where option 11 has not
-        measured anything: before any training begins."""
-        require_measures(paths)
+        measured all of `rows`: before any training begins."""
+        require_measures(paths, rows[c.SOURCE])
         tables = fingerprint_tables([paths.image_table, paths.eye_table, paths.measures, paths.geometry_table])
         asked = self.specification.get("pretrained")
         runs = [seer["run"] for seer in find_seers(paths, asked).values()] if asked else []

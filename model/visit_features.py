@@ -3,7 +3,9 @@
 Reads data/processed/csv/{image_data,eyes,measures,geometry}.csv; writes nothing. N images, V visits.
 """
 
+import functools
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,6 +16,7 @@ from model.measures import MEASURES
 from processing import columns as c
 from processing.crop_record import GeometryRecord
 from processing.errors import PipelineError
+from processing.files import describe_file
 from processing.tables import read_measures, read_processed
 from processing.visits import VISIT
 
@@ -104,26 +107,41 @@ def read_labels(paths: Paths) -> pd.DataFrame:
     return visits.astype(float).swaplevel()
 
 
-def require_measures(paths: Paths) -> None:
-    """Raises PipelineError where option 11 has not measured anything yet."""
+def require_measures(paths: Paths, wanted: pd.Series | None = None) -> pd.DataFrame:
+    """What option 11 measured.
+
+    Args:
+        paths: config.Paths.
+        wanted: source_path of images that must all be there, measured by this version of the program; None: so be it.
+
+    Returns:
+        DataFrame indexed by source_path, with MEASURES.
+
+    Raises:
+        PipelineError: it has not measured anything yet, or not all of `wanted`.
+    """
     if not paths.measures.is_file():
         raise PipelineError(f"{paths.measures} is not there; the recipe measured needs it. Option 11 makes it.")
-
-
-def _read_measures(paths: Paths, sources: pd.Series, wanted: pd.Series | None = None) -> pd.DataFrame:
-    """MEASURES and distance_um of those of `sources` that are measured, indexed by them; `wanted` must all be, by this
-    version of the program. None: so be it."""
-    require_measures(paths)
-    optional = MEASURES if wanted is None else ()
-    wanted = sources.head(0) if wanted is None else wanted
     try:
-        table = read_measures(paths.measures, MEASURES, optional=optional).set_index(c.FILE)
+        table = _read_all(paths.measures, () if wanted is not None else MEASURES, *describe_file(paths.measures))
     except PipelineError as error:
         raise PipelineError(f"{error}\nOr let option 11 (measure) make it anew.") from error
+    wanted = pd.Series(dtype=str) if wanted is None else wanted
     absent = wanted[~wanted.isin(table.index)]
     if len(absent):
         raise PipelineError(f"{paths.measures} lacks {len(absent)} of {len(wanted)} images, as {absent.iloc[0]}. "
                             "Option 11 (measure) measures what is new.")
+    return table
+
+
+@functools.lru_cache(maxsize=1)     # each model of a training wants it, and each fold
+def _read_all(path: Path, optional: tuple[str, ...], *_state: str) -> pd.DataFrame:
+    return read_measures(path, MEASURES, optional=optional).set_index(c.FILE)
+
+
+def _read_measures(paths: Paths, sources: pd.Series, wanted: pd.Series | None = None) -> pd.DataFrame:
+    """MEASURES and distance_um of those of `sources` that are measured, indexed by them; `wanted` as above."""
+    table = require_measures(paths, wanted)
     table = table.loc[table.index.isin(sources), list(MEASURES)].astype(float)
     places = GeometryRecord(paths.geometry_table).table(table.index).set_index(c.SOURCE)["distance_um"]
     thickness = table[THICKNESS]

@@ -352,9 +352,12 @@ def test_a_mean_that_stands_in_for_an_age_is_none_of_the_features(tmp_path):
 
 def test_what_is_not_measured_is_named(tmp_path):
     paths, rows = make_world(tmp_path, 12)
-    table = pd.read_csv(paths.measures)
+    table, model = pd.read_csv(paths.measures), ImageTrees(ImageTrees.specify(CONFIG, rows), CPU)
+    model.fingerprint(rows, rows.head(0), paths)        # what is asked before any training of several begins
     write_csv(paths.measures, table.drop(index=[3, 4]))
     with pytest.raises(PipelineError, match=f"lacks 2 of {len(rows)} images, as {rows[c.SOURCE].iloc[3]}.*Option 11"):
+        model.fingerprint(rows, rows.head(0), paths)
+    with pytest.raises(PipelineError, match="lacks 2 of"):
         fit(rows, paths)
     paths.measures.unlink()
     with pytest.raises(PipelineError, match="measures.csv is not there.*Option 11"):

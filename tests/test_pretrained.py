@@ -346,7 +346,7 @@ def test_runs_that_began_with_random_numbers_are_another_recipe_and_asked_last(r
 
 def test_the_runs_that_best_asks_are_part_of_what_it_learned_from(root, monkeypatch):
     """Runs that ask others do not answer together with it (find_members)."""
-    monkeypatch.setattr("model.image_trees.require_measures", lambda paths: None)
+    monkeypatch.setattr("model.image_trees.require_measures", lambda paths, rows: None)
     rows = rows_of(root)
     data = {recipe: ImageTrees(ImageTrees.specify(replace(SHORT, recipe=recipe), rows), CPU).fingerprint(
         rows, rows.head(0), root) for recipe in ("measured", "best")}
