@@ -76,6 +76,7 @@ def measure_files(files: Sequence[str], paths: Paths = PATHS, *, out: str | None
     names, rows, curves = _name_pictures(found), [], {}
     results = measure_each(network, map(str, found),
                             lambda file: read_bscan(Path(file), um_down=um_down, um_across=um_across))
+    table = folder / "measures.csv"
     try:
         for measured in progress(results, total=len(found), label="measure", unit="scan"):
             rows.append(tabulate(measured))
@@ -85,25 +86,27 @@ def measure_files(files: Sequence[str], paths: Paths = PATHS, *, out: str | None
                 try_to_write(picture, partial(draw_picture, picture, file.name, measured.scan, measured.reading))
     finally:                                # what was measured before an interruption is not lost
         if rows:
-            _tell_files(folder, build_table(rows, COLUMNS))
+            table = _tell_files(table, build_table(rows, COLUMNS))
     if not curves:
-        raise PipelineError(f"None of the files can be read as a B-scan; {folder / 'measures.csv'} says why of each.")
+        raise PipelineError(f"None of the files can be read as a B-scan; {table} says why of each.")
     if volume and json_file:
         _write_volume(folder, volume, curves, json_file.parent)
     say(f"Measures and pictures: {folder}")
     return folder
 
 
-def _tell_files(folder: Path, table: pd.DataFrame) -> None:
+def _tell_files(file: Path, table: pd.DataFrame) -> Path:
+    """Say what was measured, and write it. Returns the file that was written."""
     say_table(table)
     say_problems(table)
     say_scale(table, " Another one is given by --um-down and --um-across.")
     try:
-        write_csv(folder / "measures.csv", table)
+        write_csv(file, table)
     except PipelineError as error:          # a spreadsheet has it open, say
-        other = folder / f"measures-{datetime.now().strftime(TIME_STAMP)}.csv"
-        write_csv(other, table)
-        say(f"{error} The table is {other} instead.")
+        file = file.with_stem(f"{file.stem}-{datetime.now().strftime(TIME_STAMP)}")
+        write_csv(file, table)
+        say(f"{error} The table is {file} instead.")
+    return file
 
 
 def _try_folder(folder: Path) -> None:

@@ -142,8 +142,15 @@ def _describe_place(screen):
         values |= {"bscan_columns": scan.pixels.shape[1]} | {name: getattr(scan, name) for name in SCALE_COLUMNS}
     except ImageError:
         values |= dict.fromkeys(["bscan_columns", *SCALE_COLUMNS], "")
-    return {name: ("" if math.isnan(value) else f"{round(value, 2) + 0.0:.9g}") if isinstance(value, float) else value
+    return {name: _write_number(value, up=name.endswith("_off")) if isinstance(value, float) else value
             for name, value in values.items()}
+
+
+def _write_number(value, *, up):
+    """Rounded, or rounded up; what is not known is empty, and whole numbers have no decimals."""
+    if math.isnan(value):
+        return ""
+    return f"{math.ceil(100 * value) / 100 if up else round(value, 2) + 0.0:.9g}"       # + 0.0: no -0
 
 
 def _describe_cut(crop, source, view, state):

@@ -29,6 +29,7 @@ LEAST_HEAD = 10                             # its pixels there
 BESIDE_PX = 5                               # from this scan's line, of what belongs to others
 LEAST_LINE = 0.45                           # of the usual line's green, that a line has at least
 FAINT_LINE = 0.15                           # of it: from here on it may be a line
+LEAST_SPACING_PX = 5.5                      # of parallel lines; a JPEG, which halves colour, makes denser ones others
 UNEVEN = 0.2                                # of the distance between two lines, that it may differ by
 LEAST_OTHERS, MOST_OTHERS = 60, 1500        # pixels of other lines; of more, some are looked at
 PARALLEL_DEG = 8.0                          # of a pixel's direction
@@ -68,8 +69,8 @@ class _Pattern(NamedTuple):
 
     name: str = UNKNOWN
     distance_px: float = math.nan       # how far right of the line its middle lies
-    line: float = math.nan
-    lines: float = math.nan
+    number: float = math.nan            # of the line, from 1 on
+    total: float = math.nan             # of its lines
 
 
 class _Line(NamedTuple):
@@ -113,15 +114,15 @@ def read_geometry(screen: np.ndarray) -> Geometry:
     angle = math.degrees(math.atan2(-line.along[1], line.along[0])) % 360
     step = 1 + len(places) // ENOUGH_PLACES
     pattern = _find_pattern(line, places[::step], values[::step], greenness)
-    counter = "" if math.isnan(pattern.line) else check_counter(screen, _list_numbers(pattern), int(pattern.lines))
+    counter = "" if math.isnan(pattern.number) else check_counter(screen, _list_numbers(pattern), int(pattern.total))
     return Geometry(pattern.name, float(start[0]), float(start[1]), float(end[0]), float(end[1]), angle,
-                    pattern.distance_px * FUNDUS_UM, arrow, pattern.line, pattern.lines, counter)
+                    pattern.distance_px * FUNDUS_UM, arrow, pattern.number, pattern.total, counter)
 
 
 def _list_numbers(pattern: _Pattern) -> list[int]:
     """What the device may call this line: of a radial pattern it is not known which way round it counts."""
-    line, lines = int(pattern.line), int(pattern.lines)
-    return [line, (1 - line) % lines + 1] if pattern.name == RADIAL_PATTERN else [line]
+    number, total = int(pattern.number), int(pattern.total)
+    return [number, (1 - number) % total + 1] if pattern.name == RADIAL_PATTERN else [number]
 
 
 def _fit_line(places: np.ndarray) -> _Line | None:
@@ -143,7 +144,7 @@ def _fit_line(places: np.ndarray) -> _Line | None:
         along = np.array([math.cos(angle), math.sin(angle)])
     off = np.abs((places - middle) @ np.array([-along[1], along[0]]))
     run = np.sort((near - middle) @ along)
-    filled = len(np.unique(np.rint(run))) / (run[-1] - run[0] + 1)
+    filled = len(np.unique(np.rint(run - run[0]))) / (run[-1] - run[0] + 1)     # halves would be rounded to even
     rms = math.sqrt(float((off[off <= NEAR_PX] ** 2).mean()))
     if run[-1] - run[0] < LEAST_PX or filled < FILLED or rms > OFF_PX or len(near) < 0.6 * len(places):
         return None
@@ -207,8 +208,9 @@ def _measure_volume(line: _Line, off: np.ndarray, values: np.ndarray, right: np.
         values: N, how green they are.
         right: unit vector.
     """
-    first = math.floor(off.min()) - 1
-    profile = np.bincount(np.rint(off).astype(int) - first, values, minlength=8)      # of greenness across the lines
+    steps = np.floor(off + 0.5).astype(int)     # np.rint would send halves to either side, and lines lie at halves
+    first = int(steps.min()) - 2
+    profile = np.pad(np.bincount(steps - steps.min(), values), 2)       # of greenness across the lines
     smooth = np.convolve(profile, [1, 1, 1], "same")
     peaks = _find_peaks(smooth)
     if len(peaks) < 3:
@@ -221,6 +223,8 @@ def _measure_volume(line: _Line, off: np.ndarray, values: np.ndarray, right: np.
     if np.abs(np.diff(spots) / spacing - np.diff(numbers)).max() > UNEVEN:
         return _Pattern()
     spacing, start = np.polyfit(numbers, spots, 1)      # all lines say together where the outermost lie
+    if spacing < LEAST_SPACING_PX:
+        return _Pattern(VOLUME_PATTERN)
     ends = start, start + numbers[-1] * spacing
     middle = line.middle + (line.first + line.last) / 2 * line.along
     for outermost, way in zip(ends, (-1, 1), strict=True):
@@ -229,17 +233,19 @@ def _measure_volume(line: _Line, off: np.ndarray, values: np.ndarray, right: np.
         if (not ((beyond > EDGE_PX) & (beyond < FUNDUS_PX - 1 - EDGE_PX)).all()
                 or smooth[max(0, at - 2):max(0, at + 3)].max(initial=0) > FAINT_LINE * np.median(smooth[peaks])):
             return _Pattern(VOLUME_PATTERN)
-    before, lines = numbers[np.abs(spots).argmin()], numbers[-1] + 1
+    before, total = numbers[np.abs(spots).argmin()], numbers[-1] + 1
     own = start + spacing * before                      # this scan's place among them, surer than its own
     counts_on = right[1] < 0 if abs(right[1]) > abs(right[0]) else right[0] > 0      # whether upwards, or rightwards
-    return _Pattern(VOLUME_PATTERN, float(sum(ends) / 2 - own), float(before + 1 if counts_on else lines - before),
-                    float(lines))
+    return _Pattern(VOLUME_PATTERN, float(sum(ends) / 2 - own), float(before + 1 if counts_on else total - before),
+                    float(total))
 
 
 def _find_peaks(profile: np.ndarray) -> np.ndarray:
     """Where a profile across parallel lines has one: about as high as the others, and not beside a higher one."""
     is_peak = (profile > np.roll(profile, 1)) & (profile >= np.roll(profile, -1)) & (profile > 0.1 * profile.max())
     peaks = np.flatnonzero(is_peak)
+    if len(peaks) == 0:
+        return peaks
     peaks = peaks[profile[peaks] > LEAST_LINE * np.median(profile[peaks])]
     near = 0.75 * np.median(np.diff(peaks)) if len(peaks) > 2 else 0
     is_near = np.abs(peaks[:, None] - peaks) < near
@@ -280,7 +286,7 @@ def _count_radial(line: _Line, places: np.ndarray, values: np.ndarray, crossing:
     own_turn = math.degrees(math.atan2(line.along[0], -line.along[1])) % 180
     spacing = 180 / max(1, len(peaks))
     off = ((peaks + 0.5) / 2 - own_turn) / spacing
-    number = own_turn / spacing
-    if len(peaks) < 3 or np.abs(off - np.rint(off)).max() > UNEVEN or abs(number - round(number)) > UPRIGHT:
+    before = own_turn / spacing
+    if len(peaks) < 3 or np.abs(off - np.rint(off)).max() > UNEVEN or abs(before - round(before)) > UPRIGHT:
         return math.nan, math.nan
-    return float(round(number) % len(peaks) + 1), float(len(peaks))
+    return float(round(before) % len(peaks) + 1), float(len(peaks))

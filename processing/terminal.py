@@ -103,7 +103,7 @@ class Outcome:
 
 @contextlib.contextmanager
 def report_errors() -> Iterator[Outcome]:
-    """Say in one or two lines which error ended what is done within. Yields its outcome.
+    """Say in a few lines which error ended what is done within, and what was noted of it. Yields its outcome.
 
     The traceback of a bug goes to the error log. Ctrl-C, SIGTERM and an output that is closed are passed on.
     """
@@ -201,6 +201,9 @@ def open_terminal() -> Iterator[Outcome]:
         print("\nStopped.", file=sys.stderr)
         _print_notes(stop)
         outcome.status = INTERRUPTED
+    except SystemExit as stop:      # of SIGTERM, too
+        _print_notes(stop)
+        raise
     except OSError as error:        # of stdout: it was closed (`| head`), or its disk is full
         if not isinstance(error, BrokenPipeError):
             print(f"The output cannot be written: {error.strerror}.", file=sys.stderr)

@@ -1,14 +1,20 @@
 """Screens with scan lines of all kinds, whose places are known: for tests of processing.geometry."""
 
+from pathlib import Path
 from typing import NamedTuple
 
 import cv2
+import matplotlib
 import numpy as np
+from PIL import Image, ImageDraw, ImageFont
 
 from processing.bscans import UM_ACROSS, UM_DOWN
 from processing.eye.phantom import FUNDUS_PX
 from processing.geometry import FUNDUS_UM
 
+FONTS = Path(matplotlib.get_data_path(), "fonts", "ttf")
+COUNTER_FONTS = ["DejaVuSans-Oblique.ttf", "DejaVuSansMono-Bold.ttf", "DejaVuSerif.ttf", "STIXGeneral.ttf",
+                 "cmtt10.ttf", "cmss10.ttf"]        # none of those that processing.counter compares with
 BRIGHT, DARK, WHITE = (0, 255, 0), (0, 128, 0), (255, 255, 255)
 
 
@@ -92,6 +98,8 @@ def draw_volume(rng, picture, screen):
     angle = rng.choice([0.0, 0.0, rng.uniform(-0.25, 0.25), np.pi / 2])
     along, centre = np.array([np.cos(angle), np.sin(angle)]), (FUNDUS_PX - 1) / 2 + rng.uniform(-60, 60, 2)
     half, across = rng.uniform(100, 250), np.array([along[1], -along[0]])       # upwards, or to the right
+    if np.random.default_rng([3, total, number, int(half)]).random() < 0.5:     # on whole pixels, as a device may draw
+        centre, half, spacing = np.rint(2 * centre) / 2, round(2 * half) / 2, round(spacing)
     lines = [(centre + (k - (total - 1) / 2) * spacing * across - half * along,
               centre + (k - (total - 1) / 2) * spacing * across + half * along) for k in range(total)]
     return _draw(rng, picture, screen, lines, number, thick, "volume", centre)
@@ -119,14 +127,18 @@ def _draw(rng, picture, screen, lines, number, thick, pattern, centre):
 
 
 def _draw_counter(rng, screen, number, total, pattern):
-    """`1 / 6` in one of three fonts; radial lines are counted either way round. One in twelve tells another line."""
+    """`1 / 6` in one of several fonts; radial lines are counted either way round. One in twelve tells another line."""
     shown = (1 - number) % total + 1 if pattern == "radial" and rng.random() < 0.5 else number
     is_right = bool(rng.random() < 11 / 12)
     if not is_right:
         known = {number, shown, (1 - number) % total + 1}
         shown = int(rng.choice([other for other in range(1, total + 1) if other not in known]))
-    font = int(rng.choice([cv2.FONT_HERSHEY_SIMPLEX, cv2.FONT_HERSHEY_COMPLEX, cv2.FONT_HERSHEY_TRIPLEX]))
-    _write(screen, f"{shown} / {total}", (5, 19), BRIGHT, font)
+    font, size = str(rng.choice(COUNTER_FONTS)), int(rng.integers(12, 17))
+    picture = Image.new("L", (screen.shape[1], 40))
+    ImageDraw.Draw(picture).text((int(rng.integers(3, 8)), int(rng.integers(2, 8))), f"{shown} / {total}", 255,
+                                 ImageFont.truetype(FONTS / font, size))
+    ink = np.asarray(picture)[..., None] / 255
+    screen[:40] = np.rint(screen[:40] * (1 - ink) + ink * BRIGHT)
     return "agrees" if is_right else "differs"
 
 
@@ -143,5 +155,5 @@ def _draw_line(picture, start, end, color, thick):
     cv2.line(picture, *ends, color, thick, cv2.LINE_AA, 4)
 
 
-def _write(screen, text, place, color, font=cv2.FONT_HERSHEY_SIMPLEX):
-    cv2.putText(screen, text, place, font, 0.45, color, 1, cv2.LINE_AA)
+def _write(screen, text, place, color):
+    cv2.putText(screen, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.45, color, 1, cv2.LINE_AA)

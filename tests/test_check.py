@@ -686,6 +686,15 @@ def test_visits_without_a_scan_near_the_fovea_are_named(demo_copy):
     assert (told.file, told.value) == (table[c.SOURCE][other], "3 of 6 by the green lines") and told.severity == "notes"
 
 
+def test_places_that_another_version_read_are_said_to_be_unknown(demo_copy):
+    table = pd.read_csv(demo_copy.geometry_table)
+    table.drop(columns=["line", "lines", "counter"]).to_csv(demo_copy.geometry_table, index=False)
+    told, = (one for one in check_data(demo_copy) if one.kind.startswith(("lines", "visit", "counter")))
+    assert told.kind == "lines-unread" and told.file == demo_copy.relative(demo_copy.geometry_table)
+    processing_data(demo_copy)
+    pd.testing.assert_frame_equal(pd.read_csv(demo_copy.geometry_table), table)
+
+
 def test_a_visit_one_of_whose_scans_lies_anywhere_may_have_been_near(tmp_path):
     paths, files = Paths(tmp_path), ["a.jpg", "b.jpg", "c.jpg"]
     images = pd.DataFrame({c.SOURCE: files, c.PATIENT: "1L", c.AFTER: 0, c.DATA_TYPE: "train"})

@@ -102,6 +102,8 @@ KINDS = {
     "image-empty": Kind(WARNS, "the B-scan shows no retina", _KEPT),
     "retina-missing": Kind(WARNS, "option 11 found no retina in the B-scan", _KEPT),
     "retina-cut": Kind(WARNS, "the retina leaves the B-scan at the top; how thick it is there is not known", _KEPT),
+    "lines-unread": Kind(WARNS, "it holds none of the screens: another version of the program made it",
+                         "where scans lie counts as unknown until option 0 reads the screens anew"),
     "lines-unknown": Kind(NOTES, "where the scan lies on the retina cannot be read from the screen", _KEPT),
     "counter-differs": Kind(NOTES, "the screen's counter shows another line than its green lines", _KEPT),
     "visit-off-fovea": Kind(WARNS, "no scan of the visit passes near the fovea, where thickness is asked for", _KEPT),
