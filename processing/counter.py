@@ -20,7 +20,7 @@ AGREES, DIFFERS = "agrees", "differs"
 MOST_LINES = 64                 # numbers that are compared with
 GREEN_GREY = 150                # of full green, as a JPEG keeps grey
 LEAST_CONTRAST = 20             # of greys: on a ground that is closer to green's the letters have no shape
-MOST_COLOURED = 97              # percentile of colour that is a letter's
+COLOURED_PX = 60                # places that are a letter's at least: as coloured as these letters are
 COLOURED, INKED = 0.4, 0.35     # of a letter's colour and ink, from which a place belongs to it
 CALM = 3                        # times the median deviation of the ground, by which letters must stand out from it
 LETTER_HIGH_PX, UNEVEN_PX = (7, 16), 3      # how high letters are, and by how much they may differ
@@ -78,7 +78,7 @@ def _find_ink(corner: np.ndarray) -> np.ndarray | None:
     blue, green, red = cv2.split(corner)
     colour = np.maximum(green - (blue + red) / 2, 0)
     grey = 0.299 * red + 0.587 * green + 0.114 * blue
-    level = max(1.0, float(np.percentile(colour, MOST_COLOURED)))
+    level = max(1.0, float(np.partition(colour.ravel(), -COLOURED_PX)[-COLOURED_PX]))
     is_letter = colour > COLOURED * level
     is_beside = (cv2.dilate(is_letter.astype(np.uint8), np.ones((5, 5))) > 0) & ~is_letter
     if is_beside.sum() < LEAST_AROUND:
