@@ -17,7 +17,7 @@ from model.portable import NotPortable, Portable
 from model.provenance import fingerprint_tables
 from model.run import Run
 from model.trees import TreeModel
-from model.visit_features import describe_eyes
+from model.visit_features import describe_eyes, hide_filled
 from model_config import CSVConfig
 from processing import columns as c
 from processing.errors import PipelineError
@@ -137,6 +137,7 @@ class CSVTrees:
             DataFrame with the index of `rows`: VA (0 or more) and continue injection, the probability of class 1.
         """
         eyes = (rows if c.PATIENT in rows else rows.reset_index()).reset_index(drop=True)
+        eyes = hide_filled(eyes, paths)
         scanned = describe_eyes(eyes[c.PATIENT], paths)
         unmeasured = int(scanned.isna().all(axis=1).sum())
         if unmeasured and set(SCANNED) & set(self._trees.columns or ()):

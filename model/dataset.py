@@ -11,6 +11,7 @@ import torch
 
 from config import Paths
 from model.cache import PixelCache
+from model.eye_features import PLAUSIBLE_CST_UM
 from model.loss import ImageTargets
 from model.pooling import find_pool
 from model.specification import OWN_VISIT, ImageSpecification
@@ -136,11 +137,12 @@ class ImageData:
 
 
 def _label_own_visits(rows: pd.DataFrame, paths: Paths, columns: list[str]) -> pd.DataFrame:
-    """Thickness of each image's own visit, and its findings; NaN where the doctor gave none and option 0 filled in."""
+    """Thickness of each image's own visit, and its findings; NaN where the doctor gave none and option 0 filled in, or
+    gave one that no retina has."""
     given = read_labels(paths).reindex(pd.MultiIndex.from_frame(rows[VISIT])).set_axis(rows.index)
     thickness, *findings = columns
     known = rows[findings].where(given[findings].notna())
-    return known.assign(**{thickness: given[c.CST].where(given[c.CST] > 0)})
+    return known.assign(**{thickness: given[c.CST].where(given[c.CST].between(*PLAUSIBLE_CST_UM))})
 
 
 def read_places(rows: pd.DataFrame, paths: Paths) -> np.ndarray:

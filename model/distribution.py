@@ -76,7 +76,8 @@ def find_interval(chances: np.ndarray, covered: float = COVERED) -> np.ndarray:
 
 def answer_thickness(chances: np.ndarray, index: pd.Index) -> pd.DataFrame:
     """CST (um) and how sure it is (c.sure_columns) of N x B chances, with that index."""
-    answers = np.column_stack([*choose_thickness(chances), find_interval(chances)])
+    (answer, hit), (low, high) = choose_thickness(chances), find_interval(chances).T
+    answers = np.column_stack([answer, hit, np.minimum(low, answer), np.maximum(high, answer)])
     return pd.DataFrame(answers, columns=[c.CST, *c.sure_columns(c.CST)], index=index)
 
 

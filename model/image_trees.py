@@ -37,14 +37,22 @@ from model.provenance import fingerprint_tables
 from model.run import Run
 from model.seers import find_seers, see_images
 from model.trees import MISSING, TRUSTED
-from model.visit_features import BASE, TO_RPE, build_features, find_base, read_labels, require_measures
+from model.visit_features import (
+    BASE,
+    TO_RPE,
+    build_features,
+    find_base,
+    knows_thickness,
+    read_labels,
+    require_measures,
+)
 from model_config import ImageConfig
 from processing import columns as c
 from processing.errors import PipelineError
 from processing.terminal import say
 from processing.visits import VISIT
 
-LEARNED = ("columns", "image columns", "forest", "leaves", "missed", "findings", "seers", "base", "seen share")
+LEARNED = ("columns", "image columns", "forest", "leaves", "missed", "findings", "seers", "base", "seen share", "usual")
 FOREST = {"n_estimators": 200, "min_samples_leaf": 3, "max_features": 0.5, "n_jobs": -1}
 TRIED_TREES = 40            # of the forests that only tell which base is best
 LEAST_LEAF, LEAVES = 2, 400         # rows of a leaf where findings are told: a LEAVES-th of all, or LEAST_LEAF
@@ -173,8 +181,8 @@ class ImageTrees:
         base = min(misses, key=lambda name: np.minimum(misses[name], FAR_MISS).mean())
         ratio = ratios[base]
         missed = _find_missed(self._grow_forests(features, ratio, even, folds), folds, features, ratio)
-        usual = max(float(np.median(np.abs(missed))), 1e-3)
-        weights = 1 / (1 + (missed / (OUTLIER * usual)) ** 2)       # a wrong label counts less
+        typical = max(float(np.median(np.abs(missed))), 1e-3)
+        weights = 1 / (1 + (missed / (OUTLIER * typical)) ** 2)       # a wrong label counts less
         unseen = self._grow_forests(features, ratio, weights, folds)
         missed = _find_missed(unseen, folds, features, ratio)
         forest = self._grow_forest(features, ratio, weights)
@@ -185,8 +193,9 @@ class ImageTrees:
                 of_trees[left] = _spread(one, features[left], (logs - ratio)[left],
                                          one.apply(features[learned]), missed[learned])
             share = _find_share(seen[known], of_trees, target[known])
+        usual = pd.Series(np.log(target[known]), visits.index[known]).groupby(c.AFTER).agg(np.array).to_dict()
         self._learned |= {"forest": forest, "leaves": forest.apply(features).astype(np.int32), "missed": missed,
-                          "base": base, "seen share": share}
+                          "base": base, "seen share": share, "usual": usual}
 
     def _grow_forests(self, features: np.ndarray, ratio: np.ndarray, weights: np.ndarray, folds: Folds,
                       trees: int | None = None) -> list[ExtraTreesRegressor]:
@@ -271,7 +280,16 @@ class ImageTrees:
         of_trees = _spread(self._learned["forest"], _to_array(visits), base, self._learned["leaves"],
                            self._learned["missed"])
         share = self._learned["seen share"]
-        return of_trees if seen is None else share * seen + (1 - share) * of_trees
+        chances = of_trees if seen is None else share * seen + (1 - share) * of_trees
+        for place in np.flatnonzero(~knows_thickness(visits)):      # the trees have a guess, and think it measured
+            chances[place] = self._tell_usual(visits.index[place]) if seen is None else seen[place]
+        return chances
+
+    def _tell_usual(self, visit: tuple[str, int]) -> np.ndarray:
+        """B chances: the thickness of the training's visits before treatment, or after it."""
+        usual = self._learned["usual"]
+        logs = usual.get(visit[1], np.concatenate(list(usual.values())))
+        return bin_samples(logs[None], np.ones((1, len(logs))))[0]
 
 
 def _find_bases(visits: pd.DataFrame) -> dict[str, np.ndarray]:

@@ -17,11 +17,14 @@ from model.registry import load_model
 from model.runs import find_fold_runs
 from model_config import FOLDS, FROM_RANDOM
 from processing import columns as c
+from processing.files import describe_file
 from processing.splits import load_splits
 from processing.tables import read_processed
 from processing.terminal import say
 
 PRETRAINED = "pretrained"
+
+_ANSWERED: dict[tuple, Judgement] = {}      # what runs were asked last, and what they answered
 
 # Fold, as text -> the run that left it out ("run", its folder relative to model/ckpt) and whom ("eyes", patient IDs)
 Seers = dict[str, dict[str, Any]]
@@ -81,9 +84,7 @@ def see_images(rows: pd.DataFrame, paths: Paths, seers: Seers, device: torch.dev
     for fold, seer in seers.items():
         own = rows[(fold_of_row == int(fold)) | fold_of_row.isna()]
         if len(own):
-            place = Path(paths.ckpt / seer["run"])
-            model: Any = load_model(place / f"{place.parent.name}.pt", device, unit="images")
-            by_fold[int(fold)] = model.judge(own, paths, label=f"{seer['run']} sees")
+            by_fold[int(fold)] = _ask(Path(paths.ckpt / seer["run"]), own, paths, device)
     described = {number: _describe(judgement) for number, judgement in by_fold.items()}
     names = next(iter(described.values())).columns
     chances, seen = np.zeros((len(rows), BINS)), np.zeros((len(rows), len(names)))
@@ -95,6 +96,21 @@ def see_images(rows: pd.DataFrame, paths: Paths, seers: Seers, device: torch.dev
         seen[at] += shares * described[number].reindex(columns=names).to_numpy(float)
         chances[at] += shares * judgement.chances
     return pd.DataFrame(seen, columns=names, index=rows.index), chances
+
+
+def _ask(run: Path, rows: pd.DataFrame, paths: Paths, device: torch.device) -> Judgement:
+    """What a run sees of images; of the same images it is asked once, by all models of a training or an ensemble."""
+    file = run / f"{run.parent.name}.pt"
+    asked = (file, *describe_file(file), *describe_file(paths.geometry_table), tuple(rows[c.SOURCE]),
+             tuple(rows[c.PATIENT]), tuple(rows[c.AFTER]))
+    if asked not in _ANSWERED:
+        model: Any = load_model(file, device, unit="images")
+        answer = model.judge(rows, paths, label=f"{run.relative_to(paths.ckpt).as_posix()} sees")
+        while len(_ANSWERED) >= FOLDS:
+            _ANSWERED.pop(next(iter(_ANSWERED)))
+        _ANSWERED[asked] = answer
+    answer = _ANSWERED[asked]
+    return Judgement(answer.chances, answer.findings.set_axis(rows.index))
 
 
 def _describe(judgement: Judgement) -> pd.DataFrame:

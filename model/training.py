@@ -40,6 +40,7 @@ class Job(NamedTuple):
     data: dict[str, str]    # fingerprints of what it trains on
     learned: set[str] | None        # eyes that it and its start learn from, as patient IDs; None: not known
     run: Run | None         # a resumed one
+    random: torch.Tensor    # state of torch's random numbers behind the first weights
 
 
 def train(configs: list[Config], paths: Paths = PATHS, *, resume: str | None = None, unfinished: bool = False
@@ -71,6 +72,8 @@ def train(configs: list[Config], paths: Paths = PATHS, *, resume: str | None = N
         for number, job in enumerate(jobs, start=1):
             behind = [later.config for later in jobs[number:]]
             run = job.run or Run.start(paths, job.config, job.model, data=job.data, behind=behind)
+            torch.manual_seed(job.config.seed)      # of a card, too
+            torch.set_rng_state(job.random)         # whatever was trained before, it begins as it would alone
             run.note_eyes(job.learned, set(job.held_out.get(c.PATIENT, ())))     # drawn scans are of no eye
             with run:
                 _say_start(job, run)
@@ -132,7 +135,7 @@ def _prepare(paths: Paths, table: pd.DataFrame, config: Config, *, folder: Path 
         learned = None if start is None else own | start
     if isinstance(model, EpochNetwork) and checkpoint is None:      # also of a run that has no epoch done
         model.begin(config)
-    return Job(config, model, rows, unseen, data, learned, run)
+    return Job(config, model, rows, unseen, data, learned, run, torch.get_rng_state())
 
 
 def _prepare_scans(paths: Paths, config: SegmentationConfig, device: torch.device, folder: Path | None, *,
@@ -146,7 +149,7 @@ def _prepare_scans(paths: Paths, config: SegmentationConfig, device: torch.devic
         load_weights_of(checkpoint, model, folder)
     elif config.init_from:
         _load_start(paths, model, config, unfinished=unfinished)
-    return Job(config, model, rows, unseen, data, set(), run)
+    return Job(config, model, rows, unseen, data, set(), run, torch.get_rng_state())
 
 
 def _build_first(paths: Paths, config: Config, device: torch.device, rows: pd.DataFrame, folder: Path | None) -> Model:

@@ -28,6 +28,7 @@ ANY_FLUID = {f"fluid_{which}": [f"{one}_{which}" for one in ("irf", "srf", "ped"
 FLUID = [name for name in MEASURES if name.split("_")[0] in ("irf", "srf", "ped", "foci")] + [*ANY_FLUID]
 QUALITY = ["readable_share", "cut_share", "spread_um", "signal_grey"]
 BASE = "near thickness_0_5mm_um"        # what a visit's thickness is compared with
+BASES = (BASE, "near thickness_fovea_um", "mean thickness_1_5mm_um")      # the first of them that is known
 TO_RPE = "near thickness_to_rpe_0_5mm_um"
 OTHERS = [BASE, "near thickness_fovea_um", "most irf_chance", "most srf_chance", "most ped_chance"]
 COMPARED = ("near ", "least ", "mean thickness")    # lengths that are features as shares of BASE, too
@@ -59,14 +60,20 @@ def build_features(rows: pd.DataFrame, paths: Paths) -> tuple[pd.DataFrame, pd.D
     visits = visits.join(compared.div(find_base(visits), axis=0).add_suffix(" / base"))
     visits = visits.join(_look_up(visits, lambda patient, after: (patient, 1 - after), "other "))
     visits = visits.join(_look_up(visits, lambda patient, after: (c.fellow_of(patient), after), "fellow "))
-    clinical = rows.groupby(VISIT)[CLINICAL].first().astype(float)
-    given = read_processed(paths.eye_table, c.EYE_COLUMNS).drop_duplicates(c.PATIENT).set_index(c.PATIENT)[FILLED]
-    is_given = given.reindex(clinical.index.get_level_values(c.PATIENT)).notna().set_axis(clinical.index)
-    clinical[FILLED] = clinical[FILLED].where(is_given)
+    clinical = hide_filled(rows, paths).groupby(VISIT)[CLINICAL].first().astype(float)
     visits = visits.reindex(clinical.index).join(clinical.add_prefix("clinical "))
     own = measures.loc[rows[c.SOURCE], [*THICKNESS, *FLUID, *QUALITY, "distance_um"]].add_prefix("own ")
     of_visit = visits.reindex(pd.MultiIndex.from_frame(rows[VISIT]))
     return pd.concat([own.set_axis(rows.index), of_visit.set_axis(rows.index)], axis=1), visits
+
+
+def hide_filled(rows: pd.DataFrame, paths: Paths) -> pd.DataFrame:
+    """Rows of eyes or images with NaN where eyes.csv tells no age or preVA and option 0 filled in a mean."""
+    if not paths.eye_table.is_file():       # a file of weights alone, say, asked about eyes of one's own
+        return rows
+    given = read_processed(paths.eye_table, c.EYE_COLUMNS).drop_duplicates(c.PATIENT).set_index(c.PATIENT)[FILLED]
+    is_filled = rows[c.PATIENT].isin(given.index).to_numpy()[:, None] & given.reindex(rows[c.PATIENT]).isna().to_numpy()
+    return rows.assign(**rows[FILLED].mask(is_filled))
 
 
 def describe_eyes(patients: pd.Series, paths: Paths) -> pd.DataFrame:
@@ -176,6 +183,10 @@ def _look_up(visits: pd.DataFrame, find: Callable[[str, int], tuple[str, int]], 
 
 
 def find_base(visits: pd.DataFrame, to: str = BASE) -> np.ndarray:
-    """V thicknesses (um) that a visit's answer is a multiple of: `to`, else BASE, the fovea's or the median's."""
-    others = visits[BASE].fillna(visits["near thickness_fovea_um"]).fillna(visits["mean thickness_1_5mm_um"])
-    return visits[to].fillna(others).fillna(USUAL_UM).to_numpy()
+    """V thicknesses (um) that a visit's answer is a multiple of: `to`, else one of BASES, else the usual one."""
+    return visits[[to, *BASES]].bfill(axis=1).iloc[:, 0].fillna(USUAL_UM).to_numpy()
+
+
+def knows_thickness(visits: pd.DataFrame) -> np.ndarray:
+    """V bool: whether one of BASES was measured; else find_base gives the usual thickness."""
+    return visits[list(BASES)].notna().any(axis=1).to_numpy()

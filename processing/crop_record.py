@@ -15,8 +15,10 @@ import pandas as pd
 
 from processing import columns as c
 from processing.bscans import Bscan
+from processing.errors import PipelineError
 from processing.files import read_if_there, stat_files, write_text
 from processing.geometry import Geometry
+from processing.reader import read_header
 
 CROP, BOX, CHANNELS, TURNED_GREY = "crop_path", "box", "channels", "turned_grey"
 WIDTH, HEIGHT = "screen_width", "screen_height"     # px
@@ -108,7 +110,14 @@ class GeometryRecord(Record):
 
     def table(self, sources: Iterable[str]) -> pd.DataFrame:
         """source_path, pattern, distance_um, line, lines (NaN: not known) and counter of those of the screens that it
-        holds."""
+        holds.
+
+        Raises:
+            PipelineError: another version of the program made it, or it is damaged.
+        """
+        if not self._rows and self._path.is_file() and read_header(self._path) != GEOMETRY_COLUMNS:
+            raise PipelineError(f"{self._path} is of another version of the program, or damaged. Option 0 "
+                                "(processing_data) reads where scans lie anew.")
         rows = [self._rows[source] for source in sources if source in self._rows]
         numbers = ["distance_um", "line", "lines"]
         table = pd.DataFrame(rows, columns=GEOMETRY_COLUMNS)[[c.SOURCE, "pattern", *numbers, "counter"]]

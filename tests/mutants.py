@@ -124,7 +124,7 @@ MUTANTS = list(starmap(Mutant, [
     ("processing.geometry._measure_volume", "before + 1 if counts_on else total - before", "before + 1", "geometry", "all_kinds"),
     ("processing.geometry._measure_volume", "if spacing < LEAST_SPACING_PX", "if False", "geometry", "faint_outermost"),
     ("processing.geometry._find_peaks", "if len(peaks) == 0", "if False", "geometry", "no_warning"),
-    ("processing.check.images.check_geometry", "if table.empty and len(images) and ...", "if False", "check", "another_version"),
+    ("processing.crop_record.GeometryRecord.table", "if not self._rows and self._path.is_file() and ...", "if False", "check", "another_version"),
     ("processing.bscans._to_scale", "shortest <= BAR_UM / usual_um <= longest", "True", "bscans", "tell_the_scale"),
     ("processing.check.images.check_geometry", "visit['distance_um'].notna().all()", "True", "check", "lies_anywhere"),
     ("processing.views.check_views", "view.narrow < 1", "False", "views", "cannot_be_cut"),

@@ -16,7 +16,7 @@ from processing.check import check_data
 from processing.check.images import LEAST_CONTRAST, check_geometry, measure_contrast
 from processing.check.kinds import KINDS, SEVERITIES, Finding
 from processing.check.tables import check_tables
-from processing.crop_record import GEOMETRY_COLUMNS
+from processing.crop_record import GEOMETRY_COLUMNS, GeometryRecord
 from processing.data_factory import processing_data
 from processing.errors import PipelineError
 from processing.images import crop_image, read_image
@@ -686,11 +686,13 @@ def test_visits_without_a_scan_near_the_fovea_are_named(demo_copy):
     assert (told.file, told.value) == (table[c.SOURCE][other], "3 of 6 by the green lines") and told.severity == "notes"
 
 
-def test_places_that_another_version_read_are_said_to_be_unknown(demo_copy):
+def test_places_that_another_version_read_are_read_anew_before_anything_uses_them(demo_copy):
     table = pd.read_csv(demo_copy.geometry_table)
     table.drop(columns=["line", "lines", "counter"]).to_csv(demo_copy.geometry_table, index=False)
     told, = (one for one in check_data(demo_copy) if one.kind.startswith(("lines", "visit", "counter")))
     assert told.kind == "lines-unread" and told.file == demo_copy.relative(demo_copy.geometry_table)
+    with pytest.raises(PipelineError, match=r"geometry.csv is of another version .* Option 0"):
+        GeometryRecord(demo_copy.geometry_table).table(table[c.SOURCE])
     processing_data(demo_copy)
     pd.testing.assert_frame_equal(pd.read_csv(demo_copy.geometry_table), table)
 

@@ -12,6 +12,7 @@ from model.distribution import (
     MOST_UM,
     Judgement,
     answer_images,
+    answer_thickness,
     bin_samples,
     choose_thickness,
     find_interval,
@@ -80,3 +81,12 @@ def test_several_models_answer_by_the_means_of_chances_and_logits():
     assert list(answers) == [c.CST, *c.sure_columns(c.CST), "IRF"]
     assert answers[c.CST][7] == pytest.approx(MIDDLES_UM[100], rel=0.02)
     assert answers[c.sure_columns(c.CST)[0]][3] == pytest.approx(2 / 3)
+
+
+def test_an_answer_lies_within_its_own_interval():
+    """The likeliest neighbourhood may lie in a tail."""
+    chances = np.full((1, BINS), 1e-9)
+    chances[0, 100], chances[0, 200:500] = 0.08, 0.92 / 300
+    table = answer_thickness(chances / chances.sum(), pd.RangeIndex(1))
+    low, high = (table[name].item() for name in c.sure_columns(c.CST)[1:])
+    assert find_interval(chances)[0, 0] > table[c.CST].item() == low < high

@@ -1,5 +1,6 @@
 """Recipe measured: what the trees see of a visit, that they learn what the tables call thickness, and storage."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -372,6 +373,19 @@ def test_scans_without_a_retina_leave_gaps_not_answers(tmp_path):
     write_csv(paths.measures, table)
     answers = fit(rows, paths).predict(rows, paths)
     assert answers[c.CST].between(100, 900).all()
+
+
+@pytest.mark.parametrize("after", [0, 1])
+def test_of_a_visit_without_a_measured_thickness_the_answer_is_the_usual_one_and_unsure(world, tmp_path, after):
+    paths, unseen, model = world
+    shutil.copytree(paths.root, tmp_path / "copy")
+    copy, table = Paths(tmp_path / "copy"), pd.read_csv(paths.measures)
+    rows = unseen[unseen[c.AFTER] == after]
+    table.loc[table[c.FILE].isin(rows[c.SOURCE]), list(MEASURES)] = np.nan
+    write_csv(copy.measures, table)
+    answers, labels = model.predict(rows, copy), truth_of(paths, rows)[c.CST].to_numpy()
+    hit, low, high = (answers[name].to_numpy() for name in c.sure_columns(c.CST))
+    assert ((labels >= low) & (labels <= high)).mean() > 0.65 and (high / low > 1.8).all() and (hit < 0.5).all()
 
 
 def test_too_few_visits_are_refused(tmp_path):

@@ -14,7 +14,7 @@ from config import Paths, View
 from data.pipeline import load_models
 from model import pretrained, seers
 from model.checkpoint import load_checkpoint
-from model.dataset import ImageData
+from model.dataset import ImageData, _label_own_visits
 from model.distribution import Judgement
 from model.ensemble import Ensemble
 from model.image_trees import ImageTrees
@@ -299,15 +299,20 @@ def test_each_eye_is_seen_by_the_run_that_left_it_out_and_others_by_all(root, mo
             self.fold = int(json.loads((file.parent / "config.json").read_text())["fold"])
 
         def judge(self, rows, _paths, label):
+            assert self.fold not in asked       # each is asked once
             asked[self.fold] = set(rows[c.PATIENT])
             chances = np.zeros((len(rows), 512), np.float32)
             chances[:, 100 + 10 * self.fold] = 1
             return Judgement(chances, pd.DataFrame({"IRF": 0.5}, index=rows.index))
 
     monkeypatch.setattr(seers, "load_model", lambda file, _device, unit: Seer(file))
+    monkeypatch.setattr(seers, "_ANSWERED", {})
     train, test = rows_of(root), rows_of(root, "test")
     rows = pd.concat([train, test], ignore_index=True)
     seen, chances = see_images(rows, root, found, CPU)
+    again, same = see_images(rows.set_axis(rows.index + 7), root, found, CPU)       # as another member of an ensemble
+    assert np.array_equal(chances, same) and again.index.equals(rows.index + 7)
+    assert np.array_equal(again.to_numpy(), seen.to_numpy())
     folds = load_splits(root.splits, read_processed(root.train_table, c.TRAIN_COLUMNS).drop_duplicates(c.PATIENT))
     others = set(test[c.PATIENT])
     assert asked == {fold: (folds[fold] & set(train[c.PATIENT])) | others for fold in range(5)}
@@ -329,6 +334,18 @@ def test_each_eye_is_seen_by_the_run_that_left_it_out_and_others_by_all(root, mo
     see_images(fellow, root, others_of_it, CPU)
     assert set(asked) == {3}            # who knows the other eye of a person is not asked for this one
     assert (spread < 1e-3).all()        # of others too: what the trees learned from is a run's own spread
+
+
+def test_a_thickness_that_no_retina_has_is_no_label(root, tmp_path):
+    shutil.copytree(root.root, tmp_path / "copy")
+    paths, rows = Paths(tmp_path / "copy"), rows_of(root)
+    eyes = pd.read_csv(paths.eye_table)
+    wrong = eyes[c.PATIENT] == rows[c.PATIENT].iloc[0]
+    for um, is_label in ((6109, False), (300, True), (40, False)):
+        eyes.loc[wrong, [c.PRE_CST, c.CST]] = um
+        eyes.to_csv(paths.eye_table, index=False)
+        labels = _label_own_visits(rows, paths, [c.CST, "IRF"])[c.CST][rows[c.PATIENT] == rows[c.PATIENT].iloc[0]]
+        assert (labels == 300).all() if is_label else labels.isna().all()
 
 
 def test_runs_that_began_with_random_numbers_are_another_recipe_and_asked_last(root, monkeypatch):

@@ -31,6 +31,19 @@ def test_without_measures_no_training_begins(demo_copy):
     assert not list(demo_copy.ckpt.glob("*/*"))
 
 
+def test_a_training_begins_alike_alone_and_behind_others(demo_copy, monkeypatch):
+    """Stopped in its first epoch, it is resumed alone, and ends as it would have."""
+    drawn = []
+
+    def fit(_model, _rows, _run, _paths, *, held_out):
+        drawn.append(torch.rand(2).tolist())
+
+    monkeypatch.setattr("model.csv_model.CSVNetwork.fit", fit)
+    train_csv(demo_copy, replace(QUICK_CSV, fold="all"))
+    train_csv(demo_copy, replace(QUICK_CSV, fold="3"))
+    assert len(drawn) == 6 and all(one == drawn[0] for one in drawn)
+
+
 def test_each_image_model_takes_its_visit(demo_root):
     train = read_processed(demo_root.train_table, c.TRAIN_COLUMNS)
     before, after = select_visit(train, "before"), select_visit(train, "after")

@@ -21,6 +21,7 @@ from model.registry import load_model
 from model.trees import TreeModel, _split_persons, find_candidates
 from processing import columns as c
 from processing.errors import PipelineError
+from processing.files import write_csv
 
 DECIMALS = np.array([0.1, 0.17, 0.25, 0.32, 0.5, 0.67, 1.0])
 
@@ -81,6 +82,20 @@ def test_it_is_stored_without_pickles_and_answers_the_same(fitted, tmp_path):
     pd.testing.assert_frame_equal(again.predict(eyes), fitted.predict(eyes))
     with pytest.raises(PipelineError, match="holds a CSVTrees, which answers for eyes; a model for images is needed"):
         load_model(tmp_path / "trees.pt", CPU, unit="images")
+
+
+def test_what_option_0_filled_in_counts_as_unknown(fitted, tmp_path):
+    model, paths = CSVTrees({"seed": 2021, "means": {}}, CPU), Paths(tmp_path)
+    model.load_state_dict(fitted.state_dict())
+    eyes = make_eyes(40, seed=3)
+    unknown = eyes[c.PATIENT].isin(eyes[c.PATIENT][::3])
+    table = eyes.assign(**{c.PRE_VA: eyes[c.PRE_VA].mask(unknown), c.DATA_TYPE: "test"})
+    paths.eye_table.parent.mkdir(parents=True)
+    write_csv(paths.eye_table, table.reindex(columns=c.EYE_COLUMNS))
+    filled = table.assign(**{c.PRE_VA: table[c.PRE_VA].fillna(0.7)})
+    own = table[c.PRE_VA].isna()
+    pd.testing.assert_frame_equal(model.predict(filled, paths), model.predict(table, Paths(tmp_path / "none")))
+    assert own.sum() > 10 and not model.predict(filled, paths)[own].equals(model.predict(filled, Paths("none"))[own])
 
 
 class Strange(BaseEstimator):

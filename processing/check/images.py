@@ -161,8 +161,9 @@ def check_geometry(paths: Paths, images: pd.DataFrame) -> list:
         the counter; visits none of whose scans is known to lie within NEAR_FOVEA_UM of the middle of their pattern,
         though some lines can be read.
     """
-    table = images.merge(GeometryRecord(paths.geometry_table).table(images[c.SOURCE]), on=c.SOURCE)
-    if table.empty and len(images) and paths.geometry_table.is_file():
+    try:
+        table = images.merge(GeometryRecord(paths.geometry_table).table(images[c.SOURCE]), on=c.SOURCE)
+    except PipelineError:
         return [find("lines-unread", paths.relative(paths.geometry_table))]
     found = [find("lines-unknown", file) for file in table[c.SOURCE][table["pattern"] == UNKNOWN]]
     found += [find("counter-differs", row[c.SOURCE], f"{row['line']:.0f} of {row['lines']:.0f} by the green lines")
