@@ -15,6 +15,7 @@ from data.folds import Data, Predictions
 from data.scores import select_treated
 from model.metrics import hits_acuity, hits_thickness
 from processing import columns as c
+from processing.acuity import UNITS
 from processing.crop_record import GeometryRecord
 from processing.errors import PipelineError
 from processing.geometry import NEAR_FOVEA_UM
@@ -28,6 +29,7 @@ NO_IMAGES, FAR, UNKNOWN_PLACE = "no images", "no scan near the fovea", "where th
 POOR, NOT_MEASURED = "poor signal", "signal not measured"
 LEAST_READABLE = 0.7        # of a visit's scans, median share of the columns that were read: less is a poor signal
 PARTS = ("all", "lowest third", "middle third", "highest third")       # of the eyes, by the truth
+SHARE = "share"             # unit of a width
 BINS, LEAST_IN_BIN = 6, 12  # of the chances of a hit
 
 
@@ -137,7 +139,7 @@ def score_coverage(sure: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         DataFrame: item, round, part (of PARTS), rows, covered (share), hits (share), chance (mean), width (median, of
-        the intervals, as shares of the answers).
+        the intervals) and its unit: a share of the answer, or for VA, which may be 0, that of the round.
     """
     rows: list[list[Any]] = []
     for (item, round_name), part in sure.groupby(["item", "round"], sort=False):
@@ -146,10 +148,17 @@ def score_coverage(sure: pd.DataFrame) -> pd.DataFrame:
             groups += part.groupby(pd.cut(part["truth"].rank(method="first"), 3, labels=PARTS[1:]), observed=True)
         for name, group in groups:
             covered = group["truth"].between(group["low"] - 1e-9, group["high"] + 1e-9).mean()
-            width = ((group["high"] - group["low"]) / group["answer"].clip(lower=1e-9)).median()
+            width, unit = group["high"] - group["low"], UNITS[[*c.ROUND_NAMES.values()].index(round_name)]
+            if item != c.VA:
+                width, unit = width / group["answer"], SHARE
             rows.append([item, round_name, name, len(group), covered, group["hit"].mean(), group["chance"].mean(),
-                         width])
-    return pd.DataFrame(rows, columns=["item", "round", "part", "rows", "covered", "hits", "chance", "width"])
+                         width.median(), unit])
+    return pd.DataFrame(rows, columns=["item", "round", "part", "rows", "covered", "hits", "chance", "width", "unit"])
+
+
+def format_width(row: Any) -> str:
+    """The width of a row of score_coverage, as a person reads it."""
+    return f"{row.width:.0%}" if row.unit == SHARE else f"{row.width:.2f} {row.unit}"
 
 
 def trace_chances(sure: pd.DataFrame) -> list[tuple[str, np.ndarray, np.ndarray]]:
@@ -166,8 +175,8 @@ def trace_chances(sure: pd.DataFrame) -> list[tuple[str, np.ndarray, np.ndarray]
 def describe_coverage(coverage: pd.DataFrame) -> str:
     """Lay score_coverage out as a table for the terminal."""
     lines = ["How sure: intervals that are to hold the truth of 80 %, and hits beside the chances that were told.",
-             f"{'item':8}{'round':14}{'':16}{'rows':>6}{'held':>8}{'hits':>8}{'told':>8}{'width':>8}"]
+             f"{'item':8}{'round':14}{'':16}{'rows':>6}{'held':>8}{'hits':>8}{'told':>8}{'width':>14}"]
     for row in coverage.itertuples():
         lines.append(f"{row.item:8}{row.round:14}{row.part:16}{row.rows:6}{row.covered:8.0%}{row.hits:8.0%}"
-                     f"{row.chance:8.0%}{row.width:8.0%}")
+                     f"{row.chance:8.0%}{format_width(row):>14}")
     return "\n".join(lines)

@@ -49,7 +49,7 @@ def measure_files(files: Sequence[str], paths: Paths = PATHS, *, out: str | None
         files: files or folders as the user named them; none: those that `lines` names.
         paths: config.Paths.
         out: folder to write to; None: a folder `measured` beside the first.
-        um_down, um_across: scale of a pixel; None: by a screen's scale bars, else the Spectralis'.
+        um_down, um_across: scale of a pixel where a screen's scale bars say no other; None: the Spectralis'.
         lines: JSON file that says where the scans lie (model.etdrs.read_volume): a map and the nine fields are made.
         run, device, unfinished: as of measure_all.
 
@@ -86,7 +86,7 @@ def measure_files(files: Sequence[str], paths: Paths = PATHS, *, out: str | None
                 try_to_write(picture, partial(draw_picture, picture, file.name, measured.scan, measured.reading))
     finally:                                # what was measured before an interruption is not lost
         if rows:
-            table = _tell_files(table, build_table(rows, COLUMNS))
+            table = _tell_files(table, build_table(rows, COLUMNS), um_down, um_across)
     if not curves:
         raise PipelineError(f"None of the files can be read as a B-scan; {table} says why of each.")
     if volume and json_file:
@@ -95,11 +95,17 @@ def measure_files(files: Sequence[str], paths: Paths = PATHS, *, out: str | None
     return folder
 
 
-def _tell_files(file: Path, table: pd.DataFrame) -> Path:
+def _tell_files(file: Path, table: pd.DataFrame, um_down: float | None, um_across: float | None) -> Path:
     """Say what was measured, and write it. Returns the file that was written."""
     say_table(table)
     say_problems(table)
     say_scale(table, " Another one is given by --um-down and --um-across.")
+    others = [(table[name] - given).abs() > 1e-4 for name, given in (("um_down", um_down), ("um_across", um_across))
+              if given is not None]
+    contradicted = int((np.any(others, axis=0) & (table["scale"] == "scale bars")).sum()) if others else 0
+    if contradicted:
+        say(f"{contradicted} of {len(table)} scans have scale bars that say another scale than was given; the bars "
+            "count.")
     try:
         write_csv(file, table)
     except PipelineError as error:          # a spreadsheet has it open, say

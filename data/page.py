@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from data.confidence import PARTS
+from data.confidence import PARTS, format_width
 from data.scores import GROUPS, TOTAL, shorten
 from processing import columns as c
 from processing.files import write_text
@@ -146,7 +146,8 @@ def _build_differences(scores: pd.DataFrame) -> list[str]:
                  for row in cells.itertuples()]
         rows.append(("" if file else "total", [(shorten(file), ""), (_both(item), ""), *shown], marks))
     of_eyes = known[known["file"] != c.STAGE2_PIC]
-    eyes = of_eyes.groupby("method")["difference_eyes"].max().reindex(methods, fill_value=0)
+    counts = of_eyes.groupby(["method", "file"])["difference_eyes"].max().unstack().reindex(methods)
+    eyes = counts.get("", counts.sum(axis=1)).fillna(counts.sum(axis=1))        # of the total, or of both rounds
     heads = [f"{_both(method)}, {eyes[method]:.0f} eyes 眼" for method in methods]
     return [_head("h2", f"Difference from {_both(first)}", "与其差别"),
             "<p>Coloured: the interval of the difference does not hold 0. 着色：差别的区间不含 0。</p>",
@@ -165,7 +166,7 @@ def _build_groups(groups: pd.DataFrame) -> str:
 def _build_coverage(coverage: pd.DataFrame) -> str:
     rows = [("total" if row.part == PARTS[0] else "",
              [(row.item, ""), (_both(row.round), ""), (_both(row.part), ""), (str(row.rows), ""),
-              *((f"{value:.0%}", "") for value in (row.covered, row.hits, row.chance, row.width))], ())
+              *((f"{value:.0%}", "") for value in (row.covered, row.hits, row.chance)), (format_width(row), "")], ())
             for row in coverage.itertuples()]
     return _build_table(["item 项目", "round 轮次", "true value 真值", "rows 行数", "held 包含", "hits 命中",
                          "told 所说", "width 宽度"], rows, words=3)

@@ -29,8 +29,8 @@ class Bscan(NamedTuple):
     pixels: np.ndarray      # uint8 H x W
     um_down: float          # scale of a pixel
     um_across: float
-    scale: str              # where that comes from: "scale bars", "given", "assumed", "given in part" (the rest is
-                            # assumed) or "given in part, else scale bars"
+    scale: str              # where that comes from: "scale bars", "given", "given in part" (the rest is assumed) or
+                            # "assumed"
     um_down_off: float = 0      # by which the scale may be another: bars have whole pixels; 0: it was given; NaN: it
     um_across_off: float = 0    # was assumed
 
@@ -40,7 +40,8 @@ def read_bscan(path: Path, *, um_down: float | None = None, um_across: float | N
 
     Args:
         path: JPEG or PNG.
-        um_down, um_across: scale of a pixel, where it is known; None: by a screen's scale bars, else the Spectralis'.
+        um_down, um_across: scale of a pixel, where it is known, unless a screen's scale bars say another; None: by
+            these, else the Spectralis'.
 
     Raises:
         ImageError: it cannot be read, or is too small or too high for a B-scan.
@@ -65,11 +66,16 @@ def find_bscan(image: np.ndarray, *, um_down: float | None = None, um_across: fl
                          "screen as it was, or cut out its B-scan")
     bars = read_scale_bars(grey) if is_screen else None
     given = sum(length is not None for length in (um_down, um_across))
-    told = "given in part, else scale bars" if given else "scale bars"
-    scale = "given" if given == 2 else told if bars else "given in part" if given else "assumed"
+    scale = "scale bars" if bars else ("assumed", "given in part", "given")[given]
     seen = bars or ((UM_DOWN, math.nan), (UM_ACROSS, math.nan))
-    down, across = ((known, 0.0) if known else each for known, each in zip((um_down, um_across), seen, strict=True))
+    down, across = (_choose_scale(*each) for each in zip((um_down, um_across), seen, strict=True))
     return Bscan(np.asarray(grey), down[0], across[0], scale, down[1], across[1])
+
+
+def _choose_scale(given: float | None, seen: tuple[float, float]) -> tuple[float, float]:
+    """What is given, where a bar may mean it or there is none; else what the bar says."""
+    um, off = seen
+    return seen if given is None or abs(given - um) > off else (given, 0.0)
 
 
 def _shows_lines(image: np.ndarray) -> bool:

@@ -7,7 +7,7 @@ SCREEN, NARROW_SCREEN = (1264, 596), (1008, 596)        # px, width x height, as
 # seventh of its brightness has none such
 BLACK_LEVEL = 8
 STEP_PX = 8                 # between the pixels that are looked at: 20 us a crop
-MOST_PERCENT = 50           # of a crop, black; of a narrow screen's it is 30
+MOST_PERCENT = {SCREEN: 50, NARROW_SCREEN: 65}      # of a crop, black; 30 lie beside a narrow screen
 
 
 def measure_black(crop: np.ndarray) -> int:
@@ -33,8 +33,8 @@ def explain_oddity(size: tuple[int, int], black: int) -> str:
     Returns:
         The reason; empty where the screen is as the device makes it.
     """
-    is_usual = size in (SCREEN, NARROW_SCREEN)
-    if is_usual and black <= MOST_PERCENT:
+    is_usual = size in MOST_PERCENT
+    if is_usual and black <= MOST_PERCENT[size]:
         return ""
     reasons = [] if is_usual else [f"no screen of the device has {size[0]} x {size[1]} pixels"]
     return ", ".join([*reasons, *([f"{black} % of the crop is black"] if black else [])])

@@ -96,6 +96,15 @@ def make_predictions(count=300, seed=0):
     return Data(pd.DataFrame(), eyes, []), Predictions(answers, pd.DataFrame(), {})
 
 
+def test_the_width_of_acuity_is_in_its_own_unit_as_it_may_be_0():
+    sure = pd.DataFrame({"item": c.VA, "round": ["preliminary"] * 4 + ["final"] * 3, "truth": 0.1, "answer": 0.0,
+                         "low": -0.1, "high": [0.1, 0.2, 0.2, 0.3, 0.4, 0.4, 0.4], "chance": 0.5, "hit": True})
+    table = score_coverage(sure)
+    whole = table[table["part"] == "all"]
+    assert whole["width"].tolist() == pytest.approx([0.3, 0.5]) and whole["unit"].tolist() == ["logMAR", "decimal"]
+    assert describe_coverage(table).splitlines()[2].endswith(" 0.30 logMAR")
+
+
 def test_coverage_is_counted_over_treated_eyes_in_all_and_by_thirds():
     sure = pair_sure(*make_predictions())
     assert set(sure["item"]) == {c.PRE_CST, c.CST} and len(sure) == 2 * 240      # VA came without

@@ -220,6 +220,15 @@ def test_the_scale_that_is_given_counts(folder):
     assert other["thickness_middle_um"] == pytest.approx(one["thickness_middle_um"] * 3 / 3.87, rel=0.03)
 
 
+def test_a_screens_bars_count_more_than_what_is_given_and_that_is_said(folder, measured, capsys):
+    screen = next(file for file in sorted(measured.source.rglob("*.jpg")))
+    table = pd.read_csv(measure_files([str(screen), str(folder / "0.png")], out=str(folder / "o"), um_down=5.0)
+                        / "measures.csv")
+    assert table["um_down"].tolist() == [3.87, 5] and table["scale"].tolist() == ["scale bars", "given in part"]
+    assert "1 of 2 scans have scale bars that say another scale than was given; the bars count." in \
+        capsys.readouterr().out
+
+
 def test_files_of_one_name_get_pictures_of_their_own(folder):
     shutil.copyfile(folder / "0.png", folder / "more" / "0.png")
     made = measure_files([str(folder / "0.png"), str(folder / "more")], out=str(folder / "out"))

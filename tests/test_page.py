@@ -24,10 +24,10 @@ SCORES = pd.DataFrame([
 ], columns=COLUMNS)
 GROUPS = pd.DataFrame([[c.FINAL, "final", 12, "x", 0.3], [c.FINAL, "final", 12, "total", 0.4]],
                       columns=["group", "value", "eyes", "item", "score"])
-COVERAGE = pd.DataFrame([[c.CST, "final", "all", 30, 0.8, 0.5, 0.55, 0.2],
-                         [c.PRE_CST, "final", "all", 10, 0.4, 0.5, 0.5, 0.2],
-                         [c.VA, "final", "all", 30, 0.9, 0.6, 0.55, 0.4]],
-                        columns=["item", "round", "part", "rows", "covered", "hits", "chance", "width"])
+COVERAGE = pd.DataFrame([[c.CST, "final", "all", 30, 0.8, 0.5, 0.55, 0.2, "share"],
+                         [c.PRE_CST, "final", "all", 10, 0.4, 0.5, 0.5, 0.2, "share"],
+                         [c.VA, "final", "all", 30, 0.9, 0.6, 0.55, 0.4, "decimal"]],
+                        columns=["item", "round", "part", "rows", "covered", "hits", "chance", "width", "unit"])
 
 
 @pytest.fixture
