@@ -14,6 +14,7 @@ from processing.data_factory import _preview_sources, processing_data
 from processing.errors import PipelineError
 from processing.geometry import read_geometry
 from processing.images import crop_image, cut_view, encode_jpeg, read_image
+from processing.screens import explain_oddity
 from tests.helpers import make_screen, put_screen
 from tests.lines import draw_screen
 
@@ -311,6 +312,11 @@ def test_without_any_data_it_says_what_to_put_where(paths):
     assert str(paths.source) in str(caught.value)
     assert "preliminary/Train_set" in str(caught.value)
     assert "python main.py demo" in str(caught.value)
+
+
+def test_what_lies_beside_a_narrow_screen_is_black_as_a_rule():
+    assert explain_oddity((1008, 596), 54) == "" and explain_oddity((1264, 596), 54) == "54 % of the crop is black"
+    assert explain_oddity((1008, 596), 66) == "66 % of the crop is black"
 
 
 @pytest.mark.parametrize(
