@@ -46,7 +46,7 @@ def measure_files(files: Sequence[str], paths: Paths = PATHS, *, out: str | None
     """Option 11 with files: measure anybody's screens or bare B-scans, and draw what was read on each.
 
     Args:
-        files: files or folders as the user named them; none: those that `lines` names.
+        files: files or folders as the user named them; those that `lines` names are measured, too.
         paths: config.Paths.
         out: folder to write to; None: a folder `measured` beside the first.
         um_down, um_across: scale of a pixel where a screen's scale bars say no other; None: the Spectralis'.
@@ -68,7 +68,9 @@ def measure_files(files: Sequence[str], paths: Paths = PATHS, *, out: str | None
     found = _find_images(named)
     if volume and json_file:
         um_down, um_across = um_down or volume.um_down, um_across or volume.um_across
-        found = found or [json_file.parent / line.bscan for line in volume.lines]
+        known = {file.resolve() for file in found}
+        found += [file for line in volume.lines if (file := json_file.parent / line.bscan).resolve() not in known
+                  and (file.is_file() or not named)]        # they may be among the named ones, from another folder
     if not found:
         raise PipelineError(f"No JPEG or PNG in {', '.join(map(show, files))}. Name scans, or a folder of them.")
     _try_folder(folder)
@@ -192,6 +194,10 @@ def _write_volume(folder: Path, volume: Volume, curves: dict[Path, np.ndarray], 
     places = np.concatenate([place_columns(line, len(curve)) for line, curve in drawn])
     found = map_thickness(places, np.concatenate([curve for _, curve in drawn]), volume.centre_mm)
     fields = average_fields(found, is_right=volume.is_right)
+    if np.isnan(list(fields.values())).all():
+        x, y = volume.centre_mm
+        raise PipelineError(f"Within 3 mm of the centre ({x:g}, {y:g} mm) too little was read for any field; there is no "
+                            "map. Is the centre right, and are there lines on both sides of it?")
     write_csv(folder / "etdrs.csv", pd.DataFrame(fields.items(), columns=["field", "thickness_um"]).round(1))
     picture, eye = folder / MAP, "right" if volume.is_right else "left"
     title = f"{len(drawn) - len(absent)} lines, {eye} eye: means of the ETDRS fields"

@@ -69,8 +69,11 @@ def read_volume(file: Path) -> Volume:
         volume = Volume(content["eye"] == "right", (centre[0], centre[1]), lines, um_down, um_across, fundus_um)
         if content["eye"] not in ("left", "right") or not np.isfinite(centre).all():
             raise ValueError("the eye must be left or right, and the centre known")
+        if len({line.bscan for line in lines}) < len(lines):
+            raise ValueError("two lines have the same bscan")
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise PipelineError(f"{file} does not say where the lines lie: {error!r}. It must hold {WANTED}.") from error
+        why = f"no {error}" if isinstance(error, KeyError) else str(error)
+        raise PipelineError(f"{file} does not say where the lines lie: {why}. It must hold {WANTED}.") from error
     if len(volume.lines) < 3:
         raise PipelineError(f"{file} has {len(volume.lines)} lines; a map of the thickness needs 3 or more.")
     return volume

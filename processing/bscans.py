@@ -12,7 +12,7 @@ from processing.screens import NARROW_SCREEN, SCREEN
 
 UM_DOWN, UM_ACROSS = 3.87, 11.5     # of a pixel: the Spectralis, where nothing else is known
 FUNDUS_PX, SCAN_ROWS = 496, 496     # of a screen: columns before the B-scan, rows of it
-LEAST_PX, MOST_ROWS = 64, 4096      # of a B-scan, either side; rows at most
+LEAST_PX, MOST_ROWS, MOST_COLUMNS = 64, 4096, 8192      # of a B-scan, either side; rows and columns at most
 BAR_UM = 200                        # length of a screen's scale bars
 LIT = 128                           # grey of a bar at least
 DOWN_PX, ACROSS_PX = (20, 160), (8, 120)    # how long a bar may be
@@ -57,9 +57,9 @@ def find_bscan(image: np.ndarray, *, um_down: float | None = None, um_across: fl
     size = image.shape[1], image.shape[0]
     is_screen = size in (SCREEN, NARROW_SCREEN)
     grey = cv2.cvtColor(image[:SCAN_ROWS, FUNDUS_PX:] if is_screen else image, cv2.COLOR_BGR2GRAY)
-    if min(grey.shape) < LEAST_PX or len(grey) > MOST_ROWS:
+    if min(grey.shape) < LEAST_PX or grey.shape[0] > MOST_ROWS or grey.shape[1] > MOST_COLUMNS:
         raise ImageError(f"{size[0]} x {size[1]} pixels are no B-scan: it has {LEAST_PX} or more either way, and up to "
-                         f"{MOST_ROWS} rows")
+                         f"{MOST_ROWS} rows and {MOST_COLUMNS} columns")
     if not is_screen and _shows_lines(image):
         raise ImageError(f"it looks like a screen of the device, cut or resized to {size[0]} x {size[1]} pixels; only "
                          f"{SCREEN[0]} x {SCREEN[1]} and {NARROW_SCREEN[0]} x {NARROW_SCREEN[1]} are known. Save the "

@@ -114,7 +114,7 @@ def test_the_real_screen_cut_by_a_row_is_refused(real):
         find_bscan(read_image(real / "images" / "radial_OS_normal.jpg")[:-1])
 
 
-@pytest.mark.parametrize("shape", [(63, 700), (700, 63), (1, 1), (4097, 100)])
+@pytest.mark.parametrize("shape", [(63, 700), (700, 63), (1, 1), (4097, 100), (100, 8193)])
 def test_what_is_too_small_or_too_high_for_a_scan_is_said(shape):
     with pytest.raises(ImageError, match=rf"{shape[1]} x {shape[0]} pixels are no B-scan"):
         find_bscan(np.zeros((*shape, 3), np.uint8))

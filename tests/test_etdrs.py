@@ -90,7 +90,10 @@ def test_a_file_of_lines_is_read(tmp_path):
 
 @pytest.mark.parametrize(("content", "message"), [
     ("{", "is no JSON"), ("[]", "does not say where the lines lie"), ({}, "does not say where the lines lie"),
-    (VOLUME | {"eye": "both"}, "left or right"), (VOLUME | {"lines": LINES[:2]}, "has 2 lines; .* needs 3 or more"),
+    (VOLUME | {"eye": "OD"}, "lie: the eye must be left or right"),
+    (VOLUME | {"lines": LINES[:1] * 3}, "the same bscan"),
+    ({name: VOLUME[name] for name in VOLUME if name != "eye"}, "lie: no 'eye'"),
+    (VOLUME | {"lines": LINES[:2]}, "has 2 lines; .* needs 3 or more"),
     (VOLUME | {"lines": [{"bscan": "1.jpg"}] * 3}, "start_mm"), (VOLUME | {"centre_mm": [1]}, "does not say"),
     (VOLUME | {"centre_mm": ["x", 2]}, "does not say"), (VOLUME | {"um_per_pixel_down": 0}, "um_per_pixel_down is 0"),
     (VOLUME | {"lines": [LINES[0] | {"end_mm": [float("nan"), 1]}] * 3}, "is no place"),

@@ -360,6 +360,13 @@ def test_lines_make_a_map_and_the_nine_fields(tmp_path, clear, capsys):
     assert fields["S1"] == pytest.approx(fields["I1"], rel=0.03)
     assert (made / "etdrs.png").stat().st_size > 20_000
     assert "ETDRS fields (µm): C0" in capsys.readouterr().out
+    measure_files([str(tmp_path / "3.png")], lines=str(file), out=str(tmp_path / "other"))     # the others belong to it
+    again = pd.read_csv(tmp_path / "other" / "etdrs.csv").set_index("field")["thickness_um"]
+    assert np.allclose(again, fields) and len(pd.read_csv(tmp_path / "other" / "measures.csv")) == 9
+    far = json.loads(file.read_text()) | {"centre_px": [4000, 4000]}
+    (tmp_path / "far.json").write_text(json.dumps(far))
+    with pytest.raises(PipelineError, match=r"Within 3 mm of the centre \(40, 40 mm\) too little was read"):
+        measure_files([], lines=str(tmp_path / "far.json"))
     (tmp_path / "4.png").unlink()
     measure_files([], lines=str(file))
     assert "1 of 9 lines have no scan that could be read (4.png)" in capsys.readouterr().out
