@@ -19,7 +19,7 @@ from processing.bscans import read_bscan
 from processing.errors import PipelineError
 from processing.files import describe_file, try_to_write, write_csv
 from processing.tables import read_measures, read_processed
-from processing.terminal import progress, say
+from processing.terminal import find_stop, progress, say
 
 SAVE_SHARE = 0.03                               # of the time, that may go into writing what was measured so far
 SAVE_EACH = 100                                 # scans: not asked more often whether it is time
@@ -51,6 +51,10 @@ def measure_all(paths: Paths = PATHS, *, run: str | None = None, device: str = "
     missing = [file for file in files if file not in rows]
     try:
         _measure_missing(network, missing, paths, rows, states)
+    except BaseException as error:
+        (find_stop(error) or error).add_note(
+            f"{len(rows)} of {len(files)} images are measured; option 11 goes on with the others.")
+        raise
     finally:
         _save_at_last(paths, files, rows)
     table = build_table([rows[file] for file in files], [*COLUMNS, *c.MEASURED_STATE])

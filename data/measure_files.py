@@ -35,7 +35,7 @@ from processing.images import ImageError, read_image
 from processing.pasted import read_path, show
 from processing.screens import SCREEN
 from processing.source import is_image
-from processing.terminal import progress, say
+from processing.terminal import find_stop, progress, say
 
 PICTURE, MAP = "-measured.png", "etdrs.png"      # how the pictures' names end; what the map is called
 
@@ -86,6 +86,9 @@ def measure_files(files: Sequence[str], paths: Paths = PATHS, *, out: str | None
                 file, picture = Path(measured.file), folder / names[measured.file]
                 curves[file.resolve()] = _find_curve(measured.scan, measured.reading, measured.problem)
                 try_to_write(picture, partial(draw_picture, picture, file.name, measured.scan, measured.reading))
+    except BaseException as error:
+        (find_stop(error) or error).add_note(f"{len(rows)} of {len(found)} scans are measured: {folder}")
+        raise
     finally:                                # what was measured before an interruption is not lost
         if rows:
             table = _tell_files(table, build_table(rows, COLUMNS), um_down, um_across)
@@ -196,8 +199,8 @@ def _write_volume(folder: Path, volume: Volume, curves: dict[Path, np.ndarray], 
     fields = average_fields(found, is_right=volume.is_right)
     if np.isnan(list(fields.values())).all():
         x, y = volume.centre_mm
-        raise PipelineError(f"Within 3 mm of the centre ({x:g}, {y:g} mm) too little was read for any field; there is no "
-                            "map. Is the centre right, and are there lines on both sides of it?")
+        raise PipelineError(f"Within 3 mm of the centre ({x:g}, {y:g} mm) too little was read for any field; there is "
+                            "no map. Is the centre right, and are there lines on both sides of it?")
     write_csv(folder / "etdrs.csv", pd.DataFrame(fields.items(), columns=["field", "thickness_um"]).round(1))
     picture, eye = folder / MAP, "right" if volume.is_right else "left"
     title = f"{len(drawn) - len(absent)} lines, {eye} eye: means of the ETDRS fields"

@@ -133,8 +133,9 @@ def test_only_what_is_new_or_changed_is_measured(measured, capsys):
 def test_an_interrupted_measuring_goes_on(demo_copy, monkeypatch, capsys):
     with monkeypatch.context() as patched:
         interrupt_at(patched, 10)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt) as stop:
             measure_all(demo_copy)
+    assert stop.value.__notes__ == ["9 of 24 images are measured; option 11 goes on with the others."]
     assert len(pd.read_csv(demo_copy.measures)) == 9
     measure_all(demo_copy)
     assert "24 images are measured, 15 of them now" in capsys.readouterr().out
@@ -266,8 +267,9 @@ def test_a_folder_that_cannot_be_written_to_is_said_before_the_work(folder, monk
 def test_what_was_measured_of_named_files_outlives_an_interruption(folder, monkeypatch, capsys):
     monkeypatch.setattr(named, "draw_picture", lambda *_: None)
     interrupt_at(monkeypatch, 3)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt) as stop:
         measure_files([str(folder)])
+    assert stop.value.__notes__ == [f"2 of 5 scans are measured: {folder / 'measured'}"]
     assert [Path(file).name for file in pd.read_csv(folder / "measured" / "measures.csv")["file"]] == ["0.png", "1.png"]
     assert "0.png" in capsys.readouterr().out
 
