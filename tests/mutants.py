@@ -229,7 +229,7 @@ MUTANTS = list(starmap(Mutant, [
     ("model.etdrs.read_volume", "if len(volume.lines) < 3", "if False", "etdrs", "faulty_file"),
     ("model.etdrs._read_place", "if not np.isfinite([x, y]).all()", "if False", "etdrs", "faulty_file"),
     ("model.etdrs._mean", "np.isfinite(values).mean() >= LEAST_COVERED", "True", "etdrs", "do_not_reach"),
-    ("processing.bscans.find_bscan", "if min(grey.shape) < LEAST_PX or ...", "if False", "bscans", "too_small"),
+    ("processing.bscans.find_bscan", "if min(grey.shape) < LEAST_PX or ... or ...", "if False", "bscans", "too_small"),
     ("processing.bscans._measure_corner", "if any(...)", "if False", "bscans", "no_corner"),
     ("processing.bscans._measure_corner", "if not (... and ... and ...)", "if False", "bscans", "no_corner"),
     ("processing.check.images.check_measures", "except PipelineError", "except KeyError", "measure", "check_names"),
