@@ -10,6 +10,7 @@ from config import VIEWS, Paths, View
 from processing import columns as c
 from processing.bscans import read_bscan
 from processing.crop_record import GEOMETRY_COLUMNS
+from processing.crops import _write_number
 from processing.data_factory import _preview_sources, processing_data
 from processing.errors import PipelineError
 from processing.geometry import read_geometry
@@ -312,6 +313,13 @@ def test_without_any_data_it_says_what_to_put_where(paths):
     assert str(paths.source) in str(caught.value)
     assert "preliminary/Train_set" in str(caught.value)
     assert "python main.py demo" in str(caught.value)
+
+
+@pytest.mark.parametrize(("value", "up", "written"), [
+    (0.6212, True, "0.63"), (0.6262, True, "0.63"), (0.6212, False, "0.62"), (-0.001, False, "0"), (3.0, False, "3"),
+    (12345.678, False, "12345.68"), (np.nan, True, "")])
+def test_bounds_are_rounded_up_and_whole_numbers_have_no_decimals(value, up, written):
+    assert _write_number(value, up=up) == written
 
 
 def test_what_lies_beside_a_narrow_screen_is_black_as_a_rule():

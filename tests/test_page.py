@@ -21,6 +21,8 @@ SCORES = pd.DataFrame([
     ["fixed recipe", "", "total", 0.72, 0.6, 0.8, 14, 0.01, -0.1, 0.1, 30],
     ["fixed recipe", c.STAGE2_PIC, "IRF", 0.5, 0.4, 0.6, 99, 0.0, -0.1, 0.1, 99],       # of images, not of eyes
     ["as <before>", c.STAGE1, c.VA, NAN, NAN, NAN, 40, NAN, NAN, NAN, NAN],
+    ["the doctor's labels", c.STAGE1, c.VA, 0.4, 0.3, 0.5, 83, 0.1, -0.1, 0.3, 83],
+    ["the doctor's labels", c.STAGE2_CASE, c.VA, 0.4, 0.3, 0.5, 35, 0.1, -0.1, 0.3, 35],
 ], columns=COLUMNS)
 GROUPS = pd.DataFrame([[c.FINAL, "final", 12, "x", 0.3], [c.FINAL, "final", 12, "total", 0.4]],
                       columns=["group", "value", "eyes", "item", "score"])
@@ -52,7 +54,7 @@ def test_tables_hold_every_number_and_no_sign_is_taken_for_a_tag(page):
 
 def test_a_difference_that_is_real_is_marked(page):
     assert '<td class="worse">-0.200<small>[-0.300, -0.100]</small></td>' in page
-    assert "fixed recipe 方案, 30 eyes 眼" in page
+    assert "fixed recipe 方案, 30 eyes 眼" in page and ", 118 eyes 眼" in page     # of the total, or of both rounds
     assert '<td class="">+0.010<small>[-0.100, +0.100]</small></td>' in page
 
 
